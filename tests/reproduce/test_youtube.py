@@ -85,11 +85,11 @@ def test_every_variant_has_a_row_and_every_bar_a_check(quick: bool) -> None:
     rows = {row.name: row for row in story.rows if row.metric == "% watch time"}
     row = rows["strong: top-K (K = 16, cap e³) against K = 1"]
     assert row.published == 0.85
-    seeds = 2 if quick else 5
+    seeds = 2 if quick else 10
     changes = [100 * (120 + s) / (110 + s) - 100 for s in range(seeds)]
     assert row.ours == pytest.approx(sum(changes) / seeds)
     checks = {check.name: check.holds for check in story.checks}
-    assert checks["strong: k16 above k1 (paired interval)"]
+    assert checks["strong: k16 above k1 on both seeds" if quick else "strong: k16 above k1 (paired interval)"]
     if not quick:
         assert not checks["uniform: nothing to correct, so K = 1 does not gain on uncorrected"]
         assert not checks["strong: 5 % exploration data, generation 1: helps the next policy (paired interval)"]

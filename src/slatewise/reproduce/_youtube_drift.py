@@ -66,8 +66,10 @@ class Size:
     test_users: int
 
 
-FULL = Size(users=6144, passes=2, batch=16, test_users=1024)
-QUICK = Size(users=4096, passes=2, batch=16, test_users=512)
+FULL = Size(users=12_288, passes=1, batch=16, test_users=1024)
+"""Every logged slate is learned from once, as from a stream; later passes did not help the uncorrected learner."""
+QUICK = Size(users=8192, passes=1, batch=16, test_users=512)
+EXPLORATION = Size(users=8192, passes=1, batch=16, test_users=1024)
 
 
 def world(seed: int) -> drift.Config:

@@ -182,7 +182,7 @@ def tell(results: Results, *, quick: bool, seed_base: int) -> Story:
             high=best["return"] + 1.96 * best["stderr"],
         )
     )
-    figures = [_curves(found), _quality(found, quick), _priced(prices)] if not quick else [_priced(prices)]
+    figures = [_compared(found), _curves(found), _quality(found), _priced(prices)] if not quick else [_priced(prices)]
     return Story(rows=tuple(rows), checks=tuple(checks), figures=tuple(figures), notes=_notes(found, quick))
 
 
@@ -335,6 +335,27 @@ def _whole(found: _Found) -> tuple[list[Row], list[Check]]:
     return rows, []
 
 
+def _compared(found: _Found) -> Figure:
+    means = [interval(found.values(f"mnl-{row}", _serving(row))) for row in PUBLISHED]
+    places = tuple(float(place) for place in range(len(means)))
+    return Figure(
+        name="table",
+        title="The published table, null value fixed at 0",
+        x="policy",
+        y="minutes a session",
+        curves=(
+            Curve(name="published", x=places, y=tuple(figures[0] for figures in PUBLISHED.values())),
+            Curve(
+                name="ours",
+                x=places,
+                y=tuple(mean for mean, _, _ in means),
+                half=tuple(high - mean for mean, _, high in means),
+            ),
+        ),
+        labels=tuple(PUBLISHED),
+    )
+
+
 def _curves(found: _Found) -> Figure:
     curves = []
     for number, name in enumerate(OURS):
@@ -357,8 +378,7 @@ def _curves(found: _Found) -> Figure:
     )
 
 
-def _quality(found: _Found, quick: bool) -> Figure:
-    del quick
+def _quality(found: _Found) -> Figure:
     names = {f"mnl-{row}": (row, _serving(row)) for row in PUBLISHED}
     names |= {f"ours-{number}": (name, "OS") for number, name in enumerate(OURS) if number}
     curves = []
