@@ -1,0 +1,104 @@
+"""Who rated what how: the ratings of a log as sparse rows, one row a user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from slatewise.errors import located
+from slatewise.types import FIRST_ITEM, Interactions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratings:
+    """Ratings as compressed rows: user u rated ``item[offsets[u] : offsets[u + 1]]``, in rising order of the items."""
+
+    offsets: Int[Tensor, "U1"]
+    item: Int[Tensor, "R"]
+    value: Float[Tensor, "R"]
+    """As the log has it."""
+    num_rows: int
+    """Rows of the item table."""
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return len(self.offsets) - 1
+
+    @cached_property
+    def user(self) -> Int[Tensor, "R"]:
+        """User of each rating."""
+        return torch.repeat_interleave(torch.arange(self.num_users), self.offsets.diff())
+
+    @cached_property
+    def scale(self) -> tuple[float, float]:
+        """Lowest and highest rating there is."""
+        return float(self.value.min()), float(self.value.max())
+
+    @cached_property
+    def _key(self) -> Int[Tensor, "R"]:
+        return self.user * self.num_rows + self.item
+
+    def of(
+        self, users: Int[Tensor, "B"], items: Int[Tensor, "B A"]
+    ) -> tuple[Float[Tensor, "B A"], Bool[Tensor, "B A"]]:
+        """Ratings that users gave to items, 0 where they gave none, and whether they gave one.
+
+        A search among all ratings: nothing here is dense over users × items.
+        """
+        wanted = users.unsqueeze(1) * self.num_rows + items
+        at = torch.searchsorted(self._key, wanted).clamp(max=len(self._key) - 1)
+        rated = self._key[at] == wanted
+        return self.value[at].masked_fill(~rated, 0.0), rated
+
+    def users(self, some: Int[Tensor, "V"]) -> Ratings:
+        """The ratings of some users, who get the numbers 0 … V − 1."""
+        count = self.offsets.diff()[some]
+        offsets = torch.nn.functional.pad(count.cumsum(0), (1, 0))
+        at = torch.arange(int(offsets[-1])) + torch.repeat_interleave(self.offsets[some] - offsets[:-1], count)
+        return Ratings(offsets=offsets, item=self.item[at], value=self.value[at], num_rows=self.num_rows)
+
+    def counts(self) -> Int[Tensor, "rows"]:
+        """How many ratings each item has."""
+        return torch.bincount(self.item, minlength=self.num_rows)
+
+
+def ratings(interactions: Interactions, *, num_rows: int) -> Ratings:
+    """The ratings of a log; of several ratings of the same item by the same user, the last counts.
+
+    Args:
+        interactions: one row per rated item, the rating as reward; unknown items are left out.
+        num_rows: rows of the item table.
+
+    Raises:
+        InputError: no rating, or a rating that is not finite.
+    """
+    rows_of_event = np.diff(np.asarray(interactions.event_offsets))
+    user = np.repeat(np.arange(interactions.num_users), np.diff(np.asarray(interactions.user_offsets)))
+    user = np.repeat(user, rows_of_event).astype(np.int64)
+    item, value = np.asarray(interactions.item).astype(np.int64), np.array(interactions.reward, np.float32)
+    known = item >= FIRST_ITEM
+    user, item, value = user[known], item[known], value[known]
+    if not len(item):
+        raise located("the log has no rating of a known item", advice="`slatewise data validate` says what it holds.")
+    if not np.isfinite(value).all():
+        row = int(np.flatnonzero(~np.isfinite(value))[0])
+        raise located(
+            f"item {item[row]} has the rating {value[row]} by user {user[row]}; expected a finite number",
+            advice="`slatewise data validate` finds all of them.",
+        )
+    key = user * num_rows + item
+    order = np.argsort(key, kind="stable")
+    last = order[np.append(key[order][1:] != key[order][:-1], True)]
+    count = np.bincount(user[last], minlength=interactions.num_users)
+    return Ratings(
+        offsets=torch.from_numpy(np.concatenate([[0], np.cumsum(count)])),
+        item=torch.from_numpy(item[last]),
+        value=torch.from_numpy(value[last]),
+        num_rows=num_rows,
+    )
