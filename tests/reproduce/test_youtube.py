@@ -85,7 +85,7 @@ def test_every_variant_has_a_row_and_every_bar_a_check(quick: bool) -> None:
     rows = {row.name: row for row in story.rows if row.metric == "% watch time"}
     row = rows["strong: top-K (K = 16, cap e³) against K = 1"]
     assert row.published == 0.85
-    seeds = 2 if quick else 10
+    seeds = 2 if quick else 20
     changes = [100 * (120 + s) / (110 + s) - 100 for s in range(seeds)]
     assert row.ours == pytest.approx(sum(changes) / seeds)
     checks = {check.name: check.holds for check in story.checks}

@@ -68,6 +68,8 @@ class Config:
     imitation_updates: int = 0
     """First updates in which π learns every shown item, rewarded or not, as cloning does: rewards are fewer than items
     shown, and what imitation taught the state is a better start than chance."""
+    reward_lr: float | None = None
+    """Learning rate once the reward counts; None = lr. A lower one keeps more of what imitation taught."""
     gamma: float = 0.9
     """Discount per step of the session."""
     horizon_hours: float | None = None
@@ -99,6 +101,8 @@ class Config:
             raise ValueError(f"gamma is {self.gamma}; expected a discount in [0, 1]")
         if self.imitation_updates < 0:
             raise ValueError(f"imitation_updates is {self.imitation_updates}; expected 0 or more")
+        if self.reward_lr is not None and not self.reward_lr > 0:
+            raise ValueError(f"reward_lr is {self.reward_lr}; expected a number above 0, or none at all")
         if self.kl_penalty < 0:
             raise ValueError(f"kl_penalty is {self.kl_penalty}; expected 0 or more")
         if self.correction == "none" and (self.baseline or self.kl_penalty):
@@ -192,7 +196,8 @@ class Learner:
         log_beta = behaviour.log_beta(seen, slate, negatives)
         behaviour_loss = -log_beta[shown].mean()
 
-        if self.updates < config.imitation_updates:
+        imitates = self.updates < config.imitation_updates
+        if imitates:
             log_pi = self.policy.head.log_prob(state.index_select(0, shown.nonzero()[:, 0]), slate[shown], negatives)
             loss, weight, ratio = -log_pi.mean(), torch.ones_like(log_pi), torch.zeros_like(log_pi)
         else:
@@ -201,6 +206,9 @@ class Learner:
             )
         self.updates += 1
 
+        rate = config.lr if imitates or config.reward_lr is None else config.reward_lr
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
         descend(loss + behaviour_loss, self.parameters, self.optimiser, config.clip_norm)
         self.tables.step()
         self.policy.eval()
