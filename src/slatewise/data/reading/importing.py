@@ -11,7 +11,7 @@ from slatewise.data.prepared import Dataset
 from slatewise.data.reading.faults import RowError, first, row_error
 from slatewise.data.reading.outcomes import merge
 from slatewise.data.reading.raw_log import NOTHING, Log, Options, Report, Tell, read_items, read_log
-from slatewise.data.reading.recognition import recognise
+from slatewise.data.reading.recognition import ITEMS, Source, recognise
 from slatewise.errors import SlatewiseError, located
 
 
@@ -41,7 +41,7 @@ def _imported(path: Path, out: Path, options: Options, tell: Tell) -> Dataset:
     source = recognise(path, assigned=options.columns, header=options.header)
     name = default_name(path, options)
     if source.events is not None:
-        return _import_events(source.events, out, name, options, tell)
+        return _import_events(source, out, name, options, tell)
     log = read_log(source, options, tell=tell)
     for table in log.tables:
         if table.broken:
@@ -82,7 +82,9 @@ def _merged(log: Log) -> Log:
     return replace(log, frame=frame, origin=origin, report=report)
 
 
-def _import_events(path: Path, out: Path, name: str, options: Options, tell: Tell) -> Dataset:
+def _import_events(source: Source, out: Path, name: str, options: Options, tell: Tell) -> Dataset:
+    assert source.events is not None
+    path, items = source.events, read_items(source)
     # the module that joins decisions and outcomes is loaded only for them
     from slatewise.data.wire import load_events
 
@@ -94,7 +96,7 @@ def _import_events(path: Path, out: Path, name: str, options: Options, tell: Tel
     report = Report(
         format="decisions and outcomes",
         files=tuple(file.name for file in ([path] if path.is_file() else sorted(path.rglob("*.jsonl")))),
-        items="",
+        items="" if items is None else ITEMS,
         passed_over=(),
         columns={column: column for column in events.frame.columns},
         ignored=(),
@@ -105,6 +107,7 @@ def _import_events(path: Path, out: Path, name: str, options: Options, tell: Tel
             events.frame,
             out=out,
             name=name,
+            items=items,
             kind=options.kind,
             source=asdict(report),
             simulated=options.simulated,

@@ -23,6 +23,8 @@ from slatewise.errors import InputError, located
 
 Role = Literal["log", "items", "users", "other"]
 JSON_LINES = "JSON lines"
+ITEMS = "items.parquet"
+"""What a folder of decisions and outcomes may hold beside them."""
 _EVENT = {"timestamp", "event_id", "session_id", "position", "propensity", "logp", "outcome"}
 
 
@@ -97,7 +99,7 @@ def _folder(path: Path, assigned: Mapping[str, str] | None, header: Sequence[str
     try:
         lines = (*path.glob("*.jsonl"), *path.glob("*/*.jsonl"))
         if any(_holds_events(file) for file in sorted(lines) if file.is_file()):
-            return Source(format="decisions and outcomes", log=(), events=path)
+            return Source(format="decisions and outcomes", log=(), events=path, items=_described(path))
         files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
     except OSError as error:
         raise located(f"it cannot be read: {error.strerror}", file=path, advice="Check its permissions.") from error
@@ -127,6 +129,13 @@ def _folder(path: Path, assigned: Mapping[str, str] | None, header: Sequence[str
         items=items[0] if items else None,
         passed_over=tuple(file.name for file in files if file not in used),
     )
+
+
+def _described(path: Path) -> Part | None:
+    """The table of items that lies beside decisions and outcomes; a service writes none, a simulation does."""
+    file = path / ITEMS
+    part = _part(file, None, None) if file.is_file() else None
+    return part if part is not None and part.role == "items" else None
 
 
 def _log(path: Path, logs: list[Part]) -> tuple[Part, ...]:

@@ -1,0 +1,19 @@
+"""A policy in a simulated world: what it earns, with standard errors, and the log it leaves behind."""
+
+from slatewise.simulate.playing import Figure, Played, play_episodes
+from slatewise.simulate.recording import Recorder, recording
+from slatewise.simulate.worlds import PRIVILEGED, Served, World, open_world, served, worlds
+
+__all__ = [
+    "PRIVILEGED",
+    "Figure",
+    "Played",
+    "Recorder",
+    "Served",
+    "World",
+    "open_world",
+    "play_episodes",
+    "recording",
+    "served",
+    "worlds",
+]
