@@ -68,21 +68,26 @@ class Ratings:
         return torch.bincount(self.item, minlength=self.num_rows)
 
 
-def ratings(interactions: Interactions, *, num_rows: int) -> Ratings:
+def ratings(interactions: Interactions, *, num_rows: int, events: Int[np.ndarray, "U"] | None = None) -> Ratings:
     """The ratings of a log; of several ratings of the same item by the same user, the last counts.
 
     Args:
         interactions: one row per rated item, the rating as reward; unknown items are left out.
         num_rows: rows of the item table.
+        events: how many of each user's first events count; None = all.
 
     Raises:
         InputError: no rating, or a rating that is not finite.
     """
     rows_of_event = np.diff(np.asarray(interactions.event_offsets))
-    user = np.repeat(np.arange(interactions.num_users), np.diff(np.asarray(interactions.user_offsets)))
-    user = np.repeat(user, rows_of_event).astype(np.int64)
+    count = np.diff(np.asarray(interactions.user_offsets))
+    user = np.repeat(np.arange(interactions.num_users), count)
+    counts = np.ones(len(user), np.bool_)
+    if events is not None:
+        counts = np.arange(len(user)) - np.asarray(interactions.user_offsets)[user] < events[user]
+    user, counts = np.repeat(user, rows_of_event).astype(np.int64), np.repeat(counts, rows_of_event)
     item, value = np.asarray(interactions.item).astype(np.int64), np.array(interactions.reward, np.float32)
-    known = item >= FIRST_ITEM
+    known = counts & (item >= FIRST_ITEM)
     user, item, value = user[known], item[known], value[known]
     if not len(item):
         raise located("the log has no rating of a known item", advice="`slatewise data validate` says what it holds.")

@@ -16,7 +16,7 @@ tree; and its greedy k-means fills clusters in the order of their means.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -186,7 +186,15 @@ def build(
     if cut == "random" and generator is None:
         raise ValueError("a random tree needs a generator; pass generator=torch.Generator()")
     points = torch.from_numpy(array)
-    order, leaf = _parted(points, depth, arity, cut, generator)
+    order = torch.arange(count)
+    leaf = _leaves(
+        count,
+        depth,
+        arity,
+        lambda start, size: _part_nodes(points, order, start, size, arity=arity, cut=cut, generator=generator),
+    )
+    if cut == "random" and depth == 1:
+        order = torch.randperm(count, generator=generator)
     leaf_item = torch.zeros(arity**depth, dtype=torch.int64)
     leaf_item[leaf] = torch.from_numpy(numbers)[order]
     tree = Tree(depth=depth, arity=arity, leaf_item=leaf_item)
@@ -197,26 +205,42 @@ def build(
     return tree
 
 
-def _parted(
-    points: Float[Tensor, "N E"], depth: int, arity: int, cut: Cut, generator: Generator | None
-) -> tuple[Int[Tensor, " N"], Int[Tensor, " N"]]:
-    """Rows in the order of their leaves, and those leaves (in rising order)."""
-    order = torch.arange(len(points))
-    # nodes of a level: where their rows begin in `order`, how many they are, and the node's number
-    start, size, node = torch.zeros(1, dtype=torch.int64), torch.tensor([len(points)]), torch.zeros(1).long()
+def in_order(items: Int[Tensor, " N"], *, depth: int, arity: int | None = None) -> Tree:
+    """A balanced tree that knows nothing of the items: they stand in the order they are given in.
+
+    Raises:
+        ValueError: repeated numbers, or as `arity_of` says.
+    """
+    if arity is None:
+        arity = arity_of(len(items), depth)
+    leaf_item = torch.zeros(arity**depth, dtype=torch.int64)
+    leaf_item[_leaves(len(items), depth, arity, lambda start, size: None)] = items
+    return Tree(depth=depth, arity=arity, leaf_item=leaf_item)
+
+
+def _leaves(
+    count: int, depth: int, arity: int, part: Callable[[Int[Tensor, " M"], Int[Tensor, " M"]], None]
+) -> Int[Tensor, " N"]:
+    """Leaf of the first, second … of some rows; `part` sorts them within the nodes of each level but the last.
+
+    Args:
+        count: N.
+        depth: d.
+        arity: c.
+        part: is told where the rows of each node begin and how many they are.
+    """
+    start, size, node = torch.zeros(1, dtype=torch.int64), torch.tensor([count]), torch.zeros(1, dtype=torch.int64)
+    child = torch.arange(arity)
     for level in range(depth):
         if level < depth - 1:
-            _part_nodes(points, order, start, size, arity=arity, cut=cut, generator=generator)
-        elif cut == "random" and depth == 1:
-            order = torch.randperm(len(points), generator=generator)
-        # at the last level there are no more items than children: one each, whatever the order
-        child = torch.arange(arity)
+            # at the last level there are no more rows than children: one each, whatever the order
+            part(start, size)
         each = size.unsqueeze(1) // arity + (child < (size % arity).unsqueeze(1)).long()
         first = start.unsqueeze(1) + torch.nn.functional.pad(each.cumsum(dim=1), (1, 0))[:, :-1]
         number = node.unsqueeze(1) * arity + child
         kept = each > 0
         start, size, node = first[kept], each[kept], number[kept]
-    return order, node
+    return node
 
 
 def _part_nodes(
