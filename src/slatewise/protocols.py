@@ -85,6 +85,24 @@ class Learner(Protocol):
 
 
 @runtime_checkable
+class ChecksLog(Protocol):
+    """A learner that can say, before any time is spent, that nothing can be learned from a log (`ValueError`)."""
+
+    def check_log(self, *, rewards: NDArray[np.float32], num_policies: int) -> None: ...
+
+
+@runtime_checkable
+class EstimatesBehaviour(Protocol):
+    """A policy with an estimate β̂ of the policies that wrote its log: states, and log β̂ of every row there.
+
+    `logged_by` numbers the logging policy of each state; 0 = the log does not say.
+    """
+
+    def behaviour_states(self, trajectories: Trajectories, /) -> Float[Tensor, "B S D"]: ...
+    def log_behaviour(self, state: Float[Tensor, "P D"], logged_by: Int[Tensor, " P"]) -> Float[Tensor, "P N"]: ...
+
+
+@runtime_checkable
 class Env(Protocol):
     """A world of B users at once.
 

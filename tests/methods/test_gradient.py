@@ -112,9 +112,9 @@ def test_the_policy_learns_from_rewards_and_behaviour_from_everything() -> None:
     bias = learner.policy.head.bias.weight.detach()[2:, 0]
     assert float(bias[0]) > 0
     assert bool((bias[1:] < 0).all())
-    rows = learner.policy.behaviour.scores(torch.zeros(1, 1), None).detach()[0, 2:]
-    assert bool((rows[:2] > 0).all())
-    assert bool((rows[2:] < 0).all())
+    rows = learner.policy.log_behaviour(torch.zeros(1, 1), torch.tensor([0])).detach()[0, 2:]
+    assert bool((rows[:2] > -LOG4).all())
+    assert bool((rows[2:] < -LOG4).all())
 
 
 def test_a_baseline_turns_what_is_worse_than_it_away() -> None:

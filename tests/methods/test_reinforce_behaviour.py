@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor, nn
 
 from slatewise.encoders import cfn
-from slatewise.heads.behaviour import BehaviourFrequency, BehaviourHead
+from slatewise.errors import InputError
+from slatewise.heads.behaviour import BehaviourByPolicy, BehaviourFrequency, BehaviourHead
 from slatewise.heads.softmax import SoftmaxHead
 from slatewise.methods import reinforce
 from slatewise.ops.negatives import uniform
@@ -25,19 +27,78 @@ def learner(**settings: Any) -> reinforce.Learner:
     return reinforce.Learner(reinforce.Config(slate_size=3, **settings), encoder, catalog, generator=generator)
 
 
-@pytest.mark.parametrize("behaviour", ["separate", "frequency"])
+@pytest.mark.parametrize("behaviour", ["separate", "frequency", "by_policy"])
 @pytest.mark.parametrize("num_negatives", [0, 8])
 def test_every_form_keeps_the_contract(behaviour: str, num_negatives: int) -> None:
-    check_method("reinforce", settings={"behaviour": behaviour, "num_negatives": num_negatives})
+    policies = {"logging_policies": 4} if behaviour == "by_policy" else {}
+    check_method("reinforce", settings={"behaviour": behaviour, "num_negatives": num_negatives, **policies})
+
+
+def test_every_logging_policy_has_its_head() -> None:
+    head = BehaviourByPolicy(3, 6, 2, generator=Generator().manual_seed(0))
+    state, slate = torch.eye(3), torch.tensor([[2], [3], [4]])
+    found = head.log_beta(state, slate, torch.tensor([1, 0, 1]))
+    for row, number in enumerate((1, 0, 1)):
+        alone = head.heads[number]
+        assert isinstance(alone, BehaviourHead)
+        own = alone.log_beta(state[[row]], slate[[row]], torch.tensor([number]))
+        torch.testing.assert_close(found[row], own[0])
+        every = head.log_betas(state, torch.tensor([1, 0, 1]))[row]
+        torch.testing.assert_close(every[slate[row]], own[0])
+    with pytest.raises(ValueError, match=r"policy number 2, there are heads for 2: set method\.logging_policies to 3"):
+        head.log_beta(state, slate, torch.tensor([1, 0, 2]))
+
+
+def test_heads_of_two_policies_learn_what_each_shows() -> None:
+    machine, log = learner(behaviour="by_policy", logging_policies=2, num_negatives=0, lr=0.05), toy_log(toy_catalog())
+    policy_id = (torch.arange(len(log.mask)) % 2).unsqueeze(1).expand_as(log.policy_id)
+    # policy 0 shows item 2 first, policy 1 item 3
+    slate = log.slate.clone()
+    slate[:, :, 0] = 2 + policy_id
+    for column in range(1, slate.shape[2]):
+        slate[:, :, column] = 0
+    log = log.replace(slate=slate, policy_id=policy_id, choice=torch.zeros_like(log.choice))
+    for _ in range(60):
+        machine.update(log)
+    with torch.no_grad():
+        state = machine.policy.behaviour_states(log)[:1, 0].expand(2, -1)
+        beta = machine.policy.log_behaviour(state, torch.tensor([0, 1])).exp()
+    assert float(beta[0, 2]) > 0.9
+    assert float(beta[1, 3]) > 0.9
+
+
+def test_logs_that_teach_nothing_are_refused() -> None:
+    machine = learner(behaviour="by_policy", logging_policies=2, reward_at_least=4.0)
+    machine.check_log(rewards=np.array([1.0, 5.0], np.float32), num_policies=2)
+    with pytest.raises(ValueError, match=r"below reward_at_least = 4; the highest is 3, so there is nothing to learn"):
+        machine.check_log(rewards=np.array([1.0, 3.0], np.float32), num_policies=2)
+    with pytest.raises(ValueError, match=r"names 2 policies, logging_policies is 2; expected 3"):
+        machine.check_log(rewards=np.array([5.0], np.float32), num_policies=3)
+    with pytest.raises(ValueError, match=r"every reward of the training part is 0, so there is nothing to learn from"):
+        learner().check_log(rewards=np.zeros(3, np.float32), num_policies=1)
+    with pytest.raises(ValueError, match="the catalog has one item"):
+        reinforce.Policy(reinforce.Config(slate_size=1), machine.policy.encoder, toy_catalog(1))
+    with pytest.raises(ValueError, match=r"logging_policies is 0 with behaviour .by_policy."):
+        reinforce.Config(behaviour="by_policy")
+
+
+def test_an_item_that_the_catalog_does_not_have() -> None:
+    machine, log = learner(), toy_log(toy_catalog())
+    slate = log.slate.clone()
+    slate[0, 0, 0] = toy_catalog().num_rows
+    with pytest.raises(InputError, match=r"a slate shows item number \d+, the catalog ends at \d+"):
+        machine.update(log.replace(slate=slate))
 
 
 def test_frequency_by_hand() -> None:
     head = BehaviourFrequency(5)
     head.count(torch.tensor([2, 2, 4]))
-    beta = head.log_beta(torch.zeros(1, 1), torch.tensor([[2, 3, 4]])).exp()
+    nobody = torch.tensor([0])
+    beta = head.log_beta(torch.zeros(1, 1), torch.tensor([[2, 3, 4]]), nobody).exp()
     torch.testing.assert_close(beta, torch.tensor([[3 / 6, 1 / 6, 2 / 6]]))
-    assert head.scores(torch.zeros(2, 1), None)[:, :2].tolist() == [[float("-inf")] * 2] * 2
-    torch.testing.assert_close(head.scores(torch.zeros(1, 1), torch.tensor([[3]])).exp(), torch.tensor([[1 / 6]]))
+    torch.testing.assert_close(
+        head.log_betas(torch.zeros(1, 1), nobody).exp(), torch.tensor([[0.0, 0.0, 3 / 6, 1 / 6, 2 / 6]])
+    )
 
 
 def test_frequency_counts_what_may_be_learned_from() -> None:
@@ -112,5 +173,7 @@ def test_stop_gradient_can_be_lifted() -> None:
     for stop in (True, False):
         head = BehaviourHead(3, 6, stop_gradient=stop, generator=Generator().manual_seed(1))
         assert isinstance(head, nn.Module)
-        (gradient,) = torch.autograd.grad(head.log_beta(state, slate).sum(), state, allow_unused=True)
+        (gradient,) = torch.autograd.grad(
+            head.log_beta(state, slate, torch.zeros(len(slate), dtype=torch.int64)).sum(), state, allow_unused=True
+        )
         assert (gradient is None) == stop

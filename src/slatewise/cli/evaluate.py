@@ -11,7 +11,7 @@ from rich.table import Table
 from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text, progress
 
 if TYPE_CHECKING:
-    from slatewise.evaluate import Evaluation
+    from slatewise.evaluate import Calibration, Evaluation
     from slatewise.train import FinishedRun
 
 EVALUATE = """Judge a trained run on held-out data: full ranking, seen items excluded, 95 % intervals.
@@ -64,6 +64,7 @@ def evaluate(
         f"{found.users:,} users, full ranking over {opened.dataset.catalog.num_items:,} items, {excluded}"
     )
     words = f"\n{_verdict(found)}" if found.estimate is not None else ""
+    words += f"\n{_calibration(found.behaviour)}" if found.behaviour is not None else ""
     answer(_value(run, opened, found), as_json=as_json, text=f"{head}\n\n{as_text(table)}{words}")
 
 
@@ -130,6 +131,14 @@ def _value(run: Path, opened: FinishedRun, found: Evaluation) -> dict[str, objec
         "exclude_seen": opened.evaluate.exclude_seen,
         **found.to_json(),
     }
+
+
+def _calibration(found: Calibration) -> str:
+    return (
+        f"β̂, its own estimate of what the log shows: calibration error {found.ece:.3f} of the probability "
+        f"(true probabilities would show {found.ece_by_chance:.3f} by chance), "
+        f"mean log β̂ {found.log_likelihood:.3f} over {found.shown:,} shown items; `slatewise report` draws it"
+    )
 
 
 def _verdict(found: Evaluation) -> str:

@@ -1,4 +1,5 @@
-"""A policy on held-out data: full ranking with intervals, and off-policy estimates with logged or fitted propensities.
+"""A policy on held-out data: full ranking with intervals, off-policy estimates with logged or fitted propensities, and
+the calibration of its β̂ where it has one.
 
 One case a user: the state after everything before the part, against all that the user used within the part. Items that
 were used before are excluded from the list (`exclude_seen`), as in serving.
@@ -18,10 +19,11 @@ from torch import Tensor
 
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import Part, Split
+from slatewise.evaluate.calibration import Calibration, calibrate
 from slatewise.evaluate.off_policy import estimate_off_policy, has_single_draw_propensities, held_out_log_pi
 from slatewise.evaluate.ranking import Ranking, figure_names, figures, picks, rank, states_at
 from slatewise.evaluate.settings import Config, Figure
-from slatewise.protocols import Policy
+from slatewise.protocols import EstimatesBehaviour, Policy
 from slatewise.types import Estimate
 
 
@@ -33,6 +35,8 @@ class Evaluation:
     users: int
     figures: tuple[Figure, ...]
     estimate: Estimate | None
+    behaviour: Calibration | None = None
+    """How well the policy's own β̂ foretells what is shown."""
 
     def value(self, name: str) -> float:
         """The figure of that name.
@@ -53,7 +57,14 @@ class Evaluation:
             estimate |= {"interval": [_finite(border) for border in self.estimate.interval]}
             estimate = {name: _finite(value) for name, value in estimate.items()}
         figures = [{name: _finite(value) for name, value in asdict(figure).items()} for figure in self.figures]
-        return {"part": self.part, "users": self.users, "figures": figures, "off_policy": estimate}
+        behaviour = self.behaviour.to_json() if self.behaviour is not None else None
+        return {
+            "part": self.part,
+            "users": self.users,
+            "figures": figures,
+            "off_policy": estimate,
+            "behaviour": behaviour,
+        }
 
 
 def evaluate(
@@ -77,7 +88,7 @@ def evaluate(
         part: the part to judge on.
         config: see Config.
         behaviour: its ``log_pi`` stands for propensities that the log does not have.
-        off_policy: False leaves the estimate out.
+        off_policy: False leaves the estimate and the calibration out.
         seed: of the draws of a policy that draws.
         on_batch: told the number of users done after each batch.
 
@@ -89,11 +100,15 @@ def evaluate(
     judged = None
     if off_policy and (behaviour is not None or has_single_draw_propensities(dataset)):
         judged = estimate_off_policy(policy, dataset, split, part, config, behaviour=behaviour)
+    calibrated = None
+    if off_policy and isinstance(policy, EstimatesBehaviour):
+        calibrated = calibrate(policy, dataset, split, part, config)
     return Evaluation(
         part=part,
         users=len(ranking.user),
         figures=figures(ranking, config, num_rows=dataset.catalog.num_rows, count=count),
         estimate=judged,
+        behaviour=calibrated,
     )
 
 
@@ -111,10 +126,12 @@ def _finite(value: Any) -> Any:
 
 
 __all__ = [
+    "Calibration",
     "Config",
     "Evaluation",
     "Figure",
     "Ranking",
+    "calibrate",
     "estimate_off_policy",
     "evaluate",
     "figure_names",

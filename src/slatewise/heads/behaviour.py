@@ -22,13 +22,17 @@ class Behaviour(Protocol):
     """A model of what was shown."""
 
     def log_beta(
-        self, state: Float[Tensor, "P D"], slate: Int[Tensor, "P K"], negatives: Negatives | None = None
+        self,
+        state: Float[Tensor, "P D"],
+        slate: Int[Tensor, "P K"],
+        logged_by: Int[Tensor, " P"],
+        negatives: Negatives | None = None,
     ) -> Float[Tensor, "P K"]:
-        """Log β̂ of the real items of each slate, every one as a single draw."""
+        """Log β̂ of the real items of each slate, every one as a single draw; `logged_by` numbers the logging policy."""
         ...
 
-    def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
-        """Logits of some items, or of every row for None."""
+    def log_betas(self, state: Float[Tensor, "P D"], logged_by: Int[Tensor, " P"]) -> Float[Tensor, "P N"]:
+        """Log β̂ of every row of the catalog; −inf for reserved rows."""
         ...
 
 
@@ -43,17 +47,64 @@ class BehaviourHead(nn.Module):
         self.softmax = SoftmaxHead(width, num_rows, generator=generator)
 
     def log_beta(
-        self, state: Float[Tensor, "P D"], slate: Int[Tensor, "P K"], negatives: Negatives | None = None
+        self,
+        state: Float[Tensor, "P D"],
+        slate: Int[Tensor, "P K"],
+        logged_by: Int[Tensor, " P"],
+        negatives: Negatives | None = None,
     ) -> Float[Tensor, "P K"]:
-        """Log β̂ of the real items of each slate, every one as a single draw. Negatives as for π."""
+        """Log β̂ of the real items of each slate, whoever showed them. Negatives as for π."""
+        del logged_by
         return self.softmax.log_prob_slate(self._read(state), slate, negatives)
 
-    def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
-        """Logits of some items, or of every row for None."""
-        return self.softmax.scores(self._read(state), items)
+    def log_betas(self, state: Float[Tensor, "P D"], logged_by: Int[Tensor, " P"]) -> Float[Tensor, "P N"]:
+        """Log β̂ of every row."""
+        del logged_by
+        return self.softmax.log_probs(self._read(state))
 
     def _read(self, state: Float[Tensor, "P D"]) -> Float[Tensor, "P D"]:
         return state.detach() if self.stop_gradient else state
+
+
+class BehaviourByPolicy(nn.Module):
+    """A head for every policy that the log names; number 0 is whatever has no name."""
+
+    def __init__(self, width: int, num_rows: int, num_policies: int, *, generator: Generator | None = None) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(BehaviourHead(width, num_rows, generator=generator) for _ in range(num_policies))
+
+    def log_beta(
+        self,
+        state: Float[Tensor, "P D"],
+        slate: Int[Tensor, "P K"],
+        logged_by: Int[Tensor, " P"],
+        negatives: Negatives | None = None,
+    ) -> Float[Tensor, "P K"]:
+        """Log β̂ of the real items of each slate under the policy that showed it."""
+        parts = [
+            (rows, head.log_beta(state[rows], slate[rows], logged_by[rows], negatives))
+            for head, rows in self._by(logged_by)
+        ]
+        return _put_together(parts, slate.shape[1], len(slate))
+
+    def log_betas(self, state: Float[Tensor, "P D"], logged_by: Int[Tensor, " P"]) -> Float[Tensor, "P N"]:
+        """Log β̂ of every row under the policy that showed the slate."""
+        parts = [(rows, head.log_betas(state[rows], logged_by[rows])) for head, rows in self._by(logged_by)]
+        return _put_together(parts, parts[0][1].shape[1] if parts else 0, len(state))
+
+    def _by(self, logged_by: Int[Tensor, " P"]) -> list[tuple[BehaviourHead, Int[Tensor, " _"]]]:
+        """The heads that are asked, and the rows that ask them."""
+        found = []
+        for number in torch.unique(logged_by).tolist():
+            if number >= len(self.heads):
+                raise ValueError(
+                    f"the log names policy number {number}, there are heads for {len(self.heads)}: "
+                    f"set method.logging_policies to {number + 1} or more"
+                )
+            head = self.heads[number]
+            assert isinstance(head, BehaviourHead)
+            found.append((head, (logged_by == number).nonzero().squeeze(1)))
+        return found
 
 
 class BehaviourFrequency(nn.Module):
@@ -70,16 +121,31 @@ class BehaviourFrequency(nn.Module):
         self.shown += torch.bincount(items, minlength=len(self.shown))
 
     def log_beta(
-        self, state: Float[Tensor, "P D"], slate: Int[Tensor, "P K"], negatives: Negatives | None = None
+        self,
+        state: Float[Tensor, "P D"],
+        slate: Int[Tensor, "P K"],
+        logged_by: Int[Tensor, " P"],
+        negatives: Negatives | None = None,
     ) -> Float[Tensor, "P K"]:
-        """Log β̂ of each item; state and negatives play no part."""
+        """Log β̂ of each item; nothing else plays a part."""
+        del state, logged_by, negatives
         return self._logits()[slate]
 
-    def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
-        """Log β̂ of some items, or of every row for None."""
-        logits = self._logits()
-        return logits.expand(len(state), -1) if items is None else logits[items]
+    def log_betas(self, state: Float[Tensor, "P D"], logged_by: Int[Tensor, " P"]) -> Float[Tensor, "P N"]:
+        """Log β̂ of every row."""
+        del logged_by
+        return self._logits().expand(len(state), -1)
 
     def _logits(self) -> Float[Tensor, " N"]:
         number = self.shown[FIRST_ITEM:] + 1
         return nn.functional.pad((number / number.sum()).log(), (FIRST_ITEM, 0), value=float("-inf"))
+
+
+def _put_together(
+    parts: list[tuple[Int[Tensor, " _"], Float[Tensor, "_ A"]]], width: int, length: int
+) -> Float[Tensor, "P A"]:
+    """Rows computed in parts, in their own order."""
+    if not parts:
+        return torch.zeros(length, width)
+    back = torch.cat([rows for rows, _ in parts]).argsort()
+    return torch.cat([part for _, part in parts])[back]

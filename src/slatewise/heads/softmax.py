@@ -67,6 +67,11 @@ class SoftmaxHead(nn.Module):
             temperature=self.temperature,
         )
 
+    def log_probs(self, state: Float[Tensor, "P D"]) -> Float[Tensor, "P N"]:
+        """Log π of every row of the item table; −inf for reserved rows."""
+        real = torch.log_softmax(self.scores(state, None)[:, FIRST_ITEM:], dim=1)
+        return nn.functional.pad(real, (FIRST_ITEM, 0), value=float("-inf"))
+
     def log_prob_slate(
         self, state: Float[Tensor, "P D"], slate: Int[Tensor, "P K"], negatives: Negatives | None = None
     ) -> Float[Tensor, "P K"]:

@@ -49,6 +49,15 @@ class Policy(RankedPolicy):
         """Logits."""
         return self.head.scores(state, items)
 
+    def behaviour_states(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
+        """The clone is itself the estimate of who wrote the log."""
+        return self.encoder(trajectories)
+
+    def log_behaviour(self, state: Float[Tensor, "P D"], logged_by: Int[Tensor, " P"]) -> Float[Tensor, "P N"]:
+        """Log π of every row, whoever showed what; −inf for reserved rows."""
+        del logged_by
+        return self.head.log_probs(state)
+
 
 class Learner:
     """Adam on the log-likelihood."""

@@ -18,11 +18,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
-from slatewise.heads.behaviour import Behaviour, BehaviourFrequency, BehaviourHead
+from slatewise.errors import InputError
+from slatewise.heads.behaviour import Behaviour, BehaviourByPolicy, BehaviourFrequency, BehaviourHead
 from slatewise.heads.negatives import NegativeSampler, Sampler
 from slatewise.heads.optimiser import descend, flat_state, let_dropout_draw, restore_state, under
 from slatewise.heads.ranked import RankedPolicy
@@ -60,9 +62,11 @@ class Config:
     """NIS: divide the weights by their mean over the batch."""
     baseline: bool = False
     """Subtract the batch's self-normalised mean return; for logs in which every shown item earns something."""
-    behaviour: Literal["shared", "separate", "frequency"] = "shared"
-    """Where β̂ comes from: a head on π's state with the gradient stopped (the paper's), one with an encoder of its own,
-    or how often an item was shown, whatever the state."""
+    behaviour: Literal["shared", "by_policy", "separate", "frequency"] = "shared"
+    """Where β̂ comes from: a head on π's state with the gradient stopped (the paper's), such a head for every policy
+    that the log names, one with an encoder of its own, or how often an item was shown, whatever the state."""
+    logging_policies: int = 0
+    """Heads of behaviour = "by_policy": the policies that the log names, and one for what has no name."""
     kl_penalty: float = 0.0
     """Factor of KL(π‖β) in the loss (TRPO, sec. 4.4); in units of the return."""
     imitation_updates: int = 0
@@ -103,6 +107,11 @@ class Config:
             raise ValueError(f"imitation_updates is {self.imitation_updates}; expected 0 or more")
         if self.reward_lr is not None and not self.reward_lr > 0:
             raise ValueError(f"reward_lr is {self.reward_lr}; expected a number above 0, or none at all")
+        if (self.behaviour == "by_policy") != (self.logging_policies > 0):
+            raise ValueError(
+                f'logging_policies is {self.logging_policies} with behaviour "{self.behaviour}"; expected the number '
+                'of logging policies + 1 with behaviour "by_policy", and 0 with every other'
+            )
         if self.kl_penalty < 0:
             raise ValueError(f"kl_penalty is {self.kl_penalty}; expected 0 or more")
         if self.correction == "none" and (self.baseline or self.kl_penalty):
@@ -123,12 +132,18 @@ class Policy(RankedPolicy):
     ) -> None:
         if config.correction == "top_k" and config.slate_size > catalog.num_items:
             raise ValueError(f"slate_size is {config.slate_size}, the catalog has {catalog.num_items} items")
+        if catalog.num_items == 1:
+            raise ValueError("the catalog has one item: there is nothing to choose, so nothing to learn")
         super().__init__(encoder, catalog.num_rows)
         self.head = SoftmaxHead(encoder.width, catalog.num_rows, temperature=config.temperature, generator=generator)
         self.behaviour_encoder = copy.deepcopy(encoder) if config.behaviour == "separate" else None
         self.behaviour: Behaviour
         if config.behaviour == "frequency":
             self.behaviour = BehaviourFrequency(catalog.num_rows)
+        elif config.behaviour == "by_policy":
+            self.behaviour = BehaviourByPolicy(
+                encoder.width, catalog.num_rows, config.logging_policies, generator=generator
+            )
         else:
             self.behaviour = BehaviourHead(
                 encoder.width, catalog.num_rows, stop_gradient=config.behaviour == "shared", generator=generator
@@ -145,6 +160,15 @@ class Policy(RankedPolicy):
     def query(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
         """[s / τ ; 1]."""
         return self.head.query(state)
+
+    def behaviour_states(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
+        """The states that β̂ reads."""
+        encoder = self.encoder if self.behaviour_encoder is None else self.behaviour_encoder
+        return encoder(trajectories)
+
+    def log_behaviour(self, state: Float[Tensor, "P D"], logged_by: Int[Tensor, " P"]) -> Float[Tensor, "P N"]:
+        """Log β̂ of every row of the catalog, for states of `behaviour_states` and numbers of logging policies."""
+        return self.behaviour.log_betas(state, logged_by)
 
 
 class Learner:
@@ -174,9 +198,35 @@ class Learner:
             if part is not None:
                 let_dropout_draw(part, generator)
 
+    def check_log(self, *, rewards: Float[np.ndarray, " P"], num_policies: int) -> None:
+        """Refuse a log that nothing can be learned from, before any time is spent on it.
+
+        Raises:
+            ValueError: no reward counts, or the log names more policies than there are heads of β̂.
+        """
+        config = self.config
+        counts = rewards != 0 if config.reward_at_least is None else rewards >= config.reward_at_least
+        if not counts.any():
+            what = (
+                "is 0" if config.reward_at_least is None else f"is below reward_at_least = {config.reward_at_least:g}"
+            )
+            highest = f"; the highest is {rewards.max():g}" if len(rewards) and config.reward_at_least else ""
+            raise ValueError(f"every reward of the training part {what}{highest}, so there is nothing to learn from")
+        if config.behaviour == "by_policy" and num_policies > config.logging_policies:
+            raise ValueError(
+                f"the log names {num_policies - 1} policies, logging_policies is {config.logging_policies}; expected "
+                f"{num_policies}: one each, and one for what has no name"
+            )
+
     def update(self, trajectories: Trajectories) -> dict[str, float]:
         """One step on a batch; loss is the surrogate −Σ ω λ R log π per shown item, behaviour_loss −mean log β̂."""
         config = self.config
+        highest = int(trajectories.slate.max()) if trajectories.slate.numel() else 0
+        if highest >= self.policy.num_rows:
+            raise InputError(
+                f"a slate shows item number {highest}, the catalog ends at {self.policy.num_rows - 1}. "
+                "Number the items of the log by the policy's own catalog."
+            )
         shown = trajectories.learn.unsqueeze(2) & (trajectories.slate >= FIRST_ITEM)
         steps = shown.any(dim=2)
         if not bool(steps.any()):
@@ -193,7 +243,7 @@ class Learner:
         if isinstance(behaviour, BehaviourFrequency):
             behaviour.count(slate[shown])
         seen = state if own_encoder is None else at_steps(own_encoder(trajectories), steps)
-        log_beta = behaviour.log_beta(seen, slate, negatives)
+        log_beta = behaviour.log_beta(seen, slate, trajectories.policy_id[steps], negatives)
         behaviour_loss = -log_beta[shown].mean()
 
         imitates = self.updates < config.imitation_updates

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from slatewise.report.page import Column, CurveFigure, Exposure, Histogram, Row
+from slatewise.report.page import Column, CurveFigure, Exposure, Histogram, Reliability, Row
 
 # Told apart by colour-blind readers, each at least 3 : 1 against white and against the dark page.
 COLOURS = ("#2b7bd4", "#d0632a", "#2a9567", "#a855a0", "#9a7b12", "#c8485f", "#5c7f92", "#7b6fe0")
@@ -144,6 +144,50 @@ def histogram(name: str, values: Histogram) -> Figure:
         layout=layout,
         headings=("between", "count"),
         table=tuple((label, f"{count:,}") for label, count in zip(names, values.counts, strict=True)),
+    )
+
+
+def reliability(name: str, estimates: tuple[Reliability, ...]) -> Figure:
+    """Foretold against observed probabilities of an item to be shown, both axes logarithmic."""
+    borders = [value for item in estimates for value in (*item.predicted, *item.observed) if value > 0]
+    low, high = min(borders), max(borders)
+    data: list[dict[str, Any]] = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "as foretold",
+            "x": [low, high],
+            "y": [low, high],
+            "line": {"color": "#7f8894", "dash": "dot", "width": 1},
+            "hoverinfo": "skip",
+        }
+    ]
+    for index, item in enumerate(estimates):
+        colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": item.policy,
+                "x": list(item.predicted),
+                "y": [value if value > 0 else None for value in item.observed],
+                "line": {"color": colour, "dash": dash, "width": 2},
+                "marker": {"size": 5, "color": colour},
+            }
+        )
+    layout = _layout(x="foretold probability of an item", y="share that was shown", legend=True, height=360)
+    for axis in ("xaxis", "yaxis"):
+        layout[axis] |= {"type": "log", "exponentformat": "power"}
+    return Figure(
+        name=name,
+        title="Whether β̂ means what it says",
+        alternative="Reliability curves of the estimated logging policy: on the diagonal, forecasts come true.",
+        data=data,
+        layout=layout,
+        headings=("", "calibration error", "by chance alone", "items shown"),
+        table=tuple(
+            (item.policy, number(item.ece), number(item.ece_by_chance), f"{item.shown:,}") for item in estimates
+        ),
     )
 
 

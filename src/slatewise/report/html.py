@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from slatewise.files import atomic_file
 from slatewise.report import figures, verdict
 from slatewise.report.figures import Figure
-from slatewise.report.page import Column, Comparison, Page, Row
+from slatewise.report.page import Column, Comparison, Judgement, Page, Row
 
 CORRECTION = (
     "Next-item recall counts how often a policy agrees with the one that wrote the log, and this agreement is what "
@@ -23,6 +23,8 @@ CORRECTION = (
     "Judge it by the share of liked items among those that it recommends and the user rated later, by coverage and "
     "Gini, and by the verdict below; the weight cap moves it between imitation and correction."
 )
+MOST_BOXES = 2
+"""Verdicts told at length; more of them stand in a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,7 @@ def render(page: Page) -> str:
             rows=_rows(page.comparison),
             correction=CORRECTION,
             verdict=verdict,
+            boxed=_boxed(page),
             number=figures.number,
             style=style,
             scripts=scripts,
@@ -79,10 +82,19 @@ def _figures(page: Page) -> dict[str, list[Figure]]:
         ],
         "curves": [figures.curves(f"figure-curves-{index}", figure) for index, figure in enumerate(page.curves)],
         "propensities": [] if propensities is None else [figures.histogram("figure-propensities", propensities)],
+        "reliability": [figures.reliability("figure-reliability", page.reliability)] if page.reliability else [],
         "exposure": [figures.exposure("figure-exposure", page.exposure)]
         if any(len(item.lorenz) > 1 for item in page.exposure)
         else [],
     }
+
+
+def _boxed(page: Page) -> tuple[Judgement, ...]:
+    """The verdicts that are told at length: all of one or two, of more the served policy's alone."""
+    if len(page.judgements) <= MOST_BOXES:
+        return page.judgements
+    served = {row.name for row in page.comparison.rows if row.served} if page.comparison else set()
+    return tuple(item for item in page.judgements if item.policy in served)[:1] or page.judgements[:1]
 
 
 def _groups(comparison: Comparison | None) -> list[tuple[str, list[Column]]]:

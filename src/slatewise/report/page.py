@@ -162,6 +162,21 @@ class Histogram:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reliability:
+    """What an estimate β̂ of the logging policy foretold, beside what was shown."""
+
+    policy: str
+    predicted: tuple[float, ...]
+    """Mean probability of the forecasts of each bin."""
+    observed: tuple[float, ...]
+    """Share of them that came true."""
+    shown: int
+    ece: float
+    ece_by_chance: float
+    """What true probabilities would show, by the draws alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Judgement:
     """What the log says about one policy."""
 
@@ -232,6 +247,7 @@ class Page:
     curves: tuple[CurveFigure, ...] = ()
     judgements: tuple[Judgement, ...] = ()
     propensities: Histogram | None = None
+    reliability: tuple[Reliability, ...] = ()
     exposure: tuple[Exposure, ...] = ()
     examples: tuple[Example, ...] = ()
     commands: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ from slatewise.report.page import (
     Judgement,
     Measured,
     Page,
+    Reliability,
     Row,
     Source,
 )
@@ -89,6 +90,7 @@ def page(
         curves=_curves(entries),
         judgements=_judgements(entries, found, propensities),
         propensities=propensity_histogram(serving, dataset, split, part, settings),
+        reliability=_reliability(entries, found),
         exposure=exposure(
             {entry.label: entry.folder for entry in entries},
             dataset,
@@ -190,6 +192,24 @@ def _judgements(
             Judgement(policy=entry.label, estimate=estimate, estimator="SNIPS, item by item", propensities=propensities)
         )
     return tuple(judgements)
+
+
+def _reliability(entries: Sequence[Entry], found: dict[Path, dict[str, Any]]) -> tuple[Reliability, ...]:
+    """Of every run that has an estimate of the logging policy; runs whose estimates are the same stand once."""
+    estimates: dict[str, Reliability] = {}
+    for entry in entries:
+        value = found[entry.folder].get("behaviour")
+        if value is not None:
+            item = Reliability(
+                policy=entry.label,
+                predicted=tuple(value["predicted"]),
+                observed=tuple(value["observed"]),
+                shown=int(value["shown"]),
+                ece=float(value["ece"]),
+                ece_by_chance=float(value["ece_by_chance"]),
+            )
+            estimates.setdefault(repr((item.predicted, item.observed)), item)
+    return tuple(estimates.values())
 
 
 def _number(value: float | None) -> float:

@@ -111,7 +111,7 @@ def learned(experiment: Experiment, *, seed: int, steps: int, batch: int) -> tup
     state = torch.zeros(1, encoder.width)
     with torch.no_grad():
         log_pi = learner.policy.log_pi(state, everything)[0]
-        beta = torch.softmax(learner.policy.behaviour.scores(state, everything)[0], dim=0)
+        beta = learner.policy.log_behaviour(state, torch.zeros(1, dtype=torch.int64))[0, 2:].exp()
     return log_pi.exp(), beta
 
 

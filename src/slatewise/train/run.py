@@ -16,7 +16,7 @@ from slatewise.data import prepared, splits
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import Split, SplitName
 from slatewise.errors import InputError, located
-from slatewise.protocols import Learner
+from slatewise.protocols import ChecksLog, Learner
 
 TABLES = ("data", "encoder", "method", "train", "evaluate", "serve")
 
@@ -161,13 +161,17 @@ def build_learner(
     name = configs.name_of(encoder, "encoders", where=f"{where} [encoder]", default=module.DEFAULT_ENCODER)
     encoder_module = configs.find("encoders", name)
     settings = configs.convert(encoder_module.Config, _settings(encoder), where=f"{where} [encoder]")
-    resolved = settings.resolved(
-        rewards=training_rewards(dataset, split), context_width=dataset.interactions.context.shape[1]
-    )
+    rewards = training_rewards(dataset, split)
+    resolved = settings.resolved(rewards=rewards, context_width=dataset.interactions.context.shape[1])
     generator = Generator().manual_seed(seed)
     try:
         built = encoder_module.Encoder(resolved, dataset.catalog, generator=generator)
         learner: Learner = module.Learner(learner_config(method, where), built, dataset.catalog, generator=generator)
+        if hasattr(learner, "prepare"):
+            # what a method reads off the training part before its first update (the tree of a tree policy)
+            learner.prepare(dataset.interactions, split)
+        if isinstance(learner, ChecksLog) and len(rewards):
+            learner.check_log(rewards=rewards, num_policies=len(dataset.policies))
     except ValueError as error:
         raise InputError(f"{where}: {error}.") from error
     return {"name": name, **configs.to_table(resolved)}, learner
