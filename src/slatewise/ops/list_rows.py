@@ -1,0 +1,158 @@
+"""Lists whose slots have a row of logits each: row k is a softmax over what no earlier row has taken.
+
+    P(list) = Π_k exp(x_{k, i_k}) / Σ_{j not in i_1 … i_{k−1}} exp(x_{k, j})
+
+With one row for all slots this is Plackett–Luce. −inf stands for columns that may not be chosen at all.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor
+
+from slatewise.types import Exploration
+
+NEG_INF = float("-inf")
+EMPTY = -1
+"""Column of a slot for which nothing was left."""
+
+
+def draw_rows(
+    logits: Float[Tensor, "B K M"], explore: Exploration | None, generator: Generator | None
+) -> Int[Tensor, "B K"]:
+    """Columns chosen row by row, `EMPTY` where nothing is left.
+
+    Without exploration each row takes its best column that is left. With it, the first `keep` rows do, and the others
+    draw from the top_m best that are left, by softmax(logit / temperature).
+
+    Args:
+        logits: of every row; a column that is closed to one row is closed to all.
+        explore: None takes the best.
+        generator: source of the draws; needed with `explore`.
+
+    Raises:
+        ValueError: a logit is NaN, or exploration without a generator.
+    """
+    if bool(torch.isnan(logits).any()):
+        raise ValueError("scores hold NaN: the policy's weights or its state are broken")
+    if explore is not None and generator is None:
+        raise ValueError("a slate cannot be drawn without a generator; pass generator=torch.Generator()")
+    batch, rows, _ = logits.shape
+    values, columns, most = _shortlist(logits, explore)
+    chosen = torch.full((batch, rows), EMPTY, dtype=torch.int64)
+    for k in range(rows):
+        left = _left(values[:, k], None if columns is None else columns[:, k], chosen[:, :k], most)
+        order = left
+        if explore is not None and k >= explore.keep:
+            noise = torch.empty_like(left).exponential_(generator=generator).log_().neg_()  # Gumbel
+            order = left / explore.temperature + noise
+        best, place = order.max(dim=1)
+        column = place if columns is None else columns[:, k].gather(1, place.unsqueeze(1)).squeeze(1)
+        chosen[:, k] = column.masked_fill(best == NEG_INF, EMPTY)
+    return chosen
+
+
+def rows_log_prob(
+    logits: Float[Tensor, "B K M"], chosen: Int[Tensor, "B K"], explore: Exploration | None
+) -> Float[Tensor, "B K"]:
+    """Log-probability of each column under `draw_rows`, given the ones before it; −inf where it could not choose that.
+
+    Args:
+        logits: as given to `draw_rows`.
+        chosen: columns; −1 = the slot is empty, −2 = something that is no column.
+        explore: the exploration that served, or None.
+    """
+    values, columns, most = _shortlist(logits, explore)
+    factors = []
+    for k in range(chosen.shape[1]):
+        own = None if columns is None else columns[:, k]
+        left = _left(values[:, k], own, chosen[:, :k], most)
+        nothing = ~(left > NEG_INF).any(dim=1)
+        drawn = explore is not None and k >= explore.keep
+        if drawn and explore is not None:
+            log_p = left / explore.temperature
+            log_p = log_p - torch.logsumexp(log_p.masked_fill(nothing.unsqueeze(1), 0.0), dim=1, keepdim=True)
+        else:
+            best = left.argmax(dim=1, keepdim=True)
+            log_p = torch.full_like(left, NEG_INF).scatter(1, best, 0.0)
+        here = chosen[:, k : k + 1]
+        if own is None:
+            factor = log_p.gather(1, here.clamp(min=0)).squeeze(1)
+        else:
+            match = own == here
+            place = match.int().argmax(dim=1, keepdim=True)
+            factor = log_p.gather(1, place).squeeze(1).masked_fill(~match.any(dim=1), NEG_INF)
+        factor = factor.masked_fill(here.squeeze(1) < 0, NEG_INF)
+        right = torch.where(here.squeeze(1) == EMPTY, 0.0, NEG_INF)
+        factors.append(torch.where(nothing, right, factor))
+    return torch.stack(factors, dim=1)
+
+
+def close_taken(logits: Float[Tensor, "P K N"], slate: Int[Tensor, "P K"]) -> Float[Tensor, "P K N"]:
+    """The logits with −inf where an earlier slot of the list has taken the column.
+
+    Args:
+        logits: column 0 is padding, and closed.
+        slate: columns of the list, 0 where a slot is empty.
+    """
+    slots = slate.shape[1]
+    earlier = torch.ones(slots, slots, dtype=torch.bool).tril(diagonal=-1)
+    taken = slate.unsqueeze(1).expand(-1, slots, -1).masked_fill(~earlier, 0)
+    return logits.scatter(2, taken, NEG_INF)
+
+
+def divergence(log_p: Float[Tensor, "P K N"], log_q: Float[Tensor, "P K N"]) -> Float[Tensor, "P K"]:
+    """KL(p‖q) of each row; columns with p = 0 count nothing, whatever q is there."""
+    return (log_p.exp() * (log_p - log_q).masked_fill(log_p == NEG_INF, 0.0)).sum(dim=2)
+
+
+def curvature_product(
+    p: Float[Tensor, "P K N"], vectors: Float[Tensor, "N E"], along: Float[Tensor, "P K E"]
+) -> Float[Tensor, "P K E"]:
+    """H · along, with H = Vᵀ (diag p − p pᵀ) V: the Hessian of KL(p‖softmax(V w)) by the row w, at w that gives p."""
+    moved = p * (along @ vectors.T)
+    return (moved - p * moved.sum(dim=2, keepdim=True)) @ vectors
+
+
+def next_lists(item: Int[Tensor, "B T"], counts: Bool[Tensor, "B T"], size: int) -> Int[Tensor, "B T K"]:
+    """At each step the next `size` items that count, the step's own included, as one list; 0 where there are fewer.
+
+    An item that comes again within a list is left out of it the second time.
+    """
+    steps = item.shape[1]
+    before = torch.nn.functional.pad(torch.cumsum(counts, dim=1), (1, 0))
+    order = torch.argsort((~counts).to(torch.int8), dim=1, stable=True)
+    place = before[:, :steps].unsqueeze(2) + torch.arange(size)
+    there = place < before[:, -1:].unsqueeze(2)
+    at = order.gather(1, place.clamp(max=max(steps - 1, 0)).flatten(1))
+    lists = item.gather(1, at).view(place.shape).masked_fill(~there, 0)
+    again = torch.tril(lists.unsqueeze(3) == lists.unsqueeze(2), diagonal=-1).any(dim=3)
+    return lists.masked_fill(again, 0)
+
+
+def _shortlist(
+    logits: Float[Tensor, "B K M"], explore: Exploration | None
+) -> tuple[Float[Tensor, "B K S"], Int[Tensor, "B K S"] | None, int]:
+    """The columns that a row can come to, best first, and how many it may choose from; None = all, in their order."""
+    rows, size = logits.shape[1:]
+    most = 1 if explore is None else explore.top_m
+    if most >= size:
+        return logits, None, size
+    # earlier rows take at most one each of what is best here
+    values, columns = torch.topk(logits, min(most + rows - 1, size), dim=2)
+    return values, columns, most
+
+
+def _left(
+    values: Float[Tensor, "B S"], columns: Int[Tensor, "B S"] | None, taken: Int[Tensor, "B J"], most: int
+) -> Float[Tensor, "B S"]:
+    """What a row may choose from: not taken before, and among the best `most` of that."""
+    if columns is None:
+        padded = torch.cat([values, values.new_full((len(values), 1), NEG_INF)], dim=1)
+        place = torch.where(taken >= 0, taken, values.shape[1])
+        return padded.scatter(1, place, NEG_INF)[:, :-1]
+    gone = (columns.unsqueeze(2) == taken.unsqueeze(1)).any(dim=2)
+    left = values.masked_fill(gone, NEG_INF)
+    open_ = (left > NEG_INF).long()
+    return left.masked_fill(torch.cumsum(open_, dim=1) > most, NEG_INF)

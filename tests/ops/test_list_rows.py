@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Generator
+
+from slatewise.ops.list_rows import close_taken, curvature_product, divergence, draw_rows, next_lists, rows_log_prob
+from slatewise.types import Exploration
+
+INF = float("inf")
+# two rows over three columns
+ROWS = torch.tensor([[[math.log(1), math.log(2), math.log(7)], [math.log(3), math.log(1), math.log(4)]]])
+
+
+def test_the_best_column_that_is_left() -> None:
+    assert draw_rows(ROWS, None, None).tolist() == [[2, 0]]
+    assert rows_log_prob(ROWS, torch.tensor([[2, 0]]), None).tolist() == [[0.0, 0.0]]
+    assert rows_log_prob(ROWS, torch.tensor([[2, 1]]), None).tolist() == [[0.0, -INF]]
+    assert rows_log_prob(ROWS, torch.tensor([[2, 2]]), None).tolist() == [[0.0, -INF]]
+
+
+def test_chances_by_hand() -> None:
+    explore = Exploration(top_m=3)
+    # 7/10, then 3/(3 + 1) of what column 2 leaves
+    logp = rows_log_prob(ROWS, torch.tensor([[2, 0]]), explore)
+    torch.testing.assert_close(logp.exp(), torch.tensor([[0.7, 0.75]]))
+    # two best of row 1 are 7 and 2; column 2 taken leaves 3 and 1, column 1 taken leaves 3 and 4
+    two = Exploration(top_m=2)
+    torch.testing.assert_close(rows_log_prob(ROWS, torch.tensor([[1, 2]]), two).exp(), torch.tensor([[2 / 9, 4 / 7]]))
+    assert rows_log_prob(ROWS, torch.tensor([[0, 2]]), two)[0, 0] == -INF
+    # halved temperature: squares
+    torch.testing.assert_close(
+        rows_log_prob(ROWS, torch.tensor([[1, 2]]), Exploration(top_m=3, temperature=0.5)).exp(),
+        torch.tensor([[4 / 54, 16 / 25]]),
+    )
+    # the first slot fixed
+    torch.testing.assert_close(
+        rows_log_prob(ROWS, torch.tensor([[2, 0]]), Exploration(top_m=3, keep=1)).exp(), torch.tensor([[1.0, 0.75]])
+    )
+
+
+def test_rows_that_run_out() -> None:
+    rows = ROWS.clone()
+    rows[:, :, :2] = -INF
+    assert draw_rows(rows, None, None).tolist() == [[2, -1]]
+    assert draw_rows(rows, Exploration(top_m=2), Generator().manual_seed(0)).tolist() == [[2, -1]]
+    for explore in (None, Exploration(top_m=3), Exploration(top_m=2)):
+        assert rows_log_prob(rows, torch.tensor([[2, -1]]), explore).tolist() == [[0.0, 0.0]]
+        assert rows_log_prob(rows, torch.tensor([[-1, 2]]), explore)[0, 0] == -INF
+        assert rows_log_prob(rows, torch.tensor([[2, -2]]), explore)[0, 1] == -INF
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match="scores hold NaN"):
+        draw_rows(torch.full((1, 1, 3), math.nan), None, None)
+    with pytest.raises(ValueError, match="cannot be drawn without a generator"):
+        draw_rows(ROWS, Exploration(), None)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    top_m=st.integers(1, 6),
+    keep=st.integers(0, 3),
+    closed=st.integers(0, 4),
+)
+def test_the_chances_of_all_lists_sum_to_one(seed: int, top_m: int, keep: int, closed: int) -> None:
+    generator = Generator().manual_seed(seed)
+    logits = torch.randn(1, 3, 5, generator=generator)
+    logits[:, :, :closed] = -INF
+    explore = Exploration(top_m=top_m, keep=keep)
+    length = min(3, 5 - closed)
+    lists = [[*some, *[-1] * (3 - length)] for some in itertools.permutations(range(5), length)]
+    logp = rows_log_prob(logits.expand(len(lists), -1, -1), torch.tensor(lists), explore).sum(dim=1)
+    assert float(logp.exp().sum()) == pytest.approx(1.0, abs=1e-5)
+    drawn = draw_rows(logits, explore, generator)
+    assert bool(torch.isfinite(rows_log_prob(logits, drawn, explore)).all())
+
+
+def test_lists_come_as_often_as_they_should() -> None:
+    explore, count = Exploration(top_m=3), 20_000
+    drawn = draw_rows(ROWS.expand(count, -1, -1), explore, Generator().manual_seed(0))
+    for first, second in itertools.permutations(range(3), 2):
+        chance = float(rows_log_prob(ROWS, torch.tensor([[first, second]]), explore).sum().exp())
+        share = float(((drawn[:, 0] == first) & (drawn[:, 1] == second)).float().mean())
+        assert abs(share - chance) < 5 * math.sqrt(chance / count)
+
+
+def test_earlier_slots_close_their_columns() -> None:
+    closed = close_taken(torch.zeros(1, 3, 5), torch.tensor([[2, 4, 0]]))
+    assert (closed == -INF).tolist() == [
+        [
+            [True, False, False, False, False],  # column 0 is padding
+            [True, False, True, False, False],
+            [True, False, True, False, True],
+        ]
+    ]
+
+
+def test_divergence_by_hand() -> None:
+    p, q = torch.tensor([[[0.5, 0.5, 0.0]]]).log(), torch.tensor([[[0.25, 0.75, 0.0]]]).log()
+    expected = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    assert float(divergence(p, q)) == pytest.approx(expected)
+    assert float(divergence(p, p)) == 0.0
+
+
+def test_curvature_by_hand() -> None:
+    # p = (½, ½), V = (1, −1): the variance of ±1 is 1, so H = 1; p = (.9, .1): 4 · .09
+    vectors, along = torch.tensor([[1.0], [-1.0]]), torch.tensor([[[2.0]]])
+    assert float(curvature_product(torch.tensor([[[0.5, 0.5]]]), vectors, along)) == pytest.approx(2.0)
+    assert float(curvature_product(torch.tensor([[[0.9, 0.1]]]), vectors, along)) == pytest.approx(0.72)
+
+
+@given(seed=st.integers(0, 1000))
+def test_curvature_is_the_hessian_of_the_divergence(seed: int) -> None:
+    generator = Generator().manual_seed(seed)
+    vectors = torch.randn(6, 3, generator=generator, dtype=torch.float64)
+    row = torch.randn(3, generator=generator, dtype=torch.float64)
+    along = torch.randn(3, generator=generator, dtype=torch.float64)
+    log_p = torch.log_softmax(vectors @ row, dim=0).view(1, 1, 6)
+
+    def kl(other: torch.Tensor) -> torch.Tensor:
+        return divergence(log_p, torch.log_softmax(vectors @ other, dim=0).view(1, 1, 6)).sum()
+
+    hessian = torch.autograd.functional.hessian(kl, row)  # type: ignore[no-untyped-call]
+    found = curvature_product(log_p.exp(), vectors, along.view(1, 1, 3)).flatten()
+    torch.testing.assert_close(found, hessian @ along, atol=1e-8, rtol=1e-6)
+
+
+def test_the_next_items_that_count_are_a_list() -> None:
+    item = torch.tensor([[5, 6, 7, 5, 8]])
+    counts = torch.tensor([[True, False, True, True, True]])
+    assert next_lists(item, counts, 3).tolist() == [[[5, 7, 0], [7, 5, 8], [7, 5, 8], [5, 8, 0], [8, 0, 0]]]
+    assert next_lists(item, counts & False, 2).tolist() == [[[0, 0]] * 5]
