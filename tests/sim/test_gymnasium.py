@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import doctest
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -225,6 +227,15 @@ def test_the_example_in_the_module() -> None:
     tried = doctest.testmod(slatewise.gymnasium)
     assert tried.attempted > 5
     assert tried.failed == 0
+
+
+def test_the_example_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulators.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert names["rewards"].shape == (4096,)
+    assert set(re.findall(r"slatewise/\w+-v0", page)) == set(IDS)
 
 
 def test_registering_loads_nothing_heavy() -> None:

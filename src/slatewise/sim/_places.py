@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slatewise.errors import located
-from slatewise.types import Slates, Step
+from slatewise.types import FIRST_ITEM, Slates, Step
 
 START = 1_600_000_000_000_000
 MINUTE = 60_000_000
@@ -95,7 +95,7 @@ def check_users(num_users: int) -> None:
 
 def candidates_of(places: int, groups: int, group: Int[np.ndarray, "B C"]) -> Int[Tensor, "B C"]:
     """Item numbers of candidates that do not stay: place p of the list holding group g is item 2 + p·G + g."""
-    return torch.from_numpy(2 + groups * np.arange(places) + group)
+    return torch.from_numpy(FIRST_ITEM + groups * np.arange(places) + group)
 
 
 def unit(value: Float[np.ndarray, "*B"]) -> Float[np.ndarray, "*B"]:

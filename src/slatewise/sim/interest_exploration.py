@@ -15,8 +15,8 @@ for type 1, one of the second topic 3.24 and 2.33: the first topic is rare, well
 in ten like both about equally well.
 
 Nothing that is shown changes a user: showing what he likes best is optimal (`oracle`), and what is hard is to find out
-what that is. With RecSim's constants little hangs on it: 100 slates earn 31.3 clicks if drawn at random, 45.0 if
-everybody gets what most people like (`myopic`), 45.5 at best. RecSim's sessions never end; here they are cut off
+what that is. With RecSim's constants little hangs on it: 100 slates earn 31.0 clicks if drawn at random, 44.7 if
+everybody gets what most people like (`myopic`), 45.1 at best. RecSim's sessions never end; here they are cut off
 after `session_length` slates (`truncated`).
 
 The context holds the qualities of the candidates, place by place. Item numbers: place p of the list holding topic d is
