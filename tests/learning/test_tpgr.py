@@ -12,10 +12,10 @@ from torch import Generator
 from slatewise.encoders import gru
 from slatewise.heads.item_vectors import vectors_of
 from slatewise.methods import tpgr
-from slatewise.sim import rating_sessions, returns
+from slatewise.sim import returns
 from slatewise.sim.rating_sessions import Config, Env, open_world
 from slatewise.train.on_policy import learn_on_policy
-from slatewise.types import Exploration
+from slatewise.types import FIRST_ITEM, Exploration
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ def test_a_tree_policy_asks_once_and_then_knows(depth: int) -> None:
     env, learner = learned(depth)
     judge = Env(replace(WORLD, part="test", in_turn=True), num_users=30, world=env.world)
     found = returns(judge, learner.policy, seed=0, exclude_last=8).value
-    items = torch.arange(rating_sessions.FIRST_ITEM, env.catalog.num_rows).expand(30, -1)
+    items = torch.arange(FIRST_ITEM, env.catalog.num_rows).expand(30, -1)
     judge.reset(seed=0)
     best = float(judge.answers(items).topk(8, dim=1).values.sum(dim=1).mean())
     assert best > 6
