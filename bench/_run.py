@@ -125,6 +125,40 @@ def finish(
     print("\n".join(lines))
 
 
+def draw(
+    options: argparse.Namespace,
+    name: str,
+    *,
+    x: str,
+    y: str,
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+) -> Path:
+    """Lines on logarithmic axes as a page beside the JSON.
+
+    Args:
+        options: of `parser`.
+        name: of the figure, part of the file's name.
+        x: what the horizontal axis counts.
+        y: the vertical one.
+        curves: points by name.
+    """
+    import plotly.graph_objects as plotly
+
+    figure = plotly.Figure(
+        [
+            plotly.Scatter(name=label, x=[a for a, _ in points], y=[b for _, b in points], mode="lines+markers")
+            for label, points in curves.items()
+        ]
+    )
+    figure.update_layout(title=f"{options.out.stem}: {name}", template="plotly_white", width=900, height=540)
+    figure.update_xaxes(title=x, type="log")
+    figure.update_yaxes(title=y, type="log")
+    path = options.out.with_name(f"{options.out.stem}-{name.replace(' ', '-')}.html")
+    with atomic_file(path) as temporary:
+        figure.write_html(temporary, include_plotlyjs=True)
+    return path
+
+
 def _cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime

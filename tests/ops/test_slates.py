@@ -195,3 +195,14 @@ def test_uniform_slates(count: int, k: int) -> None:
 def test_uniform_slates_larger_than_the_candidates() -> None:
     with pytest.raises(InputError, match="a slate of 3 from 2"):
         uniform_slates(torch.tensor([[2, 3]]), 3, generator=torch.Generator())
+
+
+def test_a_draw_beside_a_row_with_few_candidates() -> None:
+    # user 0 has three equal items for two places, user 1 may be shown one item: together as many as without a draw
+    weight, value = torch.ones(2, 3), torch.tensor([[2.0, 2.0, 2.0], [1.0, 5.0, 9.0]])
+    free = torch.tensor([[True, True, True], [False, True, False]])
+    columns, best = dinkelbach(weight, value, torch.ones(2), torch.zeros(2), 2, free=free)
+    assert len(set(columns[0].tolist())) == 2
+    assert columns[1].tolist() == [1, -1]
+    # (2 + 2) / (1 + 2) and 5 / (1 + 1)
+    torch.testing.assert_close(best, torch.tensor([4 / 3, 2.5]))

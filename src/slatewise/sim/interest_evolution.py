@@ -46,7 +46,7 @@ from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step,
 MINUTE = 60_000_000
 START = 1_600_000_000_000_000
 STOCK = 1 << 16
-BLOCK = 4096
+BLOCK = 16_384
 """Users that one thread moves at a time: their numbers fit into its cache."""
 
 
