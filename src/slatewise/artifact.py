@@ -222,7 +222,7 @@ def _check_names(tables: dict[str, Any], file: Path, *, allow_modules: bool) -> 
         name = table.get("name") if isinstance(table, dict) else None
         if not isinstance(name, str):
             raise located(f"[{room}] has no name", file=file, advice="Train anew; `slatewise train` writes one.")
-        if "." in name and not allow_modules:
+        if "." in name and not name.startswith("slatewise.") and not allow_modules:
             raise located(
                 f'[{room}] name = "{name}" is a module of somebody else\'s, and to load it would run its code',
                 file=file,

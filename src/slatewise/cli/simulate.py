@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text, progr
 from slatewise.errors import located
 
 if TYPE_CHECKING:
-    from slatewise.simulate import Played, Recorder
+    from slatewise.simulate import Judged, Played, Recorder
     from slatewise.types import Exploration
 
 HELP = """Play a policy in a simulated world: episodes, return, length and click rate with standard errors.
@@ -28,6 +29,9 @@ see, and shows what pays off later too: interest_evolution the documents of high
 minutes with a price on the growth of interests. Anything else is the run folder of a trained policy.
 
 --record writes what was shown, with exact propensities, as `slatewise data import` reads it.
+
+--fidelity holds a fitted user model (ENV is its run folder) against a prepared log instead: held-out likelihoods beside
+simple baselines, calibration, and real beside simulated sessions; of the log it was fitted to, the test part.
 
 Example: slatewise simulate interest_evolution --policy oracle --episodes 20000
 """
@@ -52,6 +56,9 @@ def simulate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the world and the draws.")] = 0,
     record: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a log there.")] = None,
+    fidelity: Annotated[
+        Path | None, typer.Option(metavar="LOG", help="Judge a fitted user model by a prepared log.")
+    ] = None,
     top_m: Annotated[int | None, typer.Option(min=1, help="Explore: how many of the best items may be shown.")] = None,
     keep: Annotated[int | None, typer.Option(min=0, help="Explore: first positions that hold the best items.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Explore: softmax(score / temperature).")] = None,
@@ -63,6 +70,9 @@ def simulate(
     """Simulate; see HELP."""
     from slatewise.simulate import open_world, play_episodes, recording, served
 
+    if fidelity is not None:
+        _judge(Path(env), fidelity, seed=seed, as_json=as_json)
+        return
     rounds = -(-episodes // min(users or 4_096, episodes))
     world = open_world(env, assignment or [], num_users=-(-episodes // rounds))
     who = served(world, policy, allow_modules=allow_module)
@@ -98,6 +108,62 @@ def simulate(
         f"{world.env.num_users:,} users at once"
     )
     answer(value, as_json=as_json, text=f"{head}\n\n{_table(played)}{_recorded(record, recorder)}")
+
+
+def _judge(run: Path, log: Path, *, seed: int, as_json: bool) -> None:
+    from slatewise.simulate import judge_fit
+
+    if not run.is_dir():
+        raise located(
+            f'--fidelity judges a user model; "{run}" is no run folder',
+            advice="`slatewise train` fits one: configs/log-fitted/user-model.toml.",
+        )
+    with progress(show=not as_json) as bars:
+        task = bars.add_task("users", total=None, note="")
+        judged = judge_fit(run, log, seed=seed, on_batch=lambda users: bars.update(task, completed=users))
+    value = {"run": str(run), "log": judged.log, "part": judged.part, **judged.report.to_json()}
+    answer(value, as_json=as_json, text=_report(run, judged))
+
+
+def _report(run: Path, judged: Judged) -> str:
+    report = judged.report
+    likely = Table("of", "model", "log-likelihood", "gain of the user model", box=None, pad_edge=False)
+    for entry in report.likelihoods:
+        gain = "" if entry.model == "model" else f"{entry.gain:+.4f} ± {1.96 * entry.gain_stderr:.4f}"
+        name = "user model" if entry.model == "model" else entry.model
+        likely.add_row(entry.what, name, f"{entry.value:.4f}", gain)
+    curve = Table("predicted", "happened", "times", box=None, pad_edge=False)
+    found = report.calibration
+    for predicted, observed, count in zip(
+        found.predicted.tolist(), found.observed.tolist(), found.count.tolist(), strict=True
+    ):
+        if count:
+            curve.add_row(f"{predicted:.3f}", f"{observed:.3f}", f"{count:,}")
+    sessions = Table("sessions", "real", "simulated", box=None, pad_edge=False)
+    for marginal in report.marginals:
+        sessions.add_row(
+            marginal.name,
+            _with_error(marginal.real, marginal.real_stderr),
+            _with_error(marginal.simulated, marginal.simulated_stderr),
+        )
+    words = {
+        "supports": "it can stand in for the users",
+        "weak": "with doubts",
+        "cannot": "it cannot stand in for them",
+    }
+    verdict = "\n".join([f"Verdict: {words[report.support]}", *(f"  - {reason}" for reason in report.reasons)])
+    head = (
+        f"{run} against {judged.log}, part {judged.part}: {report.users:,} users, {report.steps:,} slates, "
+        f"{report.picks:,} picks held out"
+    )
+    calibration = f"Calibration: expected error {found.error:.4f}"
+    return "\n\n".join([head, as_text(likely), calibration, as_text(curve), as_text(sessions), verdict])
+
+
+def _with_error(value: float, stderr: float) -> str:
+    if math.isnan(value):
+        return "–"
+    return f"{value:.3f}" + (f" ± {1.96 * stderr:.3f}" if not math.isnan(stderr) else "")
 
 
 def _exploration(top_m: int | None, keep: int | None, temperature: float | None) -> Exploration | None:

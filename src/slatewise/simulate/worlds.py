@@ -140,7 +140,7 @@ def _run(world: World, path: Path, *, allow_modules: bool) -> Served:
             advice=f"Policies: {', '.join(PRIVILEGED)}; or a folder that `slatewise train` made.",
         )
     loaded = artifact.load(folder, allow_modules=allow_modules)
-    _check_catalog(loaded.catalog, world.env.catalog, path=path, world=world.name)
+    check_catalog(loaded.catalog, world.env.catalog, path=path, world=world.name)
     width = loaded.tables["encoder"].get("context_width")
     has = world.env.reset(seed=0).context.shape[1]
     if width is not None and width != has:
@@ -154,7 +154,7 @@ def _run(world: World, path: Path, *, allow_modules: bool) -> Served:
     )
 
 
-def _check_catalog(own: Catalog, other: Catalog, *, path: Path, world: str) -> None:
+def check_catalog(own: Catalog, other: Catalog, *, path: Path, world: str) -> None:
     """Refuse a policy whose item numbers mean other items."""
     if own.num_items != other.num_items:
         raise located(

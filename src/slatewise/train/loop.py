@@ -165,10 +165,14 @@ def _validate(run: Run, progress: Progress) -> tuple[float, dict[str, Any]]:
     policy = run.learner.policy
     if isinstance(policy, nn.Module):
         policy.eval()  # a learner resumed at the end of an epoch has not updated yet, and its dropout is still on
-    judged = evaluate.evaluate(
-        policy, run.dataset, run.split, "valid", run.evaluate, seed=run.train.seed, off_policy=False
-    )
-    values = {figure.name: figure.value for figure in judged.figures}
+    held_out = getattr(run.learner, "held_out", None)
+    if held_out is not None:  # a learner that is no recommender judges itself
+        values = held_out(run.dataset.interactions, first, last)
+    else:
+        judged = evaluate.evaluate(
+            policy, run.dataset, run.split, "valid", run.evaluate, seed=run.train.seed, off_policy=False
+        )
+        values = {figure.name: figure.value for figure in judged.figures}
     if math.isnan(values[run.train.select]):
         raise located(
             f'[train] select = "{run.train.select}" has no value: no user has anything to validate it on',

@@ -119,21 +119,23 @@ def lay_out(tables: dict[str, Any], folder: Path) -> Run:
         raise located(
             f"[evaluate] k = {max(judge.k)} is larger than the catalog of {dataset.catalog.num_items} items", file=where
         )
+    method = configs.name_of(tables["method"], "methods", where=f"{where} [method]")
     first, last = split.bounds("valid")
-    if loop.select not in evaluate.figure_names(judge) and bool((last > first).any()):
+    # a learner that is no recommender says by itself how well it does
+    figures = getattr(configs.find("methods", method), "FIGURES", None) or evaluate.figure_names(judge)
+    if loop.select not in figures and bool((last > first).any()):
         raise located(
             f'[train] select = "{loop.select}" is no validation figure',
             file=where,
-            advice=f"One of: {', '.join(evaluate.figure_names(judge))}.",
+            advice=f"One of: {', '.join(figures)}.",
         )
-    method = configs.name_of(tables["method"], "methods", where=f"{where} [method]")
     encoder_table, learner = build_learner(
         tables["method"], tables.get("encoder", {}), dataset, split, seed=loop.seed, where=where
     )
     resolved = {
         "data": configs.to_table(replace(data, fingerprint=dataset.fingerprint)),
         "encoder": encoder_table,
-        "method": {"name": method, **configs.to_table(learner_config(tables["method"], where))},
+        "method": {"name": method, **configs.to_table(_resolved(tables["method"], dataset, split, where))},
         "train": configs.to_table(loop),
         "evaluate": configs.to_table(judge),
         "serve": tables.get("serve", {}),
@@ -166,7 +168,9 @@ def build_learner(
     generator = Generator().manual_seed(seed)
     try:
         built = encoder_module.Encoder(resolved, dataset.catalog, generator=generator)
-        learner: Learner = module.Learner(learner_config(method, where), built, dataset.catalog, generator=generator)
+        learner: Learner = module.Learner(
+            _resolved(method, dataset, split, where), built, dataset.catalog, generator=generator
+        )
         if hasattr(learner, "prepare"):
             # what a method reads off the training part before its first update (the tree of a tree policy)
             learner.prepare(dataset.interactions, split)
@@ -175,6 +179,12 @@ def build_learner(
     except ValueError as error:
         raise InputError(f"{where}: {error}.") from error
     return {"name": name, **configs.to_table(resolved)}, learner
+
+
+def _resolved(table: dict[str, Any], dataset: Dataset, split: Split, where: str) -> Any:
+    """The method's Config, with what it must know of the training part where it asks for that."""
+    config = learner_config(table, where)
+    return config.resolved(dataset.interactions, split) if hasattr(config, "resolved") else config
 
 
 def training_rewards(dataset: Dataset, split: Split) -> Float[np.ndarray, " P"]:

@@ -1,0 +1,41 @@
+"""Whether what is predicted with probability p happens a share p of the times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reliability:
+    """Predictions in bins of equal width over [0, 1]; NaN where a bin is empty."""
+
+    predicted: Float[Tensor, " Q"]
+    """Mean prediction of each bin."""
+    observed: Float[Tensor, " Q"]
+    """Share that happened."""
+    count: Int[Tensor, " Q"]
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: Σ count/n |predicted − observed| (Naeini et al. 2015); 0 without predictions."""
+        weight = self.count / self.count.sum().clamp(min=1)
+        return float((weight * (self.predicted - self.observed).abs().nan_to_num(0.0)).sum())
+
+
+def reliability(probability: Float[Tensor, " P"], happened: Bool[Tensor, " P"], *, bins: int = 10) -> Reliability:
+    """The reliability curve of some predictions.
+
+    Args:
+        probability: in [0, 1].
+        happened: what came.
+        bins: ≥ 1.
+    """
+    place = (probability.double() * bins).long().clamp(0, bins - 1)
+    count = torch.bincount(place, minlength=bins)
+    sums = (torch.bincount(place, weights=x.double(), minlength=bins) for x in (probability, happened))
+    predicted, observed = (total / count for total in sums)  # 0/0 in an empty bin is the NaN it should be
+    return Reliability(predicted=predicted, observed=observed, count=count)
