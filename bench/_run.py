@@ -153,7 +153,7 @@ def draw(
     figure.update_layout(title=f"{options.out.stem}: {name}", template="plotly_white", width=900, height=540)
     figure.update_xaxes(title=x, type="log")
     figure.update_yaxes(title=y, type="log")
-    path = options.out.with_name(f"{options.out.stem}-{name.replace(' ', '-')}.html")
+    path: Path = options.out.with_name(f"{options.out.stem}-{name.replace(' ', '-')}.html")
     with atomic_file(path) as temporary:
         figure.write_html(temporary, include_plotlyjs=True)
     return path

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from slatewise.reproduce import _slateq_fitted as fitted
 from slatewise.reproduce import _slateq_runs as runs
 from slatewise.reproduce import _slateq_whole as whole
 from slatewise.reproduce._cells import Cell
@@ -112,6 +113,8 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
                 add(f"ours-{number}", "train", seed, curve=not quick, **settings)
     for seed in _seeds(quick, seed_base)[: 1 if quick else None]:
         add("offline", "offline", seed, method=OWN | {"choice": "learned"}, world=MNL, serve=SERVINGS)
+        if not quick:
+            add(fitted.NAME, "fitted", seed, **fitted.settings(OWN | {"choice": "learned"}, MNL))
         add("online", "train", seed, method=OWN | {"choice": "learned"}, world=MNL, serve=SERVINGS, curve=False)
         for name, method in (("zero", PAPER), ("learned", OWN)):
             settings = {"method": method | {"training": "sarsa", "choice": "learned"}, "world": MNL}
@@ -155,6 +158,7 @@ def run(cell: Cell) -> dict[str, Any]:
         "train": runs.train_and_measure,
         "random": runs.measure_random,
         "offline": runs.from_random_log,
+        "fitted": fitted.run,
         "live": runs.live,
         "prices": runs.shadow_prices,
         "whole": whole.run,
@@ -166,7 +170,11 @@ def tell(results: Results, *, quick: bool, seed_base: int) -> Story:
     """Rows, checks and figures of everything that was run."""
     found = _Found(results, _seeds(quick, seed_base))
     rows, checks = _table(found, quick)
-    for more in (_ours(found, quick), _from_logs(found), *([] if quick else [_cascade(found), _whole(found)])):
+    for more in (
+        _ours(found, quick),
+        _from_logs(found),
+        *([] if quick else [_fitted(found), _cascade(found), _whole(found)]),
+    ):
         rows += more[0]
         checks += more[1]
     prices = found.results[f"prices-{seed_base}"]["served"]
@@ -227,8 +235,10 @@ def _rows(found: _Found, table: str, published: Mapping[str, tuple[float, float]
 
 def _above(found: _Found, better: tuple[str, str], worse: tuple[str, str], name: str, *, ties: bool = False) -> Check:
     """A paired comparison; with `ties` only an interval wholly below 0 speaks against it."""
-    pairs = zip(found.values(*better), found.values(*worse), strict=True)
-    mean, low, high = interval([a - b for a, b in pairs])
+    changes = [a - b for a, b in zip(found.values(*better), found.values(*worse), strict=True)]
+    mean, low, high = interval(changes)
+    if len(changes) == 1:
+        return Check(name=f"{name} (one seed)", holds=mean > 0, figure=f"{mean:+.2f}")
     holds = high >= 0 if ties else low > 0
     return Check(name=f"{name} (paired interval)", holds=holds, figure=f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]")
 
@@ -308,6 +318,14 @@ def _from_logs(found: _Found) -> tuple[list[Row], list[Check]]:
         check = f"live in kind, {label}: SARSA-TS from the log of MYOP-TS above it"
         checks.append(_above(found, (cell, "SARSA-TS"), (cell, "MYOP-TS"), check))
     return rows, checks
+
+
+def _fitted(found: _Found) -> tuple[list[Row], list[Check]]:
+    floor, gains = found.values("mnl-Random", ""), {}
+    for serving in SERVINGS:
+        inside, online = found.values(fitted.NAME, serving), found.values("online", serving)
+        gains[serving] = [(a - c) / (b - c) for a, b, c in zip(inside, online, floor, strict=True)]
+    return fitted.tell({str(seed): found.results[f"{fitted.NAME}-{seed}"] for seed in found.seeds}, gains)
 
 
 def _cascade(found: _Found) -> tuple[list[Row], list[Check]]:
