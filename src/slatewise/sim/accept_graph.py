@@ -9,8 +9,8 @@ Dulac-Arnold et al., "Deep Reinforcement Learning in Large Discrete Action Space
 The paper's W was estimated from logs and is not published. Ours is made: W_ij = σ(6 q_iᵀ e_j − 3) with two vectors of
 20 numbers an item, q_i as where one stands and e_j as what is shown, all drawn from N(0, 1/20) by `world_seed`.
 
-What is observed is q_i of the current item (the context); the features of item j are e_j. What an item leads to, q_j,
-is seen only after it was accepted.
+What is observed is √20 q_i of the current item (the context); the features of item j are e_j. What an item leads to,
+q_j, is seen only after it was accepted.
 
 As W is known, so is the value of every policy that shows one item at each state: `value_of` computes it exactly, and
 `optimum` the largest. W itself is never stored: at 13,138 items it would be 690 MB; it is made in blocks.
@@ -73,7 +73,7 @@ class World:
     def __init__(self, config: Config) -> None:
         self.config = config
         draw = Generator().manual_seed(stream(config.world_seed, 0))
-        shape, scale = (config.num_items, config.width), config.width**-0.5
+        shape, scale = (config.num_items, config.width), 1 / math.sqrt(config.width)
         self.stand = scale * torch.randn(shape, generator=draw)
         self.shown = scale * torch.randn(shape, generator=draw)
 
@@ -81,6 +81,10 @@ class World:
         """W of pairs of rows."""
         config = self.config
         return torch.sigmoid(config.slope * (self.stand[at] * self.shown[item]).sum(dim=1) + config.offset)
+
+    def observed(self, at: Int[Tensor, " B"]) -> Float[Tensor, "B E"]:
+        """What a user at an item looks like: √E q, numbers of size 1."""
+        return self.stand[at] * math.sqrt(self.config.width)
 
     def rows(self) -> Iterator[tuple[slice, Float[Tensor, "P N"]]]:
         """W, some states at a time."""
@@ -230,7 +234,7 @@ class Env:
         return torch.randint(self.config.num_items, (self.num_users,), generator=generator)
 
     def _seen(self) -> Observation:
-        return Observation(user=self._user.clone(), context=self.world.stand[self._at])
+        return Observation(user=self._user.clone(), context=self.world.observed(self._at))
 
 
 def _catalog(world: World) -> Catalog:

@@ -1,0 +1,512 @@
+"""Wolpertinger: an actor names a point among the items, a critic chooses among the items nearest to it.
+
+Dulac-Arnold et al., "Deep Reinforcement Learning in Large Discrete Action Spaces", 2015 (arXiv 1512.07679), trained by
+DDPG (Lillicrap et al. 2016, arXiv 1509.02971):
+
+    â = f(s),   g_k(â) = the k items nearest to â,   π(s) = argmax_{a ∈ g_k(â)} Q(s, a)             (eq. 5–7)
+    Q(s, a) ← r + γ Q'(s', π'(s'))                           the whole of π' in it: neighbours and argmax
+    f: up the gradient of Q(s, f(s)), at the proto-action    Q', f': follow softly, θ' ← τ θ + (1 − τ) θ'
+
+The critic has two towers, Q(s, a) = ⟨f_Q(s), g(a)⟩ + b(a) + c(s), so that k = 100 % is one matrix product, without
+a search. Items and proto-actions lie on the unit sphere, where the nearest are those of the largest inner product.
+
+Variants: twin critics and noise on the target's proto-action (TD3, Fujimoto et al. 2018); a regularised form, L2 and
+[Q(s, â) − Q(s, NN(â))]², which ties the critic between the items to what it says of the nearest item.
+
+Deviations: the actor is bounded to the sphere (without a bound it runs off to where no item is); the state's encoder
+learns from the critic alone; served through Boltzmann over the k values, so that the propensity is exact.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+
+from slatewise.heads.choice import network
+from slatewise.heads.optimiser import descend, flat_state, let_dropout_draw, restore_state, under
+from slatewise.heads.ranked import RankedPolicy
+from slatewise.ops import sampling
+from slatewise.ops.initial import normal_
+from slatewise.ops.proto_action import neighbour_gap, on_sphere, perturbed, td_target
+from slatewise.ops.returns import threshold
+from slatewise.ops.shown import shown_rows
+from slatewise.protocols import Retriever, StateEncoder
+from slatewise.retrieval import approximate
+from slatewise.retrieval.exact import Exact
+from slatewise.tables import ItemTable
+from slatewise.types import FIRST_ITEM, Catalog, Exploration, Trajectories
+
+DEFAULT_ENCODER = "gru"
+SMOOTHING_LIMIT = 2.0
+"""Target smoothing cuts its noise at this many standard deviations (TD3: .5 / .2)."""
+FEW = 64
+"""Values of k items are read one by one up to a share 1/FEW of the catalog; above that, all are computed at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of actor, critic and search."""
+
+    neighbours: int | None = None
+    """k; None = `neighbour_share` of the catalog. k = all items needs no search."""
+    neighbour_share: float = 0.1
+    """k / N, rounded up; the source's rule is to stay above 10 %."""
+    embedding: Literal["learned", "catalog"] = "learned"
+    """Vectors of the items: learned with the critic, or the catalog's features as they are (pretrained)."""
+    item_width: int = 32
+    """E of learned vectors."""
+    retrieval: Literal["exact", "approximate"] = "exact"
+    flat_below: int = 200_000
+    """Approximate search compares every item up to this many, in 16 bits, and reads lists above."""
+    probes: int = 32
+    """Lists that approximate search reads."""
+    refit_every: int = 100
+    """Updates after which the index sees where learned vectors have moved."""
+    critic_width: int = 32
+    """Width of both towers' ends."""
+    state_hidden: tuple[int, ...] = (64,)
+    """Hidden widths of f_Q."""
+    item_hidden: tuple[int, ...] = ()
+    """Hidden widths of g; none = linear in the item's vector."""
+    actor_hidden: tuple[int, ...] = (64,)
+    item_bias: bool = True
+    """b(a) has a number of each item's own beside what its vector says."""
+    link: Literal["identity", "logistic"] = "identity"
+    """What the product becomes: itself, or span · σ(product), for rewards that come or do not. It is monotone, so that
+    the order of the items stays that of the product."""
+    initial_value: float = 0.0
+    """Q before anything was learned, about."""
+    value_unit: float = 1.0
+    """The critic gives Q in this unit of reward."""
+    gamma: float = 0.9
+    """Discount per step of the session."""
+    reward_at_least: float | None = None
+    """Reward is 1 where the log's reward is at least this, else 0; None takes it as logged."""
+    target_rate: float = 0.01
+    """τ."""
+    twin: bool = False
+    """Two critics; the target is the smaller of their values."""
+    smoothing: float = 0.0
+    """Size of the noise on the target's proto-action; of the order of an angle."""
+    actor_every: int = 1
+    """Updates of the critic to one of the actor (TD3: 2)."""
+    critic_l2: float = 0.0
+    """Weight decay of the critic (L2 in the gradient)."""
+    neighbour_penalty: float = 0.0
+    """Factor of [Q(s, â) − Q(s, NN(â))]² in the critic's loss."""
+    lr: float = 1e-3
+    actor_lr: float = 1e-3
+    clip_norm: float = 10.0
+    """Upper limit of the gradient's norm."""
+
+    def __post_init__(self) -> None:
+        if self.neighbours is not None and self.neighbours < 1:
+            raise ValueError(f"neighbours is {self.neighbours}; expected at least 1")
+        if not 0 < self.neighbour_share <= 1:
+            raise ValueError(f"neighbour_share is {self.neighbour_share}; expected a share in (0, 1]")
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"gamma is {self.gamma}; expected a discount in [0, 1]")
+        if not 0 < self.target_rate <= 1:
+            raise ValueError(f"target_rate is {self.target_rate}; expected a share in (0, 1]")
+        if not self.value_unit > 0:
+            raise ValueError(f"value_unit is {self.value_unit}; expected a number above 0")
+        for name in ("smoothing", "critic_l2", "neighbour_penalty"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        for name in ("item_width", "critic_width", "probes", "refit_every", "actor_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.critic_width < 2:
+            raise ValueError(f"critic_width is {self.critic_width}; expected at least 2: a product and a bias")
+        if min((*self.state_hidden, *self.item_hidden, *self.actor_hidden), default=1) < 1:
+            raise ValueError("hidden widths must be at least 1")
+
+
+class Critic(nn.Module):
+    """Q(s, a) = link(⟨f_Q(s), g(a)⟩ + b(a)) + c(s); b is the last output of the item's tower, c of the state's."""
+
+    def __init__(
+        self, config: Config, state_width: int, item_width: int, num_rows: int, *, generator: Generator | None
+    ) -> None:
+        super().__init__()
+        self.unit, self.logistic = config.value_unit, config.link == "logistic"
+        width = config.critic_width
+        self.state = network([state_width, *config.state_hidden, width], generator=generator)
+        with torch.no_grad():
+            # all items are alike at first: else the largest of many random values is what a maximum would find
+            *_, weight, _ = self.state.parameters()
+            weight.zero_()
+        self.item = network([item_width, *config.item_hidden, width], generator=generator)
+        self.bias = ItemTable(num_rows, 1) if config.item_bias else None
+        # softplus⁻¹(1): one unit of reward between accepting and not
+        self.span = nn.Parameter(torch.tensor(math.log(math.e - 1))) if self.logistic else None
+        self.level = nn.Parameter(torch.tensor(config.initial_value / config.value_unit))
+
+    def keys(self, vectors: Float[Tensor, "*A E"], items: Int[Tensor, "*A"] | None) -> Float[Tensor, "*A D"]:
+        """[g(a) ; b(a)]; a point that is no item (None) has no bias of its own."""
+        # coordinates of unit vectors are small; networks learn faster from numbers of size 1
+        keys: Tensor = self.item(vectors * vectors.shape[-1] ** 0.5)
+        if self.bias is None or items is None:
+            return keys
+        return torch.cat([keys[..., :-1], keys[..., -1:] + self.bias(items)], dim=-1)
+
+    def queries(self, state: Float[Tensor, "B D1"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B 1"]]:
+        """[f_Q(s) ; 1] and c(s)."""
+        out: Tensor = self.state(state)
+        return torch.cat([out[:, :-1], torch.ones_like(out[:, -1:])], dim=1), self.level + out[:, -1:]
+
+    def values(self, product: Float[Tensor, "B A"], level: Float[Tensor, "B 1"]) -> Float[Tensor, "B A"]:
+        """Q from inner products of queries and keys."""
+        if self.span is not None:
+            product = nn.functional.softplus(self.span) * torch.sigmoid(product)
+        return self.unit * (product + level)
+
+    def each(
+        self, state: Float[Tensor, "B D1"], vectors: Float[Tensor, "B E"], items: Int[Tensor, " B"] | None
+    ) -> Float[Tensor, " B"]:
+        """Q of one action a state: an item, or a point that is none."""
+        query, level = self.queries(state)
+        product = (query * self.keys(vectors, items)).sum(dim=1, keepdim=True)
+        return self.values(product, level).squeeze(1)
+
+
+class Networks(nn.Module):
+    """Everything that has a target copy: vectors of the items, actor, critics."""
+
+    features: Tensor
+
+    def __init__(
+        self, config: Config, state_width: int, catalog: Catalog, *, generator: Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.table: ItemTable | None = None
+        if config.embedding == "catalog":
+            # not a weight: the catalog has it
+            self.register_buffer("features", _checked_features(catalog), persistent=False)
+            width = self.features.shape[1]
+        else:
+            width = config.item_width
+            self.table = ItemTable(catalog.num_rows, width)
+            if generator is not None:
+                normal_(self.table.weight, width**-0.5, generator)
+        self.actor_net = network([state_width, *config.actor_hidden, width], generator=generator)
+        self.critics = nn.ModuleList(
+            Critic(config, state_width, width, catalog.num_rows, generator=generator) for _ in range(1 + config.twin)
+        )
+
+    def vectors(self) -> Float[Tensor, "N E"]:
+        """Of every row, norms about 1."""
+        return self.features if self.table is None else self.table.whole()
+
+    def proto(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        """The proto-action: a point of the unit sphere."""
+        return on_sphere(self.actor_net(state))
+
+    def critic(self, number: int = 0) -> Critic:
+        """One of them; the first ranks."""
+        found = self.critics[number]
+        assert isinstance(found, Critic)
+        return found
+
+    def values(
+        self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"], *, number: int = 0
+    ) -> Float[Tensor, "B A"]:
+        """Q of some items."""
+        critic, vectors = self.critic(number), self.vectors()
+        query, level = critic.queries(state)
+        if items.shape[1] * FEW <= len(vectors):
+            keys = critic.keys(vectors[items], items)
+            return critic.values(torch.einsum("bd,bad->ba", query, keys), level)
+        keys = critic.keys(vectors, torch.arange(len(vectors)))
+        return critic.values((query @ keys.T).gather(1, items), level)
+
+
+class Policy(RankedPolicy):
+    """The critic's order of the k items nearest to the proto-action; nothing else is ever shown."""
+
+    positions: Tensor
+
+    def __init__(
+        self, config: Config, encoder: StateEncoder, catalog: Catalog, *, generator: Generator | None = None
+    ) -> None:
+        super().__init__(encoder, catalog.num_rows)
+        self.config = config
+        self.networks = Networks(config, encoder.width, catalog, generator=generator)
+        count = config.neighbours or math.ceil(config.neighbour_share * catalog.num_items)
+        if count > catalog.num_items:
+            raise ValueError(
+                f"neighbours is {count}, the catalog has {catalog.num_items} items; choose 1 to {catalog.num_items}"
+            )
+        self.count = count
+        """k."""
+        # where the search believes the items are: part of the policy, because slates depend on it
+        positions = on_sphere(self.networks.vectors().detach()[FIRST_ITEM:])
+        self.register_buffer("positions", positions.clone(), persistent=config.embedding == "learned")
+        self._keys: Tensor | None = None
+
+    @property
+    def searches(self) -> bool:
+        """False where k is the whole catalog."""
+        return self.count < self.num_rows - FIRST_ITEM
+
+    def vectors(self) -> Float[Tensor, "N E"]:
+        """Where the items are on the sphere."""
+        return self.positions
+
+    def query(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        """The proto-action."""
+        return self.networks.proto(state)
+
+    def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
+        """Q of the first critic."""
+        critic, keys = self.networks.critic(), self._all_keys()
+        query, level = critic.queries(state)
+        product = query @ keys.T if items is None else torch.einsum("bd,bad->ba", query, keys[items])
+        return critic.values(product, level)
+
+    def nearest(self, proto: Float[Tensor, "B E"], count: int) -> tuple[Int[Tensor, "B C"], Float[Tensor, "B C"]]:
+        """Items nearest to proto-actions, nearest first, and the cosines; item 0 where a search found less."""
+        if self.retriever is None:
+            self.retrieve_with(_retriever(self.config))
+        assert self.retriever is not None
+        return self.retriever.search(proto.detach(), count)
+
+    def log_pi(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
+        """Log-probability of each item in one draw by softmax of Q over the k nearest; −inf for all others."""
+        if not self.searches:
+            return super().log_pi(state, items)
+        values, near = self.shortlist(state, 1, None, None, Exploration(top_m=self.count))
+        every = values.new_full((len(state), self.num_rows), sampling.NEG_INF)
+        every.scatter_(1, near, torch.log_softmax(values, dim=1))
+        return every.gather(1, items).masked_fill(items < FIRST_ITEM, sampling.NEG_INF)
+
+    def shortlist(
+        self,
+        state: Float[Tensor, "B D"],
+        k: int,
+        candidates: Int[Tensor, "B C"] | None,
+        exclude: Int[Tensor, "B X"] | None,
+        explore: Exploration | None,
+    ) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
+        """Q (falling) and item numbers of the nearest items that may be shown; −inf where nothing is left.
+
+        The k nearest are looked for among what may be shown; a slate longer than k looks for as many as it has places.
+        """
+        count = max(self.count, k)
+        if count >= self.num_rows - FIRST_ITEM:
+            return self._whole(state, k, candidates, exclude, explore)
+        proto = self.query(state)
+        if candidates is None:
+            wanted = count + (0 if exclude is None else exclude.shape[1])
+            near, closeness = self.nearest(proto, min(wanted, self.num_rows - FIRST_ITEM))
+        else:
+            near = candidates
+            places = self.positions[(candidates - FIRST_ITEM).clamp(min=0)]
+            closeness = torch.einsum("be,bae->ba", proto, places)
+        free = sampling.available(near, exclude, first=FIRST_ITEM)
+        if near.shape[1] > count:
+            closeness, columns = torch.topk(closeness.masked_fill(~free, sampling.NEG_INF), count, dim=1)
+            near, free = near.gather(1, columns), closeness > sampling.NEG_INF
+        scores = self.scores(state, near).masked_fill(~free, sampling.NEG_INF)
+        values, columns = sampling.shortlist(scores, k, explore)
+        return values, near.gather(1, columns)
+
+    def _whole(
+        self,
+        state: Float[Tensor, "B D"],
+        k: int,
+        candidates: Int[Tensor, "B C"] | None,
+        exclude: Int[Tensor, "B X"] | None,
+        explore: Exploration | None,
+    ) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
+        """Every item is a neighbour: no search."""
+        if candidates is None:
+            candidates = torch.arange(FIRST_ITEM, self.num_rows).expand(len(state), -1)
+            scores = self.scores(state, None)[:, FIRST_ITEM:]
+            if exclude is not None:
+                padded = nn.functional.pad(scores, (FIRST_ITEM, 0))
+                scores = padded.scatter_(1, exclude, sampling.NEG_INF)[:, FIRST_ITEM:]
+        else:
+            free = sampling.available(candidates, exclude, first=FIRST_ITEM)
+            scores = self.scores(state, candidates).masked_fill(~free, sampling.NEG_INF)
+        values, columns = sampling.shortlist(scores, k, explore)
+        return values, candidates.gather(1, columns)
+
+    def moved(self) -> None:
+        """Learned vectors have moved: let the search know where to."""
+        self.positions.copy_(on_sphere(self.networks.vectors().detach()[FIRST_ITEM:]))
+        self.retriever = None
+
+    def train(self, mode: bool = True) -> Policy:
+        """Whoever trains the weights makes what was computed from them worthless."""
+        self._keys = None
+        super().train(mode)
+        return self
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Weights, and where the items were for the search."""
+        loaded = super().load_state_dict(state, strict=strict, assign=assign)
+        self._keys, self.retriever = None, None
+        return loaded
+
+    def _all_keys(self) -> Float[Tensor, "N D"]:
+        """[g(a) ; b(a)] of every row; kept between decisions."""
+        if self._keys is not None and not torch.is_grad_enabled():
+            return self._keys
+        keys = self.networks.critic().keys(self.networks.vectors(), torch.arange(self.num_rows))
+        if not self.training and not torch.is_grad_enabled():
+            self._keys = keys
+        return keys
+
+
+class Learner:
+    """DDPG: squared TD errors of the critics, the critic's value at the proto-action for the actor."""
+
+    single_pass = False
+
+    def __init__(self, config: Config, encoder: StateEncoder, catalog: Catalog, *, generator: Generator) -> None:
+        self.config = config
+        self.policy = Policy(config, encoder, catalog, generator=generator)
+        networks = self.policy.networks
+        self.target = copy.deepcopy(networks).requires_grad_(False)
+        actor = list(networks.actor_net.parameters())
+        others = [weight for weight in self.policy.parameters() if not any(weight is own for own in actor)]
+        self.parameters = others + actor
+        self.optimiser = torch.optim.Adam(
+            [{"params": others, "weight_decay": config.critic_l2}, {"params": actor, "lr": config.actor_lr}],
+            lr=config.lr,
+            fused=True,
+        )
+        self.generator = generator
+        self.updates = 0
+        let_dropout_draw(encoder, generator)
+
+    def update(self, trajectories: Trajectories) -> dict[str, float]:
+        """One step on a batch; every shown item is an action, with what it earned.
+
+        loss = mean squared TD error in value_unit² (of all critics), actor_loss = −mean Q(s, f(s)) in value_unit.
+
+        Raises:
+            FloatingPointError: a loss that is not finite; no weight has been touched.
+        """
+        config, policy, networks = self.config, self.policy, self.policy.networks
+        # where the record breaks off, the next state is not known
+        rows = shown_rows(trajectories.slate, trajectories.learn & ~trajectories.truncated)
+        if not len(rows):
+            return {"loss": 0.0, "actor_loss": 0.0}
+        policy.train()
+        user, t, position = rows.unbind(dim=1)
+        states = policy.encoder(trajectories)
+        state, after = states[user, t], states[user, t + 1].detach()
+        item = trajectories.slate[user, t, position]
+        reward = threshold(trajectories.reward, config.reward_at_least)[user, t, position]
+        y = td_target(reward, self._next_value(after), trajectories.terminated[user, t], config.gamma)
+
+        vectors, unit = networks.vectors(), config.value_unit
+        errors = [networks.critic(number).each(state, vectors[item], item) - y for number in range(1 + config.twin)]
+        critic_loss = torch.stack([(error / unit).square().mean() for error in errors]).sum()
+        figures = {"loss": float(critic_loss.detach())}
+        loss, here = critic_loss, state.detach()
+        proto = networks.proto(here)
+        if config.neighbour_penalty:
+            gap = self._gap(here, proto.detach())
+            figures["neighbour_gap"] = float(gap.detach())
+            loss = loss + config.neighbour_penalty * gap
+        critic = networks.critic().requires_grad_(False)
+        actor_loss = -critic.each(here, proto, None).mean() / unit
+        critic.requires_grad_(True)
+        figures["actor_loss"] = float(actor_loss.detach())
+        if self.updates % config.actor_every == 0:
+            loss = loss + actor_loss
+        descend(loss, self.parameters, self.optimiser, config.clip_norm)
+
+        self.updates += 1
+        with torch.no_grad():
+            for slow, fast in zip(self.target.parameters(), networks.parameters(), strict=True):
+                slow.lerp_(fast, config.target_rate)
+        if config.embedding == "learned" and self.updates % config.refit_every == 0:
+            policy.moved()
+        policy.eval()
+        return figures
+
+    @torch.no_grad()
+    def _next_value(self, after: Float[Tensor, "P D"]) -> Float[Tensor, " P"]:
+        """Q'(s', π'(s')), of twins the smaller one, at the item that the first chooses."""
+        policy, target = self.policy, self.target
+        if policy.searches:
+            proto = target.proto(after)
+            if self.config.smoothing:
+                proto = perturbed(proto, std=self.config.smoothing, limit=SMOOTHING_LIMIT, generator=self.generator)
+            near, _ = policy.nearest(proto, policy.count)
+        else:
+            near = torch.arange(FIRST_ITEM, policy.num_rows).expand(len(after), -1)
+        values = target.values(after, near).masked_fill(near < FIRST_ITEM, sampling.NEG_INF)
+        best, column = values.max(dim=1, keepdim=True)
+        if self.config.twin:
+            other = target.values(after, near.gather(1, column), number=1)
+            best = torch.minimum(best, other)
+        return best.squeeze(1)
+
+    def _gap(self, state: Float[Tensor, "P D"], proto: Float[Tensor, "P E"]) -> Float[Tensor, ""]:
+        """The regulariser: the critic at the proto-action beside the critic at the nearest item, in value_unit²."""
+        nearest = self.policy.nearest(proto, 1)[0].squeeze(1)
+        critic = self.policy.networks.critic()
+        at_nearest = critic.each(state, self.policy.networks.vectors()[nearest], nearest)
+        unit = self.config.value_unit
+        return neighbour_gap(critic.each(state, proto, None) / unit, at_nearest / unit)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights, target networks, moments, the count of updates and the generator."""
+        slow = {f"target.{name}": value.detach() for name, value in self.target.state_dict().items()}
+        flat = flat_state(self.policy, self.optimiser, self.generator)
+        return flat | slow | {"updates": torch.tensor(self.updates)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Put them back."""
+        restore_state(self.policy, self.optimiser, self.generator, state)
+        self.target.load_state_dict(under("target.", state))
+        self.updates = int(state["updates"])
+
+
+def _retriever(config: Config) -> Retriever:
+    if config.retrieval == "exact":
+        return Exact()
+    return approximate.Approximate(approximate.Config(flat_below=config.flat_below, probes=config.probes))
+
+
+def _checked_features(catalog: Catalog) -> Float[Tensor, "N E"]:
+    """The catalog's features in the unit of their mean norm.
+
+    Raises:
+        ValueError: there are none, or two items cannot be told apart, or an item has no direction, or a NaN.
+    """
+    features = np.ascontiguousarray(catalog.features, dtype=np.float32)
+    real = features[FIRST_ITEM:]
+    advice = 'mend the features, or let vectors be learned: embedding = "learned"'
+    if not features.shape[1]:
+        raise ValueError('embedding = "catalog", but the catalog has no features; use embedding = "learned"')
+    broken = np.flatnonzero(~np.isfinite(real).all(axis=1))
+    if len(broken):
+        name = catalog.vocabulary.name(int(broken[0]) + FIRST_ITEM)
+        raise ValueError(f'the features of item "{name}" hold NaN or infinity ({len(broken)} items): {advice}')
+    norm = np.linalg.norm(real, axis=1)
+    if not norm.all():
+        name = catalog.vocabulary.name(int(np.flatnonzero(norm == 0)[0]) + FIRST_ITEM)
+        raise ValueError(f'the features of item "{name}" are all 0, which is no direction: {advice}')
+    order = np.lexsort(real.T)
+    same = np.flatnonzero((real[order[1:]] == real[order[:-1]]).all(axis=1))
+    if len(same):
+        one, other = (catalog.vocabulary.name(int(order[same[0] + i]) + FIRST_ITEM) for i in (0, 1))
+        raise ValueError(
+            f'items "{one}" and "{other}" have the same features ({len(same)} such pairs), so that no search can tell '
+            f"them apart: {advice}"
+        )
+    return torch.from_numpy(features / norm.mean())

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from slatewise.encoders import observed
+from slatewise.methods import wolpertinger
+from slatewise.testing import check_method, toy_catalog
+from slatewise.types import Catalog, Exploration, Trajectories, Vocabulary
+
+WIDTH = 3
+
+
+def catalog(features: list[list[float]]) -> Catalog:
+    """Items "a", "b", … = 2, 3, … with these features."""
+    rows = np.concatenate([np.zeros((2, len(features[0]))), np.array(features)]).astype(np.float32)
+    return Catalog(
+        vocabulary=Vocabulary(names=pa.array([chr(97 + i) for i in range(len(features))])),
+        text=("",) * len(rows),
+        group=np.zeros(len(rows), np.int64),
+        group_names=("",),
+        features=rows,
+    )
+
+
+CORNERS = catalog([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
+
+
+def learner(items: Catalog = CORNERS, *, seed: int = 0, **settings: Any) -> wolpertinger.Learner:
+    config = wolpertinger.Config(**{"embedding": "catalog", **settings})
+    encoder = observed.Encoder(observed.Config(history=False, context_width=WIDTH), items)
+    return wolpertinger.Learner(config, encoder, items, generator=Generator().manual_seed(seed))
+
+
+def by_hand(
+    *, proto: list[float], values: list[float], items: Catalog = CORNERS, **settings: Any
+) -> wolpertinger.Learner:
+    """The proto-action and the items' values are given, the same in every state."""
+    built = learner(items, actor_hidden=(), state_hidden=(), **settings)
+    for networks in (built.policy.networks, built.target):
+        with torch.no_grad():
+            for weight in (*networks.actor_net.parameters(), *networks.critic().parameters()):
+                weight.zero_()
+            *_, bias = networks.actor_net.parameters()
+            bias.copy_(torch.tensor(proto))
+            table = networks.critic().bias
+            assert table is not None
+            table.weight[2:, 0] = torch.tensor(values)
+    built.policy.train().eval()
+    return built
+
+
+def one_step(*, item: int, reward: float, terminated: bool = False, truncated: bool = False) -> Trajectories:
+    number = torch.zeros(1, 1, dtype=torch.int64)
+    here = torch.ones(1, 1, dtype=torch.bool)
+    return Trajectories(
+        event_id=number,
+        policy_id=number.clone(),
+        user=number.clone(),
+        time=number.clone(),
+        terminated=here & terminated,
+        truncated=here & truncated,
+        slate=torch.tensor([[[item]]]),
+        logp=torch.zeros(1, 1, 1),
+        logp_known=here.clone(),
+        reward=torch.tensor([[[reward]]]),
+        cost=torch.zeros(1, 1, 1),
+        choice=number.clone(),
+        mask=here.clone(),
+        learn=here.clone(),
+        context=torch.zeros(1, 2, WIDTH),
+    )
+
+
+STATE = torch.zeros(1, WIDTH)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"embedding": "catalog", "neighbours": 5, "twin": True, "smoothing": 0.2, "actor_every": 2},
+        {"neighbours": 7, "neighbour_penalty": 1.0, "critic_l2": 1e-3, "link": "logistic", "refit_every": 2},
+        {"neighbour_share": 1.0, "item_hidden": [8], "item_bias": False},
+        {"embedding": "catalog", "neighbours": 1},
+    ],
+)
+def test_contract_of_every_variant(settings: dict[str, Any]) -> None:
+    check_method("wolpertinger", settings=settings)
+
+
+def test_the_best_of_the_nearest_is_served() -> None:
+    # the proto-action lies between a (1, 0) and b (0, 1), nearer to a; c is worth most and is far away
+    values = [1.0, 2.0, 9.0, 0.0]
+    for neighbours, served in ((1, 2), (2, 3), (3, 3), (4, 4)):
+        built = by_hand(proto=[2.0, 1.0], values=values, neighbours=neighbours)
+        assert built.policy.recommend(STATE, 1).items.tolist() == [[served]], neighbours
+        assert built.policy.searches == (neighbours < 4)
+
+
+def test_what_is_excluded_leaves_its_place_to_the_next_nearest() -> None:
+    built = by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, 9.0, 5.0], neighbours=2)
+    # nearest first: a, b, d, c
+    assert built.policy.recommend(STATE, 1, exclude=torch.tensor([[3]])).items.tolist() == [[5]]
+    assert built.policy.recommend(STATE, 1, candidates=torch.tensor([[2, 4, 3, 0]])).items.tolist() == [[3]]
+    assert built.policy.recommend(STATE, 1, candidates=torch.tensor([[4, 2, 5]])).items.tolist() == [[5]]
+    # a slate longer than k looks for more neighbours
+    assert built.policy.recommend(STATE, 3).items.tolist() == [[5, 3, 2]]
+
+
+def test_propensities_by_hand() -> None:
+    built = by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, 9.0, 0.0], neighbours=2)
+    every = Exploration(top_m=4)
+    slate = torch.tensor([[2, 3], [3, 2], [2, 4]])
+    with torch.no_grad():
+        found = built.policy.log_prob(STATE.expand(3, -1), slate, explore=every)
+    e = torch.e
+    # softmax of 1 and 2, then nothing else is left; c is never shown
+    torch.testing.assert_close(found[0].exp(), torch.tensor([1 / (1 + e), 1.0]))
+    torch.testing.assert_close(found[1].exp(), torch.tensor([e / (1 + e), 1.0]))
+    assert float(found[2, 1]) == -torch.inf
+    pi = built.policy.log_pi(STATE, torch.tensor([[1, 2, 3, 4, 5]])).exp()
+    torch.testing.assert_close(pi, torch.tensor([[0.0, 1 / (1 + e), e / (1 + e), 0.0, 0.0]]))
+
+
+def test_the_whole_policy_is_inside_the_target() -> None:
+    # γ = ½; the next value is that of the best of the two nearest, not of the best of all
+    for neighbours, following in ((1, 1.0), (2, 2.0), (4, 9.0)):
+        built = by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, 9.0, 0.0], neighbours=neighbours, gamma=0.5)
+        loss = built.update(one_step(item=5, reward=3.0))["loss"]
+        assert loss == pytest.approx((3 + 0.5 * following - 0.0) ** 2, rel=1e-5)
+    built = by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, 9.0, 0.0], neighbours=2, gamma=0.5)
+    assert built.update(one_step(item=5, reward=3.0, terminated=True))["loss"] == pytest.approx(9.0)
+    before = {name: value.clone() for name, value in built.policy.state_dict().items()}
+    assert built.update(one_step(item=5, reward=3.0, truncated=True))["loss"] == 0.0
+    assert all(torch.equal(value, before[name]) for name, value in built.policy.state_dict().items())
+
+
+def test_of_twins_the_smaller_value_is_believed() -> None:
+    built = by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, 9.0, 0.0], neighbours=4, gamma=1.0, twin=True)
+    with torch.no_grad():
+        for networks in (built.policy.networks, built.target):
+            for weight in networks.critic(1).parameters():
+                weight.zero_()
+            networks.critic(1).level.fill_(4.0)
+    # the first chooses c (9), the second says 4: y = 4, errors 4 − 0 and 4 − 4
+    assert built.update(one_step(item=5, reward=0.0))["loss"] == pytest.approx(16.0, rel=1e-5)
+
+
+def test_the_penalty_by_hand() -> None:
+    built = by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, 9.0, 0.0], neighbours=1, neighbour_penalty=1.0)
+    # at the proto-action, which has no bias of its own, the critic says 0; at the nearest item (a) it says 1
+    assert built.update(one_step(item=5, reward=0.0))["neighbour_gap"] == pytest.approx(1.0)
+
+
+def test_the_actor_moves_up_the_critic_and_the_critic_does_not_move_for_it() -> None:
+    built = learner(neighbours=1, seed=1, lr=1e-12, actor_lr=0.05)
+    critic = {name: value.clone() for name, value in built.policy.networks.critics.state_dict().items()}
+    figures = [built.update(one_step(item=2, reward=0.0, terminated=True))["actor_loss"] for _ in range(60)]
+    assert figures[-1] < figures[0]
+    for name, value in built.policy.networks.critics.state_dict().items():
+        torch.testing.assert_close(value, critic[name], atol=1e-8, rtol=0)
+    # on the sphere the best point of a linear critic is the direction of its gradient
+    query, _ = built.policy.networks.critic().queries(STATE)
+    weight = built.policy.networks.critic().item[0].weight
+    assert isinstance(weight, Tensor)
+    best = torch.nn.functional.normalize(query @ weight, dim=1)
+    assert float((built.policy.query(STATE) * best).sum().detach()) > 0.99
+
+
+def test_the_logistic_link_keeps_the_order_of_the_product() -> None:
+    one, other = (
+        by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, -9.0, 0.0], link=link) for link in ("identity", "logistic")
+    )
+    ranked = [built.policy.recommend(STATE, 4).items.tolist() for built in (one, other)]
+    assert ranked[0] == ranked[1] == [[3, 2, 5, 4]]
+    values = other.policy.networks.values(STATE, torch.tensor([[5, 3]]))
+    scale = torch.nn.functional.softplus(torch.zeros(()))
+    torch.testing.assert_close(values, scale * torch.sigmoid(torch.tensor([[0.0, 2.0]])))
+
+
+def test_values_of_few_items_are_those_of_all() -> None:
+    items = toy_catalog(200)
+    built = learner(items, twin=True)
+    state = torch.randn(4, WIDTH, generator=Generator().manual_seed(0))
+    some = torch.randint(2, 202, (4, 2), generator=Generator().manual_seed(1))
+    for number in (0, 1):
+        every = built.policy.networks.values(state, torch.arange(202).expand(4, -1), number=number)
+        torch.testing.assert_close(built.policy.networks.values(state, some, number=number), every.gather(1, some))
+    torch.testing.assert_close(built.policy.scores(state, None), every_of(built, state))
+
+
+def every_of(built: wolpertinger.Learner, state: Tensor) -> Tensor:
+    return built.policy.networks.values(state, torch.arange(202).expand(len(state), -1))
+
+
+def test_learned_vectors_are_searched_where_they_are() -> None:
+    built = learner(toy_catalog(30), embedding="learned", neighbours=3, refit_every=2, lr=0.1)
+    where = built.policy.positions.clone()
+    step = one_step(item=4, reward=1.0)
+    built.update(step)
+    assert torch.equal(built.policy.positions, where)
+    built.update(step)
+    moved = torch.nn.functional.normalize(built.policy.networks.vectors().detach()[2:], dim=1)
+    torch.testing.assert_close(built.policy.positions, moved)
+    assert not torch.equal(built.policy.positions, where)
+
+
+def test_an_approximate_search_serves_nearly_the_same() -> None:
+    draw = Generator().manual_seed(0)
+    items = toy_catalog(3000)
+    features = torch.cat([torch.zeros(2, 8), torch.randn(3000, 8, generator=draw)])
+    items = replace(items, features=features.numpy())
+    exact, flat, lists = (
+        learner(items, neighbours=60, **more)
+        for more in ({}, {"retrieval": "approximate"}, {"retrieval": "approximate", "flat_below": 100, "probes": 40})
+    )
+    state = torch.randn(100, WIDTH, generator=draw)
+    best = exact.policy.recommend(state, 1).items
+    assert float((flat.policy.recommend(state, 1).items == best).float().mean()) > 0.95
+    assert float((lists.policy.recommend(state, 1).items == best).float().mean()) > 0.9
+
+
+def test_one_item_is_served() -> None:
+    built = learner(catalog([[0.5, 0.5]]))
+    slates = built.policy.recommend(STATE, 1, explore=Exploration(top_m=1), generator=Generator())
+    assert (slates.items.tolist(), slates.logp.tolist()) == ([[2]], [[0.0]])
+    assert built.update(one_step(item=2, reward=1.0))["loss"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ([[1.0, 0.0], [float("nan"), 1.0]], 'item "b" hold NaN or infinity'),
+        ([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], 'items "a" and "c" have the same features'),
+        ([[1.0, 0.0], [0.0, 0.0]], 'item "b" are all 0'),
+    ],
+)
+def test_features_that_cannot_be_searched(features: list[list[float]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        learner(catalog(features))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"neighbours": 5}, "neighbours is 5, the catalog has 4 items"),
+        ({"neighbours": 0}, "neighbours is 0"),
+        ({"neighbour_share": 0.0}, "neighbour_share is 0.0"),
+        ({"gamma": 1.5}, "gamma is 1.5"),
+        ({"target_rate": 0.0}, "target_rate is 0.0"),
+        ({"value_unit": 0.0}, "value_unit is 0.0"),
+        ({"neighbour_penalty": -1.0}, "neighbour_penalty is -1.0"),
+        ({"critic_width": 1}, "critic_width is 1"),
+        ({"actor_every": 0}, "actor_every is 0"),
+        ({"state_hidden": (0,)}, "hidden widths"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        learner(**settings)
+
+
+def test_vectors_of_a_catalog_without_features() -> None:
+    bare = replace(CORNERS, features=np.zeros((6, 0), np.float32))
+    config = wolpertinger.Config(embedding="catalog")
+    encoder = observed.Encoder(observed.Config(history=False, context_width=WIDTH), CORNERS)
+    with pytest.raises(ValueError, match="the catalog has no features"):
+        wolpertinger.Policy(config, encoder, bare)
