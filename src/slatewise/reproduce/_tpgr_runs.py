@@ -96,7 +96,9 @@ def _wolpertinger(settings: Mapping[str, Any], env: Env) -> Policy:
     """
     generator = Generator().manual_seed(int(settings["seed"]))
     factors = factorise(_known(env.world), generator=generator)
-    features = torch.cat([factors.item, factors.item_bias.unsqueeze(1)], dim=1)
+    # an item that nobody rated has no direction of its own: a constant gives it one
+    constant = torch.full((len(factors.item), 1), 0.1)
+    features = torch.cat([factors.item, factors.item_bias.unsqueeze(1), constant], dim=1)
     catalog = replace(env.catalog, features=features.numpy())
     learner: Learner = wolpertinger.Learner(
         wolpertinger.Config(**{"neighbours": 1, "embedding": "catalog", "gamma": 0.6, **settings["method"]}),
