@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -131,16 +131,12 @@ class Env:
         """Show the slates; where a session is cut off, the observation is the first of somebody else's."""
         places = must_be_reset(self._places)
         groups = len(self.config.topic_share)
-        check_slates(
-            slates,
-            num_users=self.num_users,
-            slate_size=self.slate_size,
-            num_rows=self.catalog.num_rows,
-            candidates=candidates_of(self.config.num_candidates, groups, self._topic),
-        )
+        self._check(slates)
         items = slates.items.numpy()
         empty = items == PAD
         place, topic = np.divmod(np.where(empty, 0, items - FIRST_ITEM), groups)
+        if not ((np.take_along_axis(self._topic, place, axis=1) == topic) | empty).all():
+            self._check(slates, candidates_of(self.config.num_candidates, groups, self._topic))
         logit = np.take_along_axis(self._affinity, topic, axis=1) + np.take_along_axis(self._quality, place, axis=1)
         weight = torch.from_numpy(np.where(empty, np.float32(0), np.exp(logit)))
         nothing = torch.tensor(math.exp(self.config.null_logit)).expand(self.num_users)
@@ -155,6 +151,15 @@ class Env:
             self._renew(np.flatnonzero(over))
         self._draw()
         return step, self._seen(places)
+
+    def _check(self, slates: Slates, candidates: Int[Tensor, "B C"] | None = None) -> None:
+        check_slates(
+            slates,
+            num_users=self.num_users,
+            slate_size=self.slate_size,
+            num_rows=self.catalog.num_rows,
+            candidates=candidates,
+        )
 
     def _renew(self, who: NDArray[np.int64]) -> None:
         """Somebody new at these places."""
@@ -208,7 +213,10 @@ def myopic(env: Env) -> Privileged:
 
 def _drawn(luck: NDArray[np.floating], share: tuple[float, ...]) -> NDArray[np.int64]:
     """Numbers 0 … n − 1, each with its chance."""
-    return np.searchsorted(np.cumsum(share)[:-1], luck, side="right").astype(np.int64)
+    number = np.zeros(luck.shape, np.int64)
+    for edge in np.cumsum(share)[:-1].tolist():  # a few comparisons are much faster than a search
+        number += luck >= edge
+    return number
 
 
 def _catalog(config: Config) -> Catalog:
