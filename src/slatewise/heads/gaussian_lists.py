@@ -1,0 +1,161 @@
+"""K rows of a Gaussian at once, and the two distributions of lists that rows give (Ge et al. 2021, eq. 7–9).
+
+Both say how likely what was shown is, how far other outputs of the head are from those remembered, and what the Hessian
+of that divergence does to a direction; that is all a trust region needs.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor, nn
+
+from slatewise.ops.initial import fan_in_
+from slatewise.ops.list_rows import close_taken, curvature_product, divergence
+from slatewise.ops.sampling import NEG_INF
+from slatewise.types import FIRST_ITEM
+
+LOG_STD = (-5.0, 2.0)
+"""Bounds of log σ."""
+FIRST_LOG_STD = -1.0
+
+
+class GaussianListHead(nn.Module):
+    """State → μ and log σ of every row."""
+
+    def __init__(
+        self, state_width: int, slots: int, width: int, *, hidden: int = 0, generator: Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.slots = slots
+        self.width = width
+        reads = hidden or state_width
+        self.hidden = _linear(state_width, hidden, generator) if hidden else None
+        self.mean = _linear(reads, slots * width, generator)
+        self.log_std = _linear(reads, slots * width, None)
+        nn.init.constant_(self.log_std.bias, FIRST_LOG_STD)
+        if generator is not None:
+            fan_in_(self.mean.bias.view(1, -1), generator)
+
+    def forward(self, state: Float[Tensor, "B D"], k: int) -> tuple[Float[Tensor, "B K E"], Float[Tensor, "B K E"]]:
+        """The first k rows; the last one again for slots beyond it."""
+        layer = state if self.hidden is None else torch.tanh(self.hidden(state))
+        row = torch.arange(k).clamp(max=self.slots - 1)
+        mean: Tensor = self.mean(layer).view(len(state), self.slots, self.width)
+        log_std: Tensor = self.log_std(layer).view(len(state), self.slots, self.width).clamp(*LOG_STD)
+        return mean[:, row], log_std[:, row]
+
+    def both(self, state: Float[Tensor, "B D"], k: int) -> Float[Tensor, "B K E2"]:
+        """[μ ; log σ]."""
+        return torch.cat(self(state, k), dim=2)
+
+
+class Drawn(Protocol):
+    """What was drawn at some states, held against outputs [μ ; log σ] of the head."""
+
+    def log_prob(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, "P K"]: ...  # noqa: D102
+    def divergence(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, ""]: ...  # noqa: D102
+    def metric(self, along: Float[Tensor, "Q K E2"]) -> Float[Tensor, "Q K E2"]: ...  # noqa: D102
+
+
+class RowSoftmaxes:
+    """Lists at W = μ: each row a softmax over what earlier slots left.
+
+    Args:
+        old: outputs of the policy that drew.
+        vectors: V / τ; rows of reserved numbers are never chosen.
+        slate: items shown; 0 = an empty slot.
+        open_items: what could be shown; None = everything.
+        some: states that the metric is a mean over.
+    """
+
+    def __init__(
+        self,
+        old: Float[Tensor, "P K E2"],
+        vectors: Float[Tensor, "N E"],
+        slate: Int[Tensor, "P K"],
+        open_items: Bool[Tensor, "P N"] | None,
+        some: slice,
+    ) -> None:
+        self.vectors, self.slate, self.open_items = vectors, slate, open_items
+        self.shown = slate >= FIRST_ITEM
+        self.some = some
+        with torch.no_grad():
+            self.old = self.log_probs(old)
+            self.old_some = self.old[some].exp() * self.shown[some].unsqueeze(2)
+
+    def log_probs(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, "P K N"]:
+        """Log-probability of every item in every slot, given the slots before; empty slots are left out."""
+        rows = outputs[..., : self.vectors.shape[1]]
+        logits = rows @ self.vectors.T
+        closed = torch.zeros(self.vectors.shape[0], dtype=torch.bool)
+        closed[:FIRST_ITEM] = True
+        shut = closed.expand(len(rows), -1) if self.open_items is None else closed | ~self.open_items
+        closed_logits = close_taken(logits.masked_fill(shut.unsqueeze(1), NEG_INF), self.slate)
+        # an empty slot may have nothing open
+        return torch.log_softmax(torch.where(self.shown.unsqueeze(2), closed_logits, logits), dim=2)
+
+    def log_prob(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, "P K"]:
+        """Of each item shown; 0 for empty slots."""
+        found = self.log_probs(outputs).gather(2, self.slate.unsqueeze(2)).squeeze(2)
+        return torch.where(self.shown, found, torch.zeros_like(found))
+
+    def divergence(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, ""]:
+        """KL(old‖new) of lists, mean over states; along the lists shown, which makes it the chain rule's mean."""
+        return (divergence(self.old, self.log_probs(outputs)) * self.shown).sum() / len(self.slate)
+
+    def metric(self, along: Float[Tensor, "Q K E2"]) -> Float[Tensor, "Q K E2"]:
+        """Its Hessian by the outputs at `some` states; σ has no part in it."""
+        width = self.vectors.shape[1]
+        moved = curvature_product(self.old_some, self.vectors, along[..., :width]) / len(along)
+        return torch.cat([moved, torch.zeros_like(moved)], dim=2)
+
+
+class RowGaussians:
+    """Rows W themselves as what was drawn.
+
+    Args:
+        old: outputs of the policy that drew.
+        rows: W.
+        slate: items shown; rows of empty slots count nothing.
+        some: states that the metric is a mean over.
+    """
+
+    def __init__(
+        self, old: Float[Tensor, "P K E2"], rows: Float[Tensor, "P K E"], slate: Int[Tensor, "P K"], some: slice
+    ) -> None:
+        self.rows, self.old, self.some = rows, old.detach(), some
+        self.shown = slate >= FIRST_ITEM
+
+    def log_prob(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, "P K"]:
+        """Log-density of each row without its constant, which every ratio cancels."""
+        mean, log_std = outputs.chunk(2, dim=2)
+        density = -0.5 * ((self.rows - mean) * torch.exp(-log_std)).square() - log_std
+        return density.sum(dim=2) * self.shown
+
+    def divergence(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, ""]:
+        """KL(old‖new) = Σ log(σ'/σ) + (σ² + (μ − μ')²)/(2σ'²) − ½, mean over states."""
+        old_mean, old_log_std = self.old.chunk(2, dim=2)
+        mean, log_std = outputs.chunk(2, dim=2)
+        squares = (2 * old_log_std).exp() + (old_mean - mean).square()
+        kl = log_std - old_log_std + 0.5 * squares * torch.exp(-2 * log_std) - 0.5
+        return (kl.sum(dim=2) * self.shown).sum() / len(self.rows)
+
+    def metric(self, along: Float[Tensor, "Q K E2"]) -> Float[Tensor, "Q K E2"]:
+        """Its Hessian by the outputs at `some` states: 1/σ² for μ, 2 for log σ."""
+        mean, log_std = along.chunk(2, dim=2)
+        old = self.old[self.some].chunk(2, dim=2)[1]
+        moved = torch.cat([mean * torch.exp(-2 * old), 2 * log_std], dim=2)
+        return moved * self.shown[self.some].unsqueeze(2) / len(along)
+
+
+def _linear(reads: int, width: int, generator: Generator | None) -> nn.Linear:
+    """A layer that starts at 0, or from the generator."""
+    layer = nn.Linear(reads, width, device="meta").to_empty(device="cpu")
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    if generator is not None:
+        fan_in_(layer.weight, generator)
+    return layer

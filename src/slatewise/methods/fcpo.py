@@ -1,0 +1,475 @@
+"""FCPO: whole lists from one forward pass, learned under a limit on how much popular items are shown.
+
+Ge et al., "Towards Long-term Fairness in Recommendation", WSDM 2021 (arXiv 2101.03584), sec. 4.
+
+    W ~ N(μ(s), diag σ²(s)) ∈ R^{K×E},   P = softmax(W Vᵀ),   slot k shows argmax_i P_{k,i}              (eq. 7–9)
+    max E[Σ γ^t r_t]   subject to   E[cost of a list] ≤ limit,   cost = share of popular items              (eq. 6)
+
+The optimiser is constrained policy optimisation (Achiam et al. 2017): in a trust region, the best step that keeps the
+limit to first order, by the closed form of its dual; where no point of the region keeps it, a recovery step straight
+down the cost; then a line search.
+
+Nothing keeps two rows of W from the same item, so what a slot took is closed to the later ones. Served at W = μ, row k
+is a softmax over what is left: the propensity of a list is then exact, which the integral over W is not. Lists that
+were drawn this way teach by that propensity; `update(…, rows=W)` is the paper's form, by the density of the drawn W.
+
+A log of single items has no lists. There, the next K items that a user liked are the list he should have been shown:
+they are imitated, and the share of popular items that the rows give is held by a multiplier.
+
+Deviations: every slot has its own gain (what it earned and what followed its list); the item vectors V learn from
+imitation alone and stand still in the trust region; the cost counts without discount against the limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor
+
+from slatewise.data.ratings import ratings
+from slatewise.data.splits import Split
+from slatewise.errors import located
+from slatewise.heads.exposure import Exposure
+from slatewise.heads.gaussian_lists import Drawn, GaussianListHead, RowGaussians, RowSoftmaxes
+from slatewise.heads.item_vectors import factorise
+from slatewise.heads.listed import ListedPolicy, numbers
+from slatewise.heads.optimiser import descend, flat_state, let_dropout_draw, restore_state, under
+from slatewise.heads.slot_critic import SlotCritic
+from slatewise.heads.trust_region import TrustRegion
+from slatewise.ops import list_rows
+from slatewise.ops.initial import normal_
+from slatewise.ops.returns import discounted_returns, threshold
+from slatewise.ops.shown import at_steps
+from slatewise.protocols import StateEncoder
+from slatewise.tables import ItemTable
+from slatewise.types import FIRST_ITEM, PAD, Catalog, Interactions, Trajectories
+
+DEFAULT_ENCODER = "gru"
+MARGIN = 0.01
+"""By how much a recent cost may lie above its limit and count as keeping it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the lists, the limit and the trust region."""
+
+    slate_size: int = 10
+    """K: rows of W. Slots beyond it read the last row."""
+    width: int = 32
+    """E."""
+    hidden: int = 0
+    """Width of a layer between state and rows; 0 = the rows read the state."""
+    vectors: Literal["learned", "factors", "features"] = "learned"
+    """V: learned by imitation, factors of the training ratings, or features of the catalog."""
+    temperature: float = 1.0
+    """τ: logits are W Vᵀ / τ."""
+    cost_limit: float | None = None
+    """Most that an item shown may cost in the mean: .4 with popular items at 1 are 4 of 10 places; None = no limit."""
+    costs: Literal["logged", "exposure"] = "logged"
+    """logged: as the steps say; exposure: 1 for the popular items, the `popular_share` that were shown most."""
+    popular_share: float = 0.2
+    """Share of the catalog that is popular."""
+    exposure_memory: float = 1.0
+    """What an exposure still counts one update later."""
+    regroup_every: int = 0
+    """Updates after which the popular items are chosen anew by exposure; 0 = once."""
+    constraint: Literal["trust_region", "lagrangian"] = "trust_region"
+    """lagrangian: a price on cost in the objective, raised while the limit is not kept and lowered while it is."""
+    multiplier_lr: float = 0.5
+    """By how much a unit of cost above its limit raises that price in one update."""
+    max_kl: float = 1e-4
+    """δ: divergence of the lists' distribution in one update, mean over states."""
+    damping: float = 1e-2
+    """Added to the diagonal of H."""
+    cg_iterations: int = 10
+    line_search: int = 20
+    """Steps of the line search, each .9 of the one before."""
+    fisher_states: int = 128
+    """States that H is a mean over."""
+    gamma: float = 0.99
+    critic_lr: float = 0.05
+    critic_steps: int = 10
+    """Steps of both critics in one update."""
+    critic_hidden: int = 32
+    reward_at_least: float | None = None
+    """Reward is 1 where it is at least this, else 0; None takes it as it is."""
+    lr: float = 3e-3
+    """Of imitation."""
+    imitation_states: int = 256
+    """States that one update imitates, at most."""
+    clip_norm: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("slate_size", "width", "cg_iterations", "line_search", "fisher_states", "critic_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("temperature", "max_kl", "damping", "critic_lr", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a number above 0")
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"gamma is {self.gamma}; expected a discount in [0, 1]")
+        if not 0 < self.popular_share < 1:
+            raise ValueError(f"popular_share is {self.popular_share}; expected a share in (0, 1)")
+        if not 0 < self.exposure_memory <= 1:
+            raise ValueError(f"exposure_memory is {self.exposure_memory}; expected a share in (0, 1]")
+        if self.hidden < 0 or self.regroup_every < 0 or self.multiplier_lr < 0:
+            raise ValueError("hidden, regroup_every and multiplier_lr must be 0 or more")
+        if self.cost_limit is not None and self.cost_limit < 0:
+            raise ValueError(f"cost_limit is {self.cost_limit}; expected 0 or more, or none at all")
+
+
+class Policy(ListedPolicy):
+    """Rows of W from the state, and lists by softmax of their products with V."""
+
+    def __init__(
+        self, config: Config, encoder: StateEncoder, catalog: Catalog, *, generator: Generator | None = None
+    ) -> None:
+        items = catalog.num_items
+        if items == 1:
+            raise ValueError("the catalog has one item: there is nothing to choose, so nothing to learn")
+        if config.slate_size > items:
+            raise ValueError(f"slate_size is {config.slate_size}, the catalog has {items} items")
+        popular = int(config.popular_share * items)
+        least = max(0, config.slate_size - (items - popular)) / config.slate_size
+        if config.costs == "exposure" and config.cost_limit is not None and least > config.cost_limit:
+            raise ValueError(
+                f"cost_limit {config.cost_limit:g} cannot be met: {popular} of {items} items are popular, so the least "
+                f"cost of a list of {config.slate_size} is {least:g}"
+            )
+        super().__init__(encoder, ItemTable(catalog.num_rows, config.width), temperature=config.temperature)
+        self.head = GaussianListHead(
+            encoder.width, config.slate_size, config.width, hidden=config.hidden, generator=generator
+        )
+        if generator is not None:
+            normal_(self.item.weight, config.width**-0.5, generator)
+            with torch.no_grad():
+                self.item.weight[:FIRST_ITEM] = 0.0
+
+    def set_vectors(self, vectors: Float[Tensor, "rows E"]) -> None:
+        """Put pretrained item vectors in V's place, row i for item number i.
+
+        Raises:
+            ValueError: another shape, a number that is not finite, or two items with the same vector.
+        """
+        if tuple(vectors.shape) != tuple(self.item.weight.shape):
+            raise ValueError(
+                f"item vectors have the shape {tuple(vectors.shape)}; expected {tuple(self.item.weight.shape)} (width "
+                "of the method = width of the vectors)"
+            )
+        real = vectors[FIRST_ITEM:]
+        broken = (~torch.isfinite(real)).any(dim=1).nonzero().flatten()
+        if len(broken):
+            raise ValueError(f"the vector of item {int(broken[0]) + FIRST_ITEM} is not finite; expected real numbers")
+        kinds = torch.unique(real, dim=0, return_inverse=True)[1]
+        first = torch.full((len(real),), len(real)).scatter_reduce(0, kinds, torch.arange(len(real)), "amin")[kinds]
+        twin = (first < torch.arange(len(real))).nonzero().flatten()
+        if len(twin):
+            one, other = int(first[twin[0]]) + FIRST_ITEM, int(twin[0]) + FIRST_ITEM
+            raise ValueError(
+                f"items {one} and {other} have the same vector, and {len(twin)} items have one that stood before; no "
+                "row could tell them apart. Take longer vectors, or leave such items out"
+            )
+        with torch.no_grad():
+            self.item.weight.copy_(vectors)
+
+    def rows(self, state: Float[Tensor, "B D"], k: int) -> Float[Tensor, "B K E"]:
+        """μ of the first k rows."""
+        mean: Tensor = self.head(state, k)[0]
+        return mean
+
+    def draw(
+        self,
+        state: Float[Tensor, "B D"],
+        k: int,
+        *,
+        candidates: Int[Tensor, "B C"] | None = None,
+        exclude: Int[Tensor, "B X"] | None = None,
+        generator: Generator,
+    ) -> tuple[Float[Tensor, "B K E"], Int[Tensor, "B K"]]:
+        """W drawn from the Gaussian, and its list, row by row the best item that is left (eq. 7–9)."""
+        mean, log_std = self.head(state, k)
+        rows = mean + log_std.exp() * torch.empty_like(mean).normal_(generator=generator)
+        logits, items = self.open_logits(rows, candidates, exclude)
+        return rows, numbers(list_rows.draw_rows(logits, None, None), items)
+
+
+class Learner:
+    """Constrained policy optimisation on lists; imitation on a log of single items."""
+
+    single_pass = False
+
+    def __init__(self, config: Config, encoder: StateEncoder, catalog: Catalog, *, generator: Generator) -> None:
+        self.config = config
+        self.policy = Policy(config, encoder, catalog, generator=generator)
+        self.catalog = catalog
+        self.generator = generator
+        self.critics = {
+            name: SlotCritic(
+                encoder.width,
+                config.slate_size,
+                hidden=config.critic_hidden,
+                lr=config.critic_lr,
+                steps=config.critic_steps,
+                generator=generator,
+            )
+            for name in ("reward", "cost")
+        }
+        fixed = set() if config.vectors == "learned" else {id(self.policy.item.weight)}
+        self.parameters = [p for p in self.policy.parameters() if p.requires_grad and id(p) not in fixed]
+        self.optimiser = torch.optim.Adam(self.parameters, lr=config.lr, fused=True)
+        self.region = TrustRegion([p for p in self.parameters if p is not self.policy.item.weight])
+        self.exposure = Exposure(
+            catalog.num_rows,
+            share=config.popular_share,
+            memory=config.exposure_memory,
+            regroup_every=config.regroup_every,
+        )
+        self.multiplier = 0.0
+        self.updates = 0
+        self.recoveries = 0
+        """Steps that went straight down the cost because no point of the region kept the limit."""
+        self.recent_cost = 0.0
+        self.least_cost = float("inf")
+        let_dropout_draw(encoder, generator)
+
+    def prepare(self, interactions: Interactions, split: Split) -> None:
+        """Read the popular items, and V where it is pretrained, off the training part of a log.
+
+        Raises:
+            InputError: no rating in the training part.
+            ValueError: features that cannot be V.
+        """
+        given = ratings(interactions, num_rows=self.catalog.num_rows, events=split.train_end)
+        self.exposure.start(given.counts().float())
+        if self.config.vectors == "features":
+            self.policy.set_vectors(torch.from_numpy(np.ascontiguousarray(self.catalog.features, dtype=np.float32)))
+        elif self.config.vectors == "factors":
+            vectors = factorise(given, width=self.config.width, generator=self.generator).item
+            vectors = vectors / vectors.std().clamp(min=1e-6) * self.config.width**-0.5
+            # what nobody rated has no factors, and stays where it was drawn
+            unrated = (self.exposure.counts == 0).unsqueeze(1)
+            self.policy.set_vectors(torch.where(unrated, self.policy.item.weight.detach(), vectors))
+
+    def check_log(self, *, rewards: Float[np.ndarray, " P"], num_policies: int) -> None:
+        """Refuse a log that nothing can be learned from, before any time is spent on it.
+
+        Raises:
+            ValueError: no reward counts.
+        """
+        del num_policies
+        at_least = self.config.reward_at_least
+        counts = rewards != 0 if at_least is None else rewards >= at_least
+        if not counts.any():
+            what = "is 0" if at_least is None else f"is below reward_at_least = {at_least:g}"
+            raise ValueError(f"every reward of the training part {what}, so no list can be made of what users liked")
+
+    def update(self, trajectories: Trajectories, rows: Float[Tensor, "B T K E"] | None = None) -> dict[str, float]:
+        """One step on a batch: of lists by constrained policy optimisation, of single items by imitation.
+
+        Args:
+            trajectories: what was shown and how it was answered; lists that the policy drew itself, from all that
+                could be shown (top_m ≥ items, temperature 1).
+            rows: the W that each list came from, where the policy drew from its Gaussian.
+
+        Returns:
+            For lists: loss, minus what the step gained to first order; reward_loss and cost_loss, of the critics;
+            reward, of a list; cost, of an item shown; kl; multiplier; recovery, 1 for a recovery step; moved, the
+            share of the step that the line search left. For single items: loss, −mean log-probability of an item of
+            the list; cost; multiplier.
+
+        Raises:
+            InputError: lists longer than slate_size, or items that the catalog does not have.
+        """
+        size = trajectories.slate.shape[2]
+        highest = int(trajectories.slate.max()) if trajectories.slate.numel() else 0
+        if highest >= self.policy.num_rows:
+            raise located(
+                f"a slate shows item number {highest}, the catalog ends at {self.policy.num_rows - 1}",
+                advice="Number the items of the log by the policy's own catalog.",
+            )
+        if size > self.config.slate_size:
+            raise located(
+                f"the log shows lists of {size}, slate_size is {self.config.slate_size}",
+                advice=f"Set method.slate_size to {size} or more.",
+            )
+        if size == 1 and self.config.slate_size > 1:
+            return self._imitate(trajectories)
+        steps = trajectories.learn & (trajectories.slate >= FIRST_ITEM).any(dim=2)
+        if not bool(steps.any()):
+            return {"loss": 0.0}
+        return self._improve(trajectories, steps, rows)
+
+    def unmet(self) -> str | None:
+        """What to tell of a cost limit that learning has not met; None where there is none, or it is met."""
+        limit = self.config.cost_limit
+        if limit is None or not self.updates or self.recent_cost <= limit + MARGIN:
+            return None
+        return (
+            f"the cost limit {limit:g} was not met: {self.recent_cost:.3f} after {self.updates} updates, and the least "
+            f"cost reached is {self.least_cost:.3f}. Raise method.cost_limit, or learn longer or in larger steps "
+            "(method.max_kl)."
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights, moments, critics, exposure, counters and the generator."""
+        flat = flat_state(self.policy, self.optimiser, self.generator)
+        for name, critic in self.critics.items():
+            flat |= {f"{name}_critic.{key}": value for key, value in critic.state_dict().items()}
+        flat |= {f"exposure.{key}": value for key, value in self.exposure.state_dict().items()}
+        counters = [self.multiplier, self.updates, self.recoveries, self.recent_cost, self.least_cost]
+        return flat | {"counters": torch.tensor(counters, dtype=torch.float64)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Put them back."""
+        restore_state(self.policy, self.optimiser, self.generator, state)
+        for name, critic in self.critics.items():
+            critic.load_state_dict(under(f"{name}_critic.", state))
+        self.exposure.load_state_dict(under("exposure.", state))
+        multiplier, updates, recoveries, recent, least = state["counters"].tolist()
+        self.multiplier, self.recent_cost, self.least_cost = multiplier, recent, least
+        self.updates, self.recoveries = round(updates), round(recoveries)
+
+    def _improve(
+        self, trajectories: Trajectories, steps: Bool[Tensor, "B T"], rows: Float[Tensor, "B T K E"] | None
+    ) -> dict[str, float]:
+        """Gains by the critics, the step of the trust region, the line search, then the critics."""
+        config, policy = self.config, self.policy
+        policy.eval()  # the same network at both ends of the step
+        slate = trajectories.slate[steps]
+        shown = slate >= FIRST_ITEM
+        mask = (trajectories.mask.unsqueeze(2) & (trajectories.slate >= FIRST_ITEM)).float()
+        reward = threshold(trajectories.reward, config.reward_at_least) * mask
+        cost = self._costs(trajectories) * mask / mask.sum(dim=2, keepdim=True).clamp(min=1)
+        now = float(cost[steps].sum(dim=1).mean())
+        excess = now - (config.cost_limit or 0.0)
+
+        def outputs(some: slice = slice(None)) -> Tensor:
+            return policy.head.both(at_steps(policy.encoder(trajectories), steps)[some], slate.shape[1])
+
+        with torch.no_grad():
+            state = at_steps(policy.encoder(trajectories), steps)
+        some = slice(None, None, -(-len(slate) // config.fisher_states))
+        out = outputs()
+        drawn: Drawn
+        if rows is None:
+            vectors = policy.item.weight.detach() / policy.temperature
+            drawn = RowSoftmaxes(out.detach(), vectors, slate, self._open(trajectories, steps), some)
+        else:
+            drawn = RowGaussians(out.detach(), rows[steps], slate, some)
+        parts = {"reward": self._parts(reward, trajectories, steps), "cost": self._parts(cost, trajectories, steps)}
+        gain = {name: self.critics[name].advantage(state, part, shown) for name, part in parts.items()}
+        log_p = drawn.log_prob(out)
+        before = log_p.detach()
+
+        def surrogate(log_p: Float[Tensor, "P K"], name: str) -> Float[Tensor, ""]:
+            """Σ (π/π_old − 1) · gain over the slots of a list, mean over lists: by how much the policy is better."""
+            return ((torch.exp(log_p - before) - 1) * gain[name] * shown).sum() / len(slate)
+
+        # max gᵀx  s.t.  c + bᵀx ≤ 0,  ½ xᵀHx ≤ δ
+        g = self.region.gradient(surrogate(log_p, "reward"))
+        b = self.region.gradient(surrogate(log_p, "cost")) if config.cost_limit is not None else None
+        if b is not None and config.constraint == "lagrangian":
+            g, b = (g - self.multiplier * b) / (1 + self.multiplier), None
+        product = self.region.curvature(lambda: outputs(some), drawn.metric, damping=config.damping)
+        step, x = self.region.step(
+            g, b, excess=excess, product=product, max_kl=config.max_kl, iterations=config.cg_iterations
+        )
+
+        kl = gained = 0.0
+
+        @torch.no_grad()
+        def accepts() -> bool:
+            nonlocal kl, gained
+            after = outputs()
+            kl, log_p = float(drawn.divergence(after)), drawn.log_prob(after)
+            gained, spent = float(surrogate(log_p, "reward")), float(surrogate(log_p, "cost"))
+            if config.cost_limit is None:
+                better = gained >= 0
+            elif config.constraint == "lagrangian":
+                better = gained - self.multiplier * spent >= 0
+            else:
+                # above the limit, what counts is that the cost falls
+                better = spent <= 0 if excess > 0 else spent <= -excess and gained >= 0
+            return kl <= config.max_kl and better
+
+        moved = self.region.search(x, accepts, tries=config.line_search)
+        losses = {
+            f"{name}_loss": self.critics[name].fit(state, part, shown, clip_norm=config.clip_norm)
+            for name, part in parts.items()
+        }
+        self.recoveries += step.case == "recovery"
+        self.exposure.count(slate)
+        self._remember(now)
+        return {
+            "loss": -gained if moved else 0.0,
+            **losses,
+            "reward": float(reward[steps].sum(dim=1).mean()),
+            "cost": now,
+            "kl": kl if moved else 0.0,
+            "multiplier": self.multiplier if config.constraint == "lagrangian" else step.price,
+            "recovery": float(step.case == "recovery"),
+            "moved": moved,
+        }
+
+    def _imitate(self, trajectories: Trajectories) -> dict[str, float]:
+        """Likelihood of the lists that the next liked items make; the limit by a multiplier."""
+        config, policy = self.config, self.policy
+        item = trajectories.slate[:, :, 0].masked_fill(~trajectories.mask, PAD)
+        reward = threshold(trajectories.reward[:, :, 0], config.reward_at_least)
+        lists = list_rows.next_lists(item, trajectories.mask & (item >= FIRST_ITEM) & (reward > 0), config.slate_size)
+        at = (trajectories.learn & (lists >= FIRST_ITEM).any(dim=2)).nonzero()
+        if not len(at):
+            return {"loss": 0.0, "cost": 0.0, "multiplier": self.multiplier}
+        if len(at) > config.imitation_states:
+            at = at[torch.randperm(len(at), generator=self.generator)[: config.imitation_states]]
+        steps = torch.zeros_like(trajectories.learn)
+        steps[at[:, 0], at[:, 1]] = True
+        slate = lists[steps]
+        shown = slate >= FIRST_ITEM
+        self.exposure.count(item[trajectories.learn])
+        policy.train()
+        out = policy.head.both(at_steps(policy.encoder(trajectories), steps), config.slate_size)
+        logits = policy.logits(out[..., : config.width])
+        log_p = torch.log_softmax(list_rows.close_taken(logits, slate), dim=2)
+        chosen = log_p.gather(2, slate.unsqueeze(2)).squeeze(2)[shown]
+        # what rows cost in the mean is known without drawing
+        cost = (log_p.exp() * self.exposure.popular).sum(dim=2)[shown].mean()
+        loss = -chosen.mean()
+        excess = cost - (config.cost_limit or 0.0)
+        descend(loss + self.multiplier * excess, self.parameters, self.optimiser, config.clip_norm)
+        policy.eval()
+        self._remember(float(cost.detach()))
+        return {"loss": float(loss.detach()), "cost": float(cost.detach()), "multiplier": self.multiplier}
+
+    def _open(self, trajectories: Trajectories, steps: Bool[Tensor, "B T"]) -> Bool[Tensor, "P N"] | None:
+        """True for what could be shown at each step; None = everything."""
+        if trajectories.candidates is None:
+            return None
+        candidates = trajectories.candidates[:, :-1][steps]
+        open_items = torch.zeros(len(candidates), self.policy.num_rows, dtype=torch.bool)
+        return open_items.scatter_(1, candidates, True)
+
+    def _costs(self, trajectories: Trajectories) -> Float[Tensor, "B T K"]:
+        return trajectories.cost if self.config.costs == "logged" else self.exposure.popular[trajectories.slate].float()
+
+    def _parts(
+        self, value: Float[Tensor, "B T K"], trajectories: Trajectories, steps: Bool[Tensor, "B T"]
+    ) -> Float[Tensor, "P K1"]:
+        """What each slot gave itself, and in the last column what followed its list."""
+        total = value.sum(dim=2)
+        ends = trajectories.terminated | trajectories.truncated
+        follows = discounted_returns(total, self.config.gamma, ends=ends) - total
+        return torch.cat([value, follows.unsqueeze(2)], dim=2)[steps]
+
+    def _remember(self, cost: float) -> None:
+        """The cost of this update, and the price on it."""
+        self.recent_cost = 0.8 * self.recent_cost + 0.2 * cost if self.updates else cost
+        self.least_cost = min(self.least_cost, cost)
+        self.updates += 1
+        if self.config.cost_limit is not None:
+            excess = cost - self.config.cost_limit
+            self.multiplier = max(0.0, self.multiplier + self.config.multiplier_lr * excess)
