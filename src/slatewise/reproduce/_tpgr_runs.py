@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from slatewise.data.ratings import Ratings
 from slatewise.encoders import gru
-from slatewise.heads.item_vectors import factorise, vectors_of
+from slatewise.heads.item_vectors import vectors_of
 from slatewise.heads.ranked import RankedPolicy
 from slatewise.methods import popularity, random, tpgr, wolpertinger
 from slatewise.protocols import Learner, Policy
@@ -90,20 +90,15 @@ def _tree(settings: Mapping[str, Any], env: Env) -> Policy:
 
 
 def _wolpertinger(settings: Mapping[str, Any], env: Env) -> Policy:
-    """One nearest item to the actor's point, on factors as pretrained vectors; the same number of sessions.
+    """One nearest item to the actor's point, vectors learned with the critic; the same number of sessions.
 
     A share of the sessions, falling from all to a tenth, is random; updates draw from everything played so far.
     """
     generator = Generator().manual_seed(int(settings["seed"]))
-    factors = factorise(_known(env.world), generator=generator)
-    # an item that nobody rated has no direction of its own: a constant gives it one
-    constant = torch.full((len(factors.item), 1), 0.1)
-    features = torch.cat([factors.item, factors.item_bias.unsqueeze(1), constant], dim=1)
-    catalog = replace(env.catalog, features=features.numpy())
     learner: Learner = wolpertinger.Learner(
-        wolpertinger.Config(**{"neighbours": 1, "embedding": "catalog", "gamma": 0.6, **settings["method"]}),
+        wolpertinger.Config(**{"neighbours": 1, "gamma": 0.6, **settings["method"]}),
         _encoder(env, generator),
-        catalog,
+        env.catalog,
         generator=generator,
     )
     floor = random.Policy(random.Config(), NoHistory(), env.catalog)
