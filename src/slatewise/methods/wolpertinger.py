@@ -220,13 +220,27 @@ class Networks(nn.Module):
         self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"], *, number: int = 0
     ) -> Float[Tensor, "B A"]:
         """Q of some items."""
-        critic, vectors = self.critic(number), self.vectors()
+        critic = self.critic(number)
         query, level = critic.queries(state)
+        return critic.values(self._products(critic, query, items), level)
+
+    def best(
+        self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]
+    ) -> tuple[Float[Tensor, "B 1"], Int[Tensor, "B 1"]]:
+        """The largest Q among some items by the first critic, and its column; what is no item counts for nothing."""
+        critic = self.critic()
+        query, level = critic.queries(state)
+        # the link is monotone: it has to be computed of the largest product only
+        product = self._products(critic, query, items).masked_fill(items < FIRST_ITEM, sampling.NEG_INF)
+        largest, column = product.max(dim=1, keepdim=True)
+        return critic.values(largest, level), column
+
+    def _products(self, critic: Critic, query: Float[Tensor, "B K"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
+        vectors = self.vectors()
         if items.shape[1] * FEW <= len(vectors):
-            keys = critic.keys(vectors[items], items)
-            return critic.values(torch.einsum("bd,bad->ba", query, keys), level)
+            return torch.einsum("bd,bad->ba", query, critic.keys(vectors[items], items))
         keys = critic.keys(vectors, torch.arange(len(vectors)))
-        return critic.values((query @ keys.T).gather(1, items), level)
+        return (query @ keys.T).gather(1, items)
 
 
 class Policy(RankedPolicy):
@@ -448,8 +462,7 @@ class Learner:
             near, _ = policy.nearest(proto, policy.count)
         else:
             near = torch.arange(FIRST_ITEM, policy.num_rows).expand(len(after), -1)
-        values = target.values(after, near).masked_fill(near < FIRST_ITEM, sampling.NEG_INF)
-        best, column = values.max(dim=1, keepdim=True)
+        best, column = target.best(after, near)
         if self.config.twin:
             other = target.values(after, near.gather(1, column), number=1)
             best = torch.minimum(best, other)

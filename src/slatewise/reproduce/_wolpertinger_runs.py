@@ -1,0 +1,179 @@
+"""Wolpertinger's experiments: learn in the accept graph, compute exactly what the policy earns; time its decisions."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Generator, Tensor
+
+from slatewise import config as configs
+from slatewise.encoders import observed
+from slatewise.methods import wolpertinger
+from slatewise.ops.proto_action import expected_best
+from slatewise.sim import accept_graph, stream
+from slatewise.sim.accept_graph import Config, Env, World
+from slatewise.train.online import Schedule, learn_online
+from slatewise.types import FIRST_ITEM
+
+CHUNK = 512
+"""States decided at a time when a policy is measured."""
+WARM_UP = 20
+"""Decisions that are not counted: caches fill, indices are fitted."""
+LOSS = 1.5
+"""c of the lemma, in units of b."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much of everything."""
+
+    items: int = 13_138
+    users: int = 200
+    """Places of the environment that is learned in."""
+    steps: int = 1500
+    """Steps of each place: 300,000 transitions."""
+    updates: int = 2
+    batch: int = 128
+    replay: int = 1500
+    """Steps kept per place."""
+    epsilon: float = 0.1
+    epsilon_steps: int = 400
+    curve_points: int = 10
+
+
+def world_config(size: Size, world_seed: int = 0) -> Config:
+    """The accept graph as the cell says."""
+    return Config(num_items=size.items, world_seed=world_seed)
+
+
+def learner(settings: dict[str, Any], env: Env, *, seed: int) -> wolpertinger.Learner:
+    """An untrained learner; what is observed is the state."""
+    config = configs.convert(wolpertinger.Config, settings, where="wolpertinger")
+    generator = Generator().manual_seed(stream(seed, 3))
+    encoder = observed.Encoder(observed.Config(history=False, context_width=env.config.width), env.catalog)
+    return wolpertinger.Learner(config, encoder, env.catalog, generator=generator)
+
+
+def train_and_measure(settings: dict[str, Any]) -> dict[str, Any]:
+    """Learn by interaction; the curve is the exact return of the greedy policy over transitions seen."""
+    size, seed = Size(**settings["size"]), settings["seed"]
+    env = Env(world_config(size, settings.get("world_seed", 0)), num_users=size.users)
+    built = learner(settings["method"], env, seed=seed)
+    curve: list[tuple[float, float]] = []
+    every = max(1, size.steps // size.curve_points)
+    measuring = 0.0
+
+    def watch(step: int, figures: dict[str, float]) -> None:
+        nonlocal measuring
+        del figures
+        if (step + 1) % every == 0:
+            begun = time.process_time()
+            curve.append(((step + 1) * size.users, measure(built.policy, env.world)))
+            measuring += time.process_time() - begun
+
+    started = time.process_time()
+    learn_online(env, built, schedule(size), seed=stream(seed, 4), on_step=watch)
+    return {"curve": curve, "seconds": time.process_time() - started - measuring}
+
+
+def measure(policy: wolpertinger.Policy, world: World) -> float:
+    """Expected return of a session of the greedy policy: no draws, so no noise."""
+    return accept_graph.value_of(world, decisions(policy, world)).value
+
+
+@torch.no_grad()
+def decisions(policy: wolpertinger.Policy, world: World) -> Int[Tensor, " N"]:
+    """Row of the item that the policy shows at each state."""
+    everywhere = torch.arange(world.config.num_items)
+    found = [policy.recommend(state, 1).items[:, 0] for state in torch.split(world.observed(everywhere), CHUNK)]
+    return torch.cat(found) - FIRST_ITEM
+
+
+def references(settings: dict[str, Any]) -> dict[str, Any]:
+    """Optimum, one-step greedy and random, exactly."""
+    world = World(world_config(Size(**settings["size"]), settings.get("world_seed", 0)))
+    return {
+        "optimum": accept_graph.optimum(world).value,
+        "greedy": accept_graph.greedy(world).value,
+        "random": accept_graph.random_value(world),
+    }
+
+
+def decision_times(settings: dict[str, Any]) -> dict[str, Any]:
+    """Milliseconds of one decision for one user, policies in turns on one thread, and what an approximate search finds.
+
+    The policies have weights but have not learned: a decision takes as long, whatever the weights.
+    """
+    seed, rounds = settings["seed"], settings["rounds"]
+    env = Env(Config(num_items=settings["items"], world_seed=0), num_users=1)
+    policies = {name: learner(method, env, seed=seed).policy.eval() for name, method in settings["methods"].items()}
+    draw = Generator().manual_seed(stream(seed, 5))
+    states = torch.randn(rounds + WARM_UP, 1, env.config.width, generator=draw)
+    taken: dict[str, list[float]] = {name: [] for name in policies}
+    shown: dict[str, list[int]] = {name: [] for name in policies}
+    with torch.inference_mode():
+        for state in states:
+            for name, policy in policies.items():
+                begun = time.perf_counter()
+                item = policy.recommend(state, 1).items
+                taken[name].append(time.perf_counter() - begun)
+                shown[name].append(int(item))
+    kept = {name: values[WARM_UP:] for name, values in taken.items()}
+    full, exact = kept[settings["full"]], shown[settings["exact"]]
+    return {
+        name: {
+            "milliseconds": 1000 * statistics.median(values),
+            "faster": statistics.median(slow / fast for slow, fast in zip(full, values, strict=True)),
+            "as_exact": statistics.fmean(one == other for one, other in zip(shown[name], exact, strict=True)),
+        }
+        for name, values in kept.items()
+    }
+
+
+def lemma(settings: dict[str, Any]) -> dict[str, Any]:
+    """The expected best of k neighbours, by the formula and by draws; Q = 0, b = 1, c = 1.5."""
+    draw = Generator().manual_seed(stream(settings["seed"], 6))
+    found: dict[str, list[list[float]]] = {}
+    for bad in settings["bad"]:
+        points = []
+        for k in settings["k"]:
+            good = 2 * torch.rand(settings["draws"], k, generator=draw) - 1
+            is_bad = torch.rand(settings["draws"], k, generator=draw) < bad
+            best = torch.where(is_bad, torch.tensor(-LOSS), good).amax(dim=1)
+            said = expected_best(
+                torch.zeros(()),
+                half_width=torch.ones(()),
+                loss=torch.tensor(LOSS),
+                bad=torch.tensor(bad, dtype=torch.float32),
+                k=torch.tensor(float(k)),
+            )
+            points.append([float(k), float(said), float(best.mean())])
+        found[f"{bad:g}"] = points
+    return found
+
+
+def schedule(size: Size) -> Schedule:
+    """Serving and learning in turns."""
+    return Schedule(
+        steps=size.steps,
+        updates=size.updates,
+        batch_size=size.batch,
+        replay=size.replay,
+        epsilon=size.epsilon,
+        epsilon_steps=size.epsilon_steps,
+    )
+
+
+def full() -> dict[str, Any]:
+    """The sizes behind the table."""
+    return asdict(Size())
+
+
+def quick() -> dict[str, Any]:
+    """A smaller catalog and fewer steps: enough to see the order."""
+    return asdict(Size(items=2000, steps=500, replay=500, epsilon_steps=150, curve_points=5))
