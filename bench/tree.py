@@ -4,8 +4,8 @@ decision  a walk at batch 1 and at batch 1,024 over 10⁶ items at depth 3 (arit
           operations it cannot avoid on the same numbers of rows: per level the gather of the rows of one node a state
           and their product with its layer. The floor masks nothing, draws nothing and looks at no item. And beside the
           scores of a softmax over all the items, one product of the layer with a table of 32 numbers an item.
-size      the same walk at batch 1,024 over 10⁴ … 10⁶ items: slope of log seconds over log N with its 95 % interval
-          over rounds; and of the products over all items.
+size      the same walk at batch 1,024 over 10⁴ … 10⁶ items: slope of log CPU seconds over log N with its 95 %
+          interval over rounds; and of the products over all items.
 build     trees of 10⁶ items × 64 numbers (500 clouds) by PCA, by balanced 2-means and at random.
 
 python bench/tree.py [--json] [--quick] [--rounds 5] [--threads 2] [--parts decision,size,build] [--seed 0]
@@ -177,12 +177,12 @@ def by_size(sizes: Sequence[int], rounds: int, seed: int) -> list[dict[str, Any]
 
 
 def exponent(taken: Mapping[int, Sequence[Taken]]) -> tuple[float, float, float]:
-    """Slope of log seconds over log N: mean of the rounds' slopes, with the 95 % interval over rounds."""
+    """Slope of log CPU seconds over log N: mean of the rounds' slopes, with the 95 % interval over rounds."""
     x = [math.log(size) for size in taken]
     middle = statistics.fmean(x)
     slopes = []
     for round_ in zip(*taken.values(), strict=True):
-        y = [math.log(one.seconds) for one in round_]
+        y = [math.log(one.cpu_seconds) for one in round_]
         up = sum((a - middle) * (b - statistics.fmean(y)) for a, b in zip(x, y, strict=True))
         slopes.append(up / sum((a - middle) ** 2 for a in x))
     mean = statistics.fmean(slopes)
