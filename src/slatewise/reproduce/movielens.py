@@ -151,7 +151,8 @@ def tell(results: Mapping[str, dict[str, Any]], *, quick: bool, seed_base: int) 
     checks.append(
         Check(
             name="REINFORCE without correction finds liked held-out items at least as often as cloning",
-            holds=ours >= clone,
+            # means of the same number of hits may differ in their last digit
+            holds=ours >= clone - 1e-9,
             figure=f"{ours:.4f} beside {clone:.4f}",
         )
     )
