@@ -16,6 +16,19 @@ from slatewise.sim.interest_evolution import Config
 
 TINY = asdict(runs.Size(users=40, steps=24, updates=1, batch=32, measured=60, curve_users=20, curve_points=2))
 
+FIDELITY = {
+    "likelihoods": [
+        {"what": "choice", "model": "model", "gain": 0.0},
+        {"what": "choice", "model": "uniform", "gain": 0.25},
+        {"what": "reward", "model": "frequency", "gain": 0.5},
+    ],
+    "calibration": {"error": 0.01},
+    "sessions": [
+        {"name": "length", "real": 70.0, "simulated": 63.0},
+        {"name": "length, deviation", "real": 5.0, "simulated": 6.0},
+    ],
+}
+
 
 def tiny(cell: Cell) -> Cell:
     settings = {**cell.settings, "size": TINY}
@@ -24,6 +37,8 @@ def tiny(cell: Cell) -> Cell:
         settings["world"]["num_candidates"] = 6
     if settings["kind"] == "prices":
         settings["prices"] = [0.0, 1.4]
+    if settings["kind"] == "fitted":
+        settings["fits"] = 5
     return Cell(name=cell.name, settings=settings)
 
 
@@ -46,6 +61,7 @@ def test_cells_have_names_of_their_own_and_settings_that_convert() -> None:
         "mnl-QL-OT-OS-0",
         "ours-4-0",
         "offline-0",
+        "fitted-0",
         "live-learned-0",
         "cascade-MYOP-TS-0",
         "whole-full-slate-0",
@@ -76,12 +92,22 @@ def test_a_story_is_told_from_all_results(quick: bool) -> None:
         assert names
         curve = [[1000.0, 150.0], [2000.0, 160.0]]
         results[cell.name] = {"seconds": 9.0, "curve": curve, "served": dict.fromkeys(names, figures)}
+        if cell.settings["kind"] == "fitted":
+            results[cell.name]["fidelity"] = FIDELITY
     story = slateq.tell(results, quick=quick, seed_base=0)
     published = {row.name: row.published for row in story.rows if row.metric == "return"}
     assert published["MYOP-TS"] == 166.3
     assert published["QL-OT-OS"] == 174.6
     assert len(story.figures) == (1 if quick else 4)
     assert any("within ± 5" in check.name for check in story.checks)
+    fitted = {row.metric: row.ours for row in story.rows if row.name == "fidelity of that simulator"}
+    expected = {
+        "log-likelihood of a choice, gain over uniform": 0.25,
+        "calibration error of picks": 0.01,
+        "length, simulated over real": 0.9,
+    }
+    assert fitted == ({} if quick else pytest.approx(expected))
+    assert any("fitted simulator" in check.name for check in story.checks) is not quick
     assert story.notes[0].startswith("Why the published figures are low")
 
 

@@ -23,10 +23,17 @@ HELP = """Play a policy in a simulated world: episodes, return, length and click
 ENV is an environment (interest_evolution, drift, …) or the run folder of a user model that `slatewise train` fitted to
 a log. --set changes one of its constants.
 
---policy random draws every slate at random. myopic knows the true user model and shows what would be picked now:
-interest_evolution by the user's true interests, drift by true expected minutes. oracle knows what nobody outside can
-see, and shows what pays off later too: interest_evolution the documents of highest true quality, drift true expected
-minutes with a price on the growth of interests. Anything else is the run folder of a trained policy.
+--policy random draws every slate at random. myopic shows what the true user model would pick now. oracle sees what
+nobody outside can see, and shows what pays off later too:
+
+interest_evolution: myopic by true interests, oracle the documents of highest true quality.
+interest_exploration: myopic by the average user, oracle by this user's hidden affinity.
+long_term_satisfaction: myopic by engagement now, oracle by backward induction.
+topic_boredom: myopic by relevance now; no oracle.
+drift: myopic by expected minutes, oracle with a price on the growth of interests.
+a user model: myopic by the fitted choice and reward; no oracle.
+
+Anything else is the run folder of a trained policy. The answer says what the policy knew.
 
 --record writes what was shown, with exact propensities, as `slatewise data import` reads it.
 

@@ -7,7 +7,7 @@ users, real slates suited them better than these, so compare such figures with t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -113,28 +113,51 @@ def fidelity(
     Raises:
         InputError: nothing is held out, or slates of another size than the model knows.
     """
-    policy = fitted.policy.eval()
     if not (last > first).any():
         raise located("no event is held out", advice="Name a log that the model did not learn from.")
-    size = policy.user.shape.slate_size
+    size = fitted.policy.user.shape.slate_size
     if log.slate_size > size:
         raise located(
             f"the log shows slates of {log.slate_size}, the model learned from slates of {size}",
             advice="Name a log of the same kind.",
         )
+    return judged(fitted, parts(log, first, last), seed=seed, gaps=examine(log).reasons, on_batch=on_batch)
+
+
+@torch.no_grad()
+def judged(
+    fitted: Fitted,
+    batches: Sequence[Trajectories],
+    *,
+    seed: int,
+    gaps: tuple[str, ...] = (),
+    on_batch: Callable[[int], None] = lambda users: None,
+) -> Report:
+    """The report on some trajectories, each row a user's from his first event on.
+
+    Args:
+        fitted: the model and its items.
+        batches: steps with `learn` are held out, the ones before are read.
+        seed: of everything that is drawn.
+        gaps: what the log cannot teach anybody; goes into the verdict.
+        on_batch: told the number of users done.
+    """
+    policy = fitted.policy.eval()
     scores, done = _Scores(policy, seed), 0
-    batches = parts(log, first, last)
     for batch in batches:
         scores.add(batch)
         done += len(batch.mask)
         on_batch(done)
-    verdict = examine(log)
     likelihoods = scores.likelihoods()
     curve = reliability(torch.cat(scores.chances), torch.cat(scores.came))
     marginals = tuple(_marginals(_sessions(batches), _simulated(fitted, batches, seed)))
-    weak = _doubts(likelihoods, curve, marginals)
-    hopeless = [entry for entry in likelihoods if entry.what == "choice" and entry.gain < 2 * entry.gain_stderr]
-    support: Support = "cannot" if hopeless else "weak" if weak or verdict.reasons else "supports"
+    weak = _doubts(curve, marginals)
+    hopeless = [
+        entry
+        for entry in likelihoods
+        if entry.what == "choice" and entry.model != "model" and entry.gain < 2 * entry.gain_stderr
+    ]
+    support: Support = "cannot" if hopeless else "weak" if weak or gaps else "supports"
     reasons = [f"choices are predicted no better than by {entry.model}" for entry in hopeless]
     return Report(
         users=done,
@@ -144,7 +167,7 @@ def fidelity(
         calibration=curve,
         marginals=marginals,
         support=support,
-        reasons=(*reasons, *weak, *verdict.reasons),
+        reasons=(*reasons, *weak, *gaps),
     )
 
 
@@ -249,7 +272,7 @@ class _Sessions:
     mask: Bool[Tensor, "J T"]
 
 
-def _sessions(batches: list[Trajectories]) -> _Sessions:
+def _sessions(batches: Sequence[Trajectories]) -> _Sessions:
     """Those of the log; whole histories where it names none."""
     picks: list[Tensor] = []
     rewards: list[Tensor] = []
@@ -268,7 +291,7 @@ def _sessions(batches: list[Trajectories]) -> _Sessions:
     return _stacked(picks, rewards)
 
 
-def _simulated(fitted: Fitted, batches: list[Trajectories], seed: int) -> _Sessions:
+def _simulated(fitted: Fitted, batches: Sequence[Trajectories], seed: int) -> _Sessions:
     """As many, with slates drawn from the log."""
     slates = torch.cat([batch.slate[batch.learn] for batch in batches])
     slates = slates[(slates >= FIRST_ITEM).any(dim=1)]
@@ -341,7 +364,7 @@ def _mean(values: Float[Tensor, " J"], weight: Float[Tensor, " J"] | None = None
     return mean, float(spread) * math.sqrt(len(values) / (len(values) - 1))
 
 
-def _doubts(likelihoods: list[Likelihood], curve: Reliability, marginals: tuple[Marginal, ...]) -> list[str]:
+def _doubts(curve: Reliability, marginals: tuple[Marginal, ...]) -> list[str]:
     doubts = []
     if curve.error > WORST_ECE:
         doubts.append(f"probabilities of picks are off by {curve.error:.3f} on average (expected at most {WORST_ECE})")
