@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import time
@@ -18,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# as the command line sets it: idle threads sleep; read when torch is imported, so before that
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+import _waiting
 
+# isort: split
 from slatewise import machine
 from slatewise.files import atomic_file
 
@@ -110,7 +109,7 @@ def finish(
         "machine": asdict(seen),
         "seconds": round(time.monotonic() - begun, 1),
         "quick": options.quick,
-        "settings": dict(settings),
+        "settings": {"spin": _waiting.SPIN, **settings},
         "rows": [dict(row) for row in rows],
     }
     with atomic_file(options.out) as temporary:
