@@ -21,7 +21,8 @@ def idle(seconds: float = 0.3) -> bool:
             time.sleep(pause)
     except (OSError, ValueError):
         return False
-    passed = [after - before for before, after in zip(*found, strict=True)]
+    first, last = found
+    passed = [after - before for before, after in zip(first, last, strict=True)]
     return passed[3] + passed[4] > 0.8 * sum(passed)
 
 
