@@ -283,7 +283,12 @@ class Policy(RankedPolicy):
         """Q of the first critic."""
         critic, keys = self.networks.critic(), self._all_keys()
         query, level = critic.queries(state)
-        product = query @ keys.T if items is None else torch.einsum("bd,bad->ba", query, keys[items])
+        if items is None:
+            product = query @ keys.T
+        elif items.shape[1] * FEW <= self.num_rows:
+            product = torch.einsum("bd,bad->ba", query, keys[items])
+        else:
+            product = (query @ keys.T).gather(1, items)
         return critic.values(product, level)
 
     def nearest(self, proto: Float[Tensor, "B E"], count: int) -> tuple[Int[Tensor, "B C"], Float[Tensor, "B C"]]:
@@ -325,7 +330,10 @@ class Policy(RankedPolicy):
             near = candidates
             places = self.positions[(candidates - FIRST_ITEM).clamp(min=0)]
             closeness = torch.einsum("be,bae->ba", proto, places)
-        free = sampling.available(near, exclude, first=FIRST_ITEM)
+        if candidates is None and exclude is None:
+            free = near >= FIRST_ITEM  # a search finds no item twice
+        else:
+            free = sampling.available(near, exclude, first=FIRST_ITEM)
         if near.shape[1] > count:
             closeness, columns = torch.topk(closeness.masked_fill(~free, sampling.NEG_INF), count, dim=1)
             near, free = near.gather(1, columns), closeness > sampling.NEG_INF

@@ -35,14 +35,14 @@ class Size:
     items: int = 13_138
     users: int = 200
     """Places of the environment that is learned in."""
-    steps: int = 1500
-    """Steps of each place: 300,000 transitions."""
+    steps: int = 2000
+    """Steps of each place: 400,000 transitions."""
     updates: int = 2
     batch: int = 128
-    replay: int = 1500
+    replay: int = 2000
     """Steps kept per place."""
-    epsilon: float = 0.1
-    epsilon_steps: int = 400
+    epsilon: float = 0.05
+    epsilon_steps: int = 500
     curve_points: int = 10
 
 
