@@ -88,6 +88,7 @@ STATE = torch.zeros(1, WIDTH)
         {"neighbours": 7, "neighbour_penalty": 1.0, "critic_l2": 1e-3, "link": "logistic", "refit_every": 2},
         {"neighbour_share": 1.0, "item_hidden": [8], "item_bias": False},
         {"embedding": "catalog", "neighbours": 1},
+        {"serve": "target", "target_rate": 0.3},
     ],
 )
 def test_contract_of_every_variant(settings: dict[str, Any]) -> None:
@@ -197,6 +198,18 @@ def test_values_of_few_items_are_those_of_all() -> None:
 
 def every_of(built: wolpertinger.Learner, state: Tensor) -> Tensor:
     return built.policy.networks.values(state, torch.arange(202).expand(len(state), -1))
+
+
+def test_what_serves_is_what_learns_or_what_follows() -> None:
+    step = one_step(item=2, reward=1.0)
+    for serve in ("current", "target"):
+        built = learner(serve=serve, target_rate=0.25, lr=0.1)
+        before = built.networks.critic().level.clone()
+        built.update(step)
+        moved = float((built.networks.critic().level - before).detach())
+        assert abs(moved) > 0.05
+        served = float((built.policy.networks.critic().level - before).detach())
+        assert served == pytest.approx(moved if serve == "current" else 0.25 * moved, rel=1e-4)
 
 
 def test_learned_vectors_are_searched_where_they_are() -> None:

@@ -92,6 +92,9 @@ class Config:
     """Reward is 1 where the log's reward is at least this, else 0; None takes it as logged."""
     target_rate: float = 0.01
     """τ."""
+    serve: Literal["current", "target"] = "current"
+    """Which networks serve: those that learn (DDPG), or those that follow, which are an average over about 1/τ updates
+    and so free of most of the noise of single steps."""
     twin: bool = False
     """Two critics; the target is the smaller of their values."""
     smoothing: float = 0.0
@@ -397,10 +400,17 @@ class Learner:
     def __init__(self, config: Config, encoder: StateEncoder, catalog: Catalog, *, generator: Generator) -> None:
         self.config = config
         self.policy = Policy(config, encoder, catalog, generator=generator)
-        networks = self.policy.networks
-        self.target = copy.deepcopy(networks).requires_grad_(False)
-        actor = list(networks.actor_net.parameters())
-        others = [weight for weight in self.policy.parameters() if not any(weight is own for own in actor)]
+        other = copy.deepcopy(self.policy.networks)
+        learns_here = config.serve == "current"
+        self.networks, self.target = (self.policy.networks, other) if learns_here else (other, self.policy.networks)
+        self.target.requires_grad_(False)
+        self.other = other
+        """Those that do not serve."""
+        actor = list(self.networks.actor_net.parameters())
+        encoder_weights = list(encoder.parameters()) if isinstance(encoder, nn.Module) else []
+        others = [*encoder_weights, *self.networks.critics.parameters()]
+        if self.networks.table is not None:
+            others += self.networks.table.parameters()
         self.parameters = others + actor
         self.optimiser = torch.optim.Adam(
             [{"params": others, "weight_decay": config.critic_l2}, {"params": actor, "lr": config.actor_lr}],
@@ -419,7 +429,7 @@ class Learner:
         Raises:
             FloatingPointError: a loss that is not finite; no weight has been touched.
         """
-        config, policy, networks = self.config, self.policy, self.policy.networks
+        config, policy, networks = self.config, self.policy, self.networks
         # where the record breaks off, the next state is not known
         rows = shown_rows(trajectories.slate, trajectories.learn & ~trajectories.truncated)
         if not len(rows):
@@ -479,21 +489,21 @@ class Learner:
     def _gap(self, state: Float[Tensor, "P D"], proto: Float[Tensor, "P E"]) -> Float[Tensor, ""]:
         """The regulariser: the critic at the proto-action beside the critic at the nearest item, in value_unit²."""
         nearest = self.policy.nearest(proto, 1)[0].squeeze(1)
-        critic = self.policy.networks.critic()
-        at_nearest = critic.each(state, self.policy.networks.vectors()[nearest], nearest)
+        critic = self.networks.critic()
+        at_nearest = critic.each(state, self.networks.vectors()[nearest], nearest)
         unit = self.config.value_unit
         return neighbour_gap(critic.each(state, proto, None) / unit, at_nearest / unit)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Weights, target networks, moments, the count of updates and the generator."""
-        slow = {f"target.{name}": value.detach() for name, value in self.target.state_dict().items()}
+        """Weights, the networks that do not serve, moments, the count of updates and the generator."""
+        other = {f"other.{name}": value.detach() for name, value in self.other.state_dict().items()}
         flat = flat_state(self.policy, self.optimiser, self.generator)
-        return flat | slow | {"updates": torch.tensor(self.updates)}
+        return flat | other | {"updates": torch.tensor(self.updates)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Put them back."""
         restore_state(self.policy, self.optimiser, self.generator, state)
-        self.target.load_state_dict(under("target.", state))
+        self.other.load_state_dict(under("other.", state))
         self.updates = int(state["updates"])
 
 
