@@ -35,11 +35,11 @@ class Size:
     items: int = 13_138
     users: int = 200
     """Places of the environment that is learned in."""
-    steps: int = 2000
-    """Steps of each place: 400,000 transitions."""
-    updates: int = 2
+    steps: int = 2500
+    """Steps of each place: 500,000 transitions."""
+    updates: int = 3
     batch: int = 128
-    replay: int = 2000
+    replay: int = 2500
     """Steps kept per place."""
     epsilon: float = 0.05
     epsilon_steps: int = 500
