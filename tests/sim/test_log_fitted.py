@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from tests.cli.conftest import Command
 
 from slatewise.data import Dataset, import_path
 from slatewise.data.preparation import prepare
@@ -51,7 +50,7 @@ def tables(data: Dataset, **method: Any) -> dict[str, Any]:
         "encoder": {"name": "observed", "history": False},
         "method": {"name": METHOD, "reads": "match", "hidden": [16], "lr": 0.01, **method},
         "train": {"epochs": 25, "select": "log_likelihood"},
-        "evaluate": {"k": [5]},
+        "evaluate": {"k": [1]},
     }
 
 
@@ -78,13 +77,17 @@ def test_what_was_fitted_is_what_there_is(data: Dataset, run: Path) -> None:
     # wear of a pick, in units of what a session bears: minutes that are lost, over all minutes
     quality = torch.from_numpy(config.topic_quality)
     true = (4 - 4 * config.budget_gain * quality) / config.budget
-    found = user.worn(torch.arange(2, 6)) / user.threshold.detach()
-    torch.testing.assert_close(found, true, rtol=0.25, atol=0.0)
-    assert float(user.worn(torch.tensor(0))) < 0.5 * float(found.min())
+    found = user.worn(torch.arange(2, 6)).detach() / user.threshold.detach()
+    torch.testing.assert_close(found, true, rtol=0.1, atol=0.02)
+    assert (
+        float(found[0]) > float(found[1:3].max()) > float(found[1:3].min()) > float(found[3])
+    )  # qualities −2, 0, 0, 3
+    assert float(user.worn(torch.tensor(0)).detach()) == pytest.approx(config.null_cost / config.budget, abs=0.02)
     # what is liked is picked: log v rises with the interest, at a slope like that of log(x + 1)
     context = torch.zeros(3, 4)
     context[:, 1] = torch.tensor([-0.5, 0.0, 0.5])
-    score = user.choice.log_weight(context, torch.full((3, 1), 3)).squeeze(1)
+    with torch.no_grad():
+        score = user.choice.log_weight(context, torch.full((3, 1), 3)).squeeze(1)
     assert float(score[1] - score[0]) == pytest.approx(0.69, abs=0.4)
     assert float(score[2] - score[1]) == pytest.approx(0.41, abs=0.3)
 
@@ -124,10 +127,10 @@ def test_policies_play_in_it_by_name(run: Path) -> None:
 
 
 def test_candidates_come_as_often_as_they_were_shown() -> None:
-    env = Env(Config(num_candidates=2), num_users=4000)
+    env = Env(Config(slate_size=1, num_candidates=2), num_users=4000)
     env.policy.shown.zero_()
     env.policy.shown[2:6] = torch.tensor([4.0, 2.0, 1.0, 1.0])
-    again = Env(Config(num_candidates=2), num_users=4000, fitted=Fitted(policy=env.policy, catalog=env.catalog))
+    again = Env(env.config, num_users=4000, fitted=Fitted(policy=env.policy, catalog=env.catalog))
     seen = again.reset(seed=0)
     assert seen.candidates is not None
     count = torch.bincount(seen.candidates.flatten(), minlength=6)[2:6] / 4000
@@ -250,27 +253,3 @@ def test_a_log_of_uses_is_learned_against_items_drawn_at_random(tmp_path: Path) 
     assert played.figure("length").value == 10
     # null_share is about random slates
     assert played.figure("click_rate").value == pytest.approx(0.5, abs=0.15)
-
-
-def test_the_command_judges_and_plays_it(data: Dataset, run: Path, slatewise: Command) -> None:
-    said = slatewise("simulate", run, "--fidelity", data.path)
-    assert said.code == 0, said.err
-    for words in ("part test", "uniform", "popularity", "Calibration", "autocorrelation of picks, lag 1", "Verdict"):
-        assert words in said.out
-    value = slatewise("simulate", run, "--fidelity", data.path, "--json").value
-    assert value["verdict"]["support"] in ("supports", "weak")
-    assert value["calibration"]["curve"][0]["count"] > 0
-    played = slatewise("simulate", run, "--set", "num_candidates=6", "--episodes", 50, "--json")
-    assert played.code == 0, played.err
-    assert played.value["env"] == "log_fitted"
-    assert played.value["length"]["value"] > 1
-
-
-def test_what_is_no_user_model_is_refused(data: Dataset, slatewise: Command, tmp_path: Path) -> None:
-    said = slatewise("simulate", "drift", "--fidelity", data.path)
-    assert said.code == 2
-    assert "no run folder" in said.err
-    train(tables(data) | {"method": {"name": "popularity"}, "train": {"select": "ndcg@5"}}, tmp_path / "run")
-    said = slatewise("simulate", tmp_path / "run", "--episodes", 5)
-    assert said.code == 2
-    assert 'method "popularity", which is no user model' in said.err

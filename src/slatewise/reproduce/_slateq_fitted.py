@@ -30,7 +30,6 @@ from slatewise.sim.log_fitted.fidelity import judged
 from slatewise.sim.log_fitted.learner import Config as ModelConfig
 from slatewise.sim.log_fitted.learner import Learner, levels
 from slatewise.sim.toys import NoHistory
-from slatewise.train.online import learn_online
 from slatewise.types import Trajectories
 
 NAME = "fitted"
@@ -45,15 +44,15 @@ _OWN = ("ops/sessions.py", "ops/calibration.py", "reproduce/_slateq_fitted.py", 
 
 def settings(method: Mapping[str, Any], world: Mapping[str, Any]) -> dict[str, Any]:
     """What a cell needs beside seed and size; the digest makes it anew where this part alone has changed."""
-    return {"method": dict(method), "world": dict(world), "serve": SERVINGS, "fits": 1000, "sources": _digest()}
+    return {"method": dict(method), "world": dict(world), "serve": SERVINGS, "fits": 1500, "sources": _digest()}
 
 
 def run(cell: dict[str, Any]) -> dict[str, Any]:
     """Record, fit, judge the fit, learn in it, measure in the true world."""
     size, seed = runs.Size(**cell["size"]), cell["seed"]
     env = Env(runs.world(cell["world"]), num_users=size.users, threads=1)
-    arm = Arm(policy=uniform.Policy(uniform.Config(), NoHistory(), env.catalog), policy_id=1)
-    record = replace(log(env, [arm], steps=size.steps, seed=stream(seed, 7)), candidates=None)
+    random = Arm(policy=uniform.Policy(uniform.Config(), NoHistory(), env.catalog), policy_id=1)
+    record = replace(log(env, [random], steps=size.steps, seed=stream(seed, 7)), candidates=None)
     held = max(1, round(HELD_OUT * len(record.mask)))
     order = torch.randperm(len(record.mask), generator=Generator().manual_seed(stream(seed, 10)))
     started = time.process_time()
@@ -64,7 +63,9 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
     inside = FittedEnv(Config(num_candidates=env.config.num_candidates), num_users=size.users, fitted=fitted)
     built = runs.learner(cell["method"], env, seed=seed)
     started = time.process_time()
-    learn_online(inside, built, runs._schedule(cell["method"], size), seed=stream(seed, 12))
+    # among simulated users nothing is lost by showing random slates, and Q-learning learns the best ones from any
+    simulated = log(inside, [random], steps=size.steps, seed=stream(seed, 12))
+    runs.learn_from_log(built, simulated, updates=size.steps * size.updates, batch=size.batch, seed=stream(seed, 8))
     return {
         "seconds": fitting + time.process_time() - started,
         "served": runs.served(built.policy, env.config, cell["serve"], size, seed),

@@ -160,6 +160,7 @@ def build_learner(
         InputError: unknown components or keys, settings that do not fit the catalog.
     """
     module = configs.find("methods", configs.name_of(method, "methods", where=f"{where} [method]"))
+    config = _resolved(method, dataset, split, where)  # first: a method may refuse the log as a whole
     name = configs.name_of(encoder, "encoders", where=f"{where} [encoder]", default=module.DEFAULT_ENCODER)
     encoder_module = configs.find("encoders", name)
     settings = configs.convert(encoder_module.Config, _settings(encoder), where=f"{where} [encoder]")
@@ -168,9 +169,7 @@ def build_learner(
     generator = Generator().manual_seed(seed)
     try:
         built = encoder_module.Encoder(resolved, dataset.catalog, generator=generator)
-        learner: Learner = module.Learner(
-            _resolved(method, dataset, split, where), built, dataset.catalog, generator=generator
-        )
+        learner: Learner = module.Learner(config, built, dataset.catalog, generator=generator)
         if hasattr(learner, "prepare"):
             # what a method reads off the training part before its first update (the tree of a tree policy)
             learner.prepare(dataset.interactions, split)

@@ -5,7 +5,8 @@
     reward   P(level | s, i), the levels as the log has them (or its quantiles, where there are many)
     end      P(end) = σ(e^β (c − θ)), c = Σ wear of what was picked since the session began, of ⊥ where nothing was;
              wear is linear in the item's features (its group, where it has none), so that complete sessions sum to 1
-    context  x' = x + Δ, Δ a mixture of normal moves given x and the pick, kept within what the log has seen
+    context  x' = x with some probability, else x + Δ, Δ a mixture of normal moves, both given x and the pick; kept
+             within what the log has seen
 
 The wear is a budget that is used up: what a policy that shows better items than the log's does to the length of
 sessions follows from the wear of its items, also where sessions get longer than any in the log. With a flat slope e^β
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
-from torch.nn.functional import one_hot, pad
+from torch.nn.functional import logsigmoid, one_hot, pad
 
 from slatewise.heads.choice import ChoiceHead, ItemReader, Reads, network
 from slatewise.ops.sessions import mixture_draw, mixture_log_density
@@ -53,6 +54,18 @@ class Shape:
     low: tuple[float, ...]
     """Smallest value of each context column."""
     high: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moves:
+    """The distribution of each column's move."""
+
+    stays: Float[Tensor, "B X"]
+    """Logit of not moving at all."""
+    logits: Float[Tensor, "B X M"]
+    """Of the parts of the mixture otherwise."""
+    mean: Float[Tensor, "B X M"]
+    log_std: Float[Tensor, "B X M"]
 
 
 class UserModel(nn.Module):
@@ -102,9 +115,9 @@ class UserModel(nn.Module):
                 f'reads = "match" needs a context that begins with tastes for the {self.matched} features of the '
                 f"items; it has {width} columns"
             )
-        own = [3, *hidden, 3 * modes]
+        own = [3, *hidden, 1 + 3 * modes]
         self.own_moves = network(own, generator=generator) if self.matched else None
-        both = [width + reader.item_width + 1, *hidden, 3 * modes * free]
+        both = [width + reader.item_width + 1, *hidden, (1 + 3 * modes) * free]
         self.free_moves = network(both, generator=generator) if free > 0 else None
         for name, values in (("levels", shape.levels), ("low", shape.low), ("high", shape.high)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
@@ -139,10 +152,8 @@ class UserModel(nn.Module):
         """Logit of the session's end after this much wear."""
         return torch.exp(self.slope) * (wear - self.threshold)
 
-    def moves(
-        self, context: Float[Tensor, "B X"], item: Int[Tensor, " B"]
-    ) -> tuple[Float[Tensor, "B X M"], Float[Tensor, "B X M"], Float[Tensor, "B X M"]]:
-        """Mixture of each column's move, in units of half its range: logits, means, log deviations.
+    def moves(self, context: Float[Tensor, "B X"], item: Int[Tensor, " B"]) -> Moves:
+        """How each column moves, in units of half its range.
 
         Columns that are tastes for features of the items share one network, which sees the taste and the feature of
         the pick; the others see everything.
@@ -156,18 +167,23 @@ class UserModel(nn.Module):
             parts.append(self.own_moves(seen))
         if self.free_moves is not None:
             out = self.free_moves(torch.cat([context, rows, picked.unsqueeze(1)], dim=1))
-            parts.append(out.view(len(context), -1, 3 * self.modes))
-        logits, mean, log_std = torch.cat(parts, dim=1).chunk(3, dim=2)
+            parts.append(out.view(len(context), -1, 1 + 3 * self.modes))
+        both = torch.cat(parts, dim=1)
+        logits, mean, log_std = both[:, :, 1:].chunk(3, dim=2)
         # parts of a mixture that start alike would stay alike
         spread = torch.linspace(-0.1, 0.1, self.modes)
-        return logits, mean + spread, (log_std - 2.0).clamp(NARROWEST, 1.0)
+        return Moves(
+            stays=both[:, :, 0], logits=logits, mean=mean + spread, log_std=(log_std - 2.0).clamp(NARROWEST, 1.0)
+        )
 
     def move_log_density(
         self, before: Float[Tensor, "B X"], after: Float[Tensor, "B X"], item: Int[Tensor, " B"]
     ) -> Float[Tensor, " B"]:
-        """Mean over the columns of the log-density of how the context moved."""
-        density = mixture_log_density((after - before) / self._unit(), *self.moves(before, item))
-        return density.mean(dim=1)
+        """Mean over the columns of the log-likelihood of how the context moved."""
+        moves, move = self.moves(before, item), (after - before) / self._unit()
+        density = mixture_log_density(move, moves.logits, moves.mean, moves.log_std)
+        went = logsigmoid(-moves.stays) + density
+        return torch.where(move == 0, logsigmoid(moves.stays), went).mean(dim=1)
 
     def moved(
         self,
@@ -179,8 +195,13 @@ class UserModel(nn.Module):
         """The next context."""
         if not context.shape[1]:
             return context
-        move = mixture_draw(*self.moves(context, item), uniform, normal) * self._unit()
-        return torch.minimum(torch.maximum(context + move, self.low), self.high)
+        moves = self.moves(context, item)
+        stays = torch.sigmoid(moves.stays)
+        # what is left of the uniform number is one again
+        rest = ((uniform - stays) / (1 - stays).clamp_min(1e-6)).clamp(0.0, 1.0)
+        move = mixture_draw(moves.logits, moves.mean, moves.log_std, rest, normal) * self._unit()
+        after = torch.minimum(torch.maximum(context + move, self.low), self.high)
+        return torch.where(uniform < stays, context, after)
 
     def _unit(self) -> Float[Tensor, " X"]:
         return ((self.high - self.low) / 2).clamp_min(1e-6)

@@ -1,0 +1,68 @@
+"""slatewise simulate with a user model that was fitted to a log, in this very process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Command
+
+from slatewise.data import Dataset, import_path
+from slatewise.sim.log_fitted import METHOD
+from slatewise.simulate import open_world, play_episodes, recording, served
+from slatewise.train import train
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A log that random slates wrote in a small world."""
+    folder = tmp_path_factory.mktemp("fitted")
+    opened = open_world("interest_evolution", ["budget=20.0", "num_topics=4", "num_candidates=6"], num_users=120)
+    with recording(folder / "log", opened.env.catalog, version="random") as recorder:
+        play_episodes(opened.env, served(opened, "random"), episodes=1, seed=1, recorder=recorder)
+    return import_path(folder / "log", folder / "data")
+
+
+def tables(data: Dataset) -> dict[str, Any]:
+    return {
+        "data": {"path": str(data.path), "split": "by_user"},
+        "encoder": {"name": "observed", "history": False},
+        "method": {"name": METHOD, "reads": "match", "hidden": [8], "lr": 0.02},
+        "train": {"epochs": 6, "select": "log_likelihood"},
+        "evaluate": {"k": [1]},
+    }
+
+
+@pytest.fixture(scope="module")
+def run(data: Dataset) -> Path:
+    """A user model fitted to it."""
+    folder = data.path.parent / "run"
+    train(tables(data), folder)
+    return folder
+
+
+def test_the_command_judges_and_plays_it(data: Dataset, run: Path, slatewise: Command) -> None:
+    said = slatewise("simulate", run, "--fidelity", data.path)
+    assert said.code == 0, said.err
+    for words in ("part test", "uniform", "popularity", "Calibration", "autocorrelation of picks, lag 1", "Verdict"):
+        assert words in said.out
+    value = slatewise("simulate", run, "--fidelity", data.path, "--json").value
+    assert {entry["model"] for entry in value["likelihoods"]} == {
+        "model", "uniform", "position", "popularity", "frequency",
+    }  # fmt: skip
+    assert value["calibration"]["curve"][0]["count"] > 0
+    played = slatewise("simulate", run, "--set", "num_candidates=6", "--episodes", 50, "--json")
+    assert played.code == 0, played.err
+    assert played.value["env"] == "log_fitted"
+    assert played.value["length"]["value"] > 1
+
+
+def test_what_is_no_user_model_is_refused(data: Dataset, slatewise: Command, tmp_path: Path) -> None:
+    said = slatewise("simulate", "drift", "--fidelity", data.path)
+    assert said.code == 2
+    assert "no run folder" in said.err
+    train(tables(data) | {"method": {"name": "popularity"}, "train": {"select": "ndcg@1"}}, tmp_path / "run")
+    said = slatewise("simulate", tmp_path / "run", "--episodes", 5)
+    assert said.code == 2
+    assert 'method "popularity", which is no user model' in said.err
