@@ -41,7 +41,7 @@ def test_the_product_is_with_the_hessian_of_the_divergence(kind: str) -> None:
             parts[name] = flat[at : at + weight.numel()].view_as(weight)
             at += weight.numel()
         mean, log_std = torch.func.functional_call(head, parts, (state, 2))
-        return drawn.divergence(torch.cat([mean, log_std], dim=2))
+        return drawn.compare(torch.cat([mean, log_std], dim=2))[1]
 
     hessian = torch.autograd.functional.hessian(divergence, region.flat())  # type: ignore[no-untyped-call]
     product = region.curvature(lambda: head.both(state, 2), drawn.metric, damping=0.25)
@@ -59,11 +59,11 @@ def test_lists_and_their_divergence_by_hand() -> None:
     slate = torch.tensor([[3, 2]])
     old = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
     drawn = RowSoftmaxes(old, vectors, slate, None, EVERY)
-    torch.testing.assert_close(drawn.log_prob(old).exp(), torch.tensor([[0.75, 1.0]]))
-    assert float(drawn.divergence(old)) == 0.0
+    torch.testing.assert_close(drawn.compare(old)[0].exp(), torch.tensor([[0.75, 1.0]]))
+    assert float(drawn.compare(old)[1]) == pytest.approx(0.0, abs=1e-6)
     # a row of 0: ½ and ½; ¼ log ½ + ¾ log 3/2, and nothing from the second slot, which has no choice
     flat = torch.zeros_like(old)
-    assert float(drawn.divergence(flat)) == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
+    assert float(drawn.compare(flat)[1]) == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
     # p (1 − p) (log 3)²; the second slot has none, and σ has none
     moved = drawn.metric(torch.ones(1, 2, 2))
     torch.testing.assert_close(moved, torch.tensor([[[0.1875 * math.log(3) ** 2, 0.0], [0.0, 0.0]]]))
@@ -73,10 +73,10 @@ def test_gaussians_by_hand() -> None:
     old = torch.tensor([[[0.0, math.log(2)]], [[0.0, 0.0]]])
     drawn = RowGaussians(old, torch.tensor([[[2.0]], [[9.0]]]), torch.tensor([[3], [0]]), EVERY)
     # −½ (2/2)² − log 2; the second slot is empty
-    torch.testing.assert_close(drawn.log_prob(old), torch.tensor([[-0.5 - math.log(2)], [0.0]]))
+    torch.testing.assert_close(drawn.compare(old)[0], torch.tensor([[-0.5 - math.log(2)], [0.0]]))
     new = torch.tensor([[[1.0, 0.0]], [[5.0, 1.0]]])
     # log ½ + (4 + 1)/2 − ½, mean over two states
-    assert float(drawn.divergence(new)) == pytest.approx((-math.log(2) + 2) / 2)
+    assert float(drawn.compare(new)[1]) == pytest.approx((-math.log(2) + 2) / 2)
     torch.testing.assert_close(drawn.metric(torch.ones(2, 1, 2)), torch.tensor([[[0.25, 2.0]], [[0.0, 0.0]]]) / 2)
 
 
@@ -84,9 +84,9 @@ def test_a_slot_for_which_nothing_is_left_counts_nothing() -> None:
     slate = torch.tensor([[2, 3, 0]])
     outputs = torch.zeros(1, 3, 2).requires_grad_()
     drawn = RowSoftmaxes(outputs.detach(), torch.tensor([[0.0], [0.0], [1.0], [2.0]]), slate, None, EVERY)
-    log_p = drawn.log_prob(outputs)
+    log_p, divergence = drawn.compare(outputs)
     torch.testing.assert_close(log_p.exp().detach(), torch.tensor([[0.5, 1.0, 1.0]]))
-    (gradient,) = torch.autograd.grad(log_p.sum() + drawn.divergence(outputs), outputs)
+    (gradient,) = torch.autograd.grad(log_p.sum() + divergence, outputs)
     assert bool(torch.isfinite(gradient).all())
 
 

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator
 
-from slatewise.ops.list_rows import close_taken, curvature_product, divergence, draw_rows, next_lists, rows_log_prob
+from slatewise.ops.list_rows import (
+    closed_columns,
+    curvature_product,
+    draw_rows,
+    next_lists,
+    row_divergence,
+    row_normaliser,
+    rows_log_prob,
+)
 from slatewise.types import Exploration
 
 INF = float("inf")
@@ -91,21 +99,25 @@ def test_lists_come_as_often_as_they_should() -> None:
 
 
 def test_earlier_slots_close_their_columns() -> None:
-    closed = close_taken(torch.zeros(1, 3, 5), torch.tensor([[2, 4, 0]]))
-    assert (closed == -INF).tolist() == [
-        [
-            [True, False, False, False, False],  # column 0 is padding
-            [True, False, True, False, False],
-            [True, False, True, False, True],
-        ]
+    open_columns = torch.tensor([[False, True, True, True, True]])
+    closed = closed_columns(torch.tensor([[2, 4, 0], [3, 1, 2]]), open_columns)
+    assert closed.int().tolist() == [
+        [[1, 0, 0, 0, 0], [1, 0, 1, 0, 0], [0, 0, 0, 0, 0]],  # to an empty slot everything is open
+        [[1, 0, 0, 0, 0], [1, 0, 0, 1, 0], [1, 1, 0, 1, 0]],
     ]
 
 
-def test_divergence_by_hand() -> None:
-    p, q = torch.tensor([[[0.5, 0.5, 0.0]]]).log(), torch.tensor([[[0.25, 0.75, 0.0]]]).log()
-    expected = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
-    assert float(divergence(p, q)) == pytest.approx(expected)
-    assert float(divergence(p, p)) == 0.0
+def test_normalisers_and_divergence_by_hand() -> None:
+    # V: three columns of 0, log 3 and anything, the last one closed; w = 1 gives ¼ and ¾, w = 0 gives ½ and ½
+    vectors = torch.tensor([[0.0], [math.log(3)], [9.0]])
+    closed = torch.tensor([[[False, False, True]]])
+    old, new = torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
+    normaliser = [row_normaliser(rows, vectors, closed) for rows in (old, new)]
+    assert [float(value) for value in normaliser] == pytest.approx([math.log(4), math.log(2)])
+    mean = torch.full((1, 1, 1), 0.75 * math.log(3))
+    found = row_divergence(old, new, mean, *normaliser)
+    assert float(found) == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
+    assert float(row_divergence(old, old, mean, normaliser[0], normaliser[0])) == 0.0
 
 
 def test_curvature_by_hand() -> None:
@@ -121,13 +133,13 @@ def test_curvature_is_the_hessian_of_the_divergence(seed: int) -> None:
     vectors = torch.randn(6, 3, generator=generator, dtype=torch.float64)
     row = torch.randn(3, generator=generator, dtype=torch.float64)
     along = torch.randn(3, generator=generator, dtype=torch.float64)
-    log_p = torch.log_softmax(vectors @ row, dim=0).view(1, 1, 6)
+    p = torch.softmax(vectors @ row, dim=0)
 
     def kl(other: torch.Tensor) -> torch.Tensor:
-        return divergence(log_p, torch.log_softmax(vectors @ other, dim=0).view(1, 1, 6)).sum()
+        return (p * (p.log() - torch.log_softmax(vectors @ other, dim=0))).sum()
 
     hessian = torch.autograd.functional.hessian(kl, row)  # type: ignore[no-untyped-call]
-    found = curvature_product(log_p.exp(), vectors, along.view(1, 1, 3)).flatten()
+    found = curvature_product(p.view(1, 1, 6), vectors, along.view(1, 1, 3)).flatten()
     torch.testing.assert_close(found, hessian @ along, atol=1e-8, rtol=1e-6)
 
 

@@ -6,14 +6,14 @@ of that divergence does to a direction; that is all a trust region needs.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.ops.initial import fan_in_
-from slatewise.ops.list_rows import close_taken, curvature_product, divergence
+from slatewise.ops.list_rows import closed_columns, curvature_product, row_divergence, row_normaliser
 from slatewise.ops.sampling import NEG_INF
 from slatewise.types import FIRST_ITEM
 
@@ -52,11 +52,13 @@ class GaussianListHead(nn.Module):
         return torch.cat(self(state, k), dim=2)
 
 
+@runtime_checkable
 class Drawn(Protocol):
     """What was drawn at some states, held against outputs [μ ; log σ] of the head."""
 
-    def log_prob(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, "P K"]: ...  # noqa: D102
-    def divergence(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, ""]: ...  # noqa: D102
+    def compare(  # noqa: D102
+        self, outputs: Float[Tensor, "P K E2"]
+    ) -> tuple[Float[Tensor, "P K"], Float[Tensor, ""]]: ...
     def metric(self, along: Float[Tensor, "Q K E2"]) -> Float[Tensor, "Q K E2"]: ...  # noqa: D102
 
 
@@ -79,37 +81,32 @@ class RowSoftmaxes:
         open_items: Bool[Tensor, "P N"] | None,
         some: slice,
     ) -> None:
-        self.vectors, self.slate, self.open_items = vectors, slate, open_items
+        self.vectors, self.width = vectors, vectors.shape[1]
+        self.chosen = vectors[slate]
         self.shown = slate >= FIRST_ITEM
-        self.some = some
+        real = (torch.arange(len(vectors)) >= FIRST_ITEM).unsqueeze(0)
+        self.closed = closed_columns(slate, real if open_items is None else open_items & real)
         with torch.no_grad():
-            self.old = self.log_probs(old)
-            self.old_some = self.old[some].exp() * self.shown[some].unsqueeze(2)
+            self.old = old[..., : self.width].detach()
+            p = torch.softmax((self.old @ vectors.T).masked_fill_(self.closed, NEG_INF), dim=2)
+            self.mean = p @ vectors
+            self.normaliser = row_normaliser(self.old, vectors, self.closed)
+            self.old_some = p[some] * self.shown[some].unsqueeze(2)
 
-    def log_probs(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, "P K N"]:
-        """Log-probability of every item in every slot, given the slots before; empty slots are left out."""
-        rows = outputs[..., : self.vectors.shape[1]]
-        logits = rows @ self.vectors.T
-        closed = torch.zeros(self.vectors.shape[0], dtype=torch.bool)
-        closed[:FIRST_ITEM] = True
-        shut = closed.expand(len(rows), -1) if self.open_items is None else closed | ~self.open_items
-        closed_logits = close_taken(logits.masked_fill(shut.unsqueeze(1), NEG_INF), self.slate)
-        # an empty slot may have nothing open
-        return torch.log_softmax(torch.where(self.shown.unsqueeze(2), closed_logits, logits), dim=2)
+    def compare(self, outputs: Float[Tensor, "P K E2"]) -> tuple[Float[Tensor, "P K"], Float[Tensor, ""]]:
+        """Log-probability of each item shown, 0 for empty slots; and KL(old‖new) of lists, mean over states.
 
-    def log_prob(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, "P K"]:
-        """Of each item shown; 0 for empty slots."""
-        found = self.log_probs(outputs).gather(2, self.slate.unsqueeze(2)).squeeze(2)
-        return torch.where(self.shown, found, torch.zeros_like(found))
-
-    def divergence(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, ""]:
-        """KL(old‖new) of lists, mean over states; along the lists shown, which makes it the chain rule's mean."""
-        return (divergence(self.old, self.log_probs(outputs)) * self.shown).sum() / len(self.slate)
+        The divergence goes along the lists shown, which makes it the chain rule's mean over lists.
+        """
+        rows = outputs[..., : self.width]
+        normaliser = row_normaliser(rows, self.vectors, self.closed)
+        log_p = ((rows * self.chosen).sum(dim=2) - normaliser) * self.shown
+        kl = row_divergence(self.old, rows, self.mean, self.normaliser, normaliser)
+        return log_p, (kl * self.shown).sum() / len(rows)
 
     def metric(self, along: Float[Tensor, "Q K E2"]) -> Float[Tensor, "Q K E2"]:
-        """Its Hessian by the outputs at `some` states; σ has no part in it."""
-        width = self.vectors.shape[1]
-        moved = curvature_product(self.old_some, self.vectors, along[..., :width]) / len(along)
+        """Hessian of the divergence by the outputs at `some` states; σ has no part in it."""
+        moved = curvature_product(self.old_some, self.vectors, along[..., : self.width]) / len(along)
         return torch.cat([moved, torch.zeros_like(moved)], dim=2)
 
 
@@ -129,19 +126,17 @@ class RowGaussians:
         self.rows, self.old, self.some = rows, old.detach(), some
         self.shown = slate >= FIRST_ITEM
 
-    def log_prob(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, "P K"]:
-        """Log-density of each row without its constant, which every ratio cancels."""
-        mean, log_std = outputs.chunk(2, dim=2)
-        density = -0.5 * ((self.rows - mean) * torch.exp(-log_std)).square() - log_std
-        return density.sum(dim=2) * self.shown
+    def compare(self, outputs: Float[Tensor, "P K E2"]) -> tuple[Float[Tensor, "P K"], Float[Tensor, ""]]:
+        """Log-density of each row, without the constant that every ratio cancels; and KL(old‖new), mean over states.
 
-    def divergence(self, outputs: Float[Tensor, "P K E2"]) -> Float[Tensor, ""]:
-        """KL(old‖new) = Σ log(σ'/σ) + (σ² + (μ − μ')²)/(2σ'²) − ½, mean over states."""
+        KL = Σ log(σ'/σ) + (σ² + (μ − μ')²)/(2σ'²) − ½.
+        """
         old_mean, old_log_std = self.old.chunk(2, dim=2)
         mean, log_std = outputs.chunk(2, dim=2)
+        density = -0.5 * ((self.rows - mean) * torch.exp(-log_std)).square() - log_std
         squares = (2 * old_log_std).exp() + (old_mean - mean).square()
         kl = log_std - old_log_std + 0.5 * squares * torch.exp(-2 * log_std) - 0.5
-        return (kl.sum(dim=2) * self.shown).sum() / len(self.rows)
+        return density.sum(dim=2) * self.shown, (kl.sum(dim=2) * self.shown).sum() / len(self.rows)
 
     def metric(self, along: Float[Tensor, "Q K E2"]) -> Float[Tensor, "Q K E2"]:
         """Its Hessian by the outputs at `some` states: 1/σ² for μ, 2 for log σ."""

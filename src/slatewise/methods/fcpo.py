@@ -42,6 +42,7 @@ from slatewise.heads.slot_critic import SlotCritic
 from slatewise.heads.trust_region import TrustRegion
 from slatewise.ops import list_rows
 from slatewise.ops.initial import normal_
+from slatewise.ops.list_rows import NEG_INF
 from slatewise.ops.returns import discounted_returns, threshold
 from slatewise.ops.shown import at_steps
 from slatewise.protocols import StateEncoder
@@ -81,6 +82,8 @@ class Config:
     """lagrangian: a price on cost in the objective, raised while the limit is not kept and lowered while it is."""
     multiplier_lr: float = 0.5
     """By how much a unit of cost above its limit raises that price in one update."""
+    multiplier_gain: float = 0.0
+    """What a unit of cost above its limit adds to that price for the moment; damps its swings (Stooke et al. 2020)."""
     max_kl: float = 1e-4
     """δ: divergence of the lists' distribution in one update, mean over states."""
     damping: float = 1e-2
@@ -116,8 +119,8 @@ class Config:
             raise ValueError(f"popular_share is {self.popular_share}; expected a share in (0, 1)")
         if not 0 < self.exposure_memory <= 1:
             raise ValueError(f"exposure_memory is {self.exposure_memory}; expected a share in (0, 1]")
-        if self.hidden < 0 or self.regroup_every < 0 or self.multiplier_lr < 0:
-            raise ValueError("hidden, regroup_every and multiplier_lr must be 0 or more")
+        if self.hidden < 0 or self.regroup_every < 0 or self.multiplier_lr < 0 or self.multiplier_gain < 0:
+            raise ValueError("hidden, regroup_every, multiplier_lr and multiplier_gain must be 0 or more")
         if self.cost_limit is not None and self.cost_limit < 0:
             raise ValueError(f"cost_limit is {self.cost_limit}; expected 0 or more, or none at all")
 
@@ -354,15 +357,10 @@ class Learner:
             state = at_steps(policy.encoder(trajectories), steps)
         some = slice(None, None, -(-len(slate) // config.fisher_states))
         out = outputs()
-        drawn: Drawn
-        if rows is None:
-            vectors = policy.item.weight.detach() / policy.temperature
-            drawn = RowSoftmaxes(out.detach(), vectors, slate, self._open(trajectories, steps), some)
-        else:
-            drawn = RowGaussians(out.detach(), rows[steps], slate, some)
+        drawn = self._drawn(out.detach(), trajectories, steps, rows, some)
         parts = {"reward": self._parts(reward, trajectories, steps), "cost": self._parts(cost, trajectories, steps)}
         gain = {name: self.critics[name].advantage(state, part, shown) for name, part in parts.items()}
-        log_p = drawn.log_prob(out)
+        log_p = drawn.compare(out)[0]
         before = log_p.detach()
 
         def surrogate(log_p: Float[Tensor, "P K"], name: str) -> Float[Tensor, ""]:
@@ -371,9 +369,10 @@ class Learner:
 
         # max gᵀx  s.t.  c + bᵀx ≤ 0,  ½ xᵀHx ≤ δ
         g = self.region.gradient(surrogate(log_p, "reward"))
+        price = max(0.0, self.multiplier + config.multiplier_gain * excess)
         b = self.region.gradient(surrogate(log_p, "cost")) if config.cost_limit is not None else None
         if b is not None and config.constraint == "lagrangian":
-            g, b = (g - self.multiplier * b) / (1 + self.multiplier), None
+            g, b = (g - price * b) / (1 + price), None
         product = self.region.curvature(lambda: outputs(some), drawn.metric, damping=config.damping)
         step, x = self.region.step(
             g, b, excess=excess, product=product, max_kl=config.max_kl, iterations=config.cg_iterations
@@ -384,13 +383,13 @@ class Learner:
         @torch.no_grad()
         def accepts() -> bool:
             nonlocal kl, gained
-            after = outputs()
-            kl, log_p = float(drawn.divergence(after)), drawn.log_prob(after)
+            log_p, divergence = drawn.compare(outputs())
+            kl = float(divergence)
             gained, spent = float(surrogate(log_p, "reward")), float(surrogate(log_p, "cost"))
             if config.cost_limit is None:
                 better = gained >= 0
             elif config.constraint == "lagrangian":
-                better = gained - self.multiplier * spent >= 0
+                better = gained - price * spent >= 0
             else:
                 # above the limit, what counts is that the cost falls
                 better = spent <= 0 if excess > 0 else spent <= -excess and gained >= 0
@@ -433,8 +432,9 @@ class Learner:
         self.exposure.count(item[trajectories.learn])
         policy.train()
         out = policy.head.both(at_steps(policy.encoder(trajectories), steps), config.slate_size)
-        logits = policy.logits(out[..., : config.width])
-        log_p = torch.log_softmax(list_rows.close_taken(logits, slate), dim=2)
+        real = (torch.arange(policy.num_rows) >= FIRST_ITEM).unsqueeze(0)
+        logits = policy.logits(out[..., : config.width]).masked_fill(list_rows.closed_columns(slate, real), NEG_INF)
+        log_p = torch.log_softmax(logits, dim=2)
         chosen = log_p.gather(2, slate.unsqueeze(2)).squeeze(2)[shown]
         # what rows cost in the mean is known without drawing
         cost = (log_p.exp() * self.exposure.popular).sum(dim=2)[shown].mean()
@@ -444,6 +444,21 @@ class Learner:
         policy.eval()
         self._remember(float(cost.detach()))
         return {"loss": float(loss.detach()), "cost": float(cost.detach()), "multiplier": self.multiplier}
+
+    def _drawn(
+        self,
+        old: Float[Tensor, "P K E2"],
+        trajectories: Trajectories,
+        steps: Bool[Tensor, "B T"],
+        rows: Float[Tensor, "B T K E"] | None,
+        some: slice,
+    ) -> Drawn:
+        """What was drawn, as the distribution that it was drawn from has it."""
+        slate = trajectories.slate[steps]
+        if rows is not None:
+            return RowGaussians(old, rows[steps], slate, some)
+        vectors = self.policy.item.weight.detach() / self.policy.temperature
+        return RowSoftmaxes(old, vectors, slate, self._open(trajectories, steps), some)
 
     def _open(self, trajectories: Trajectories, steps: Bool[Tensor, "B T"]) -> Bool[Tensor, "P N"] | None:
         """True for what could be shown at each step; None = everything."""

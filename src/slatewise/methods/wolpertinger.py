@@ -289,7 +289,7 @@ class Policy(RankedPolicy):
         if items is None:
             product = query @ keys.T
         elif items.shape[1] * FEW <= self.num_rows:
-            product = torch.einsum("bd,bad->ba", query, keys[items])
+            product = (keys[items] @ query.unsqueeze(2)).squeeze(2)
         else:
             product = (query @ keys.T).gather(1, items)
         return critic.values(product, level)
@@ -334,9 +334,13 @@ class Policy(RankedPolicy):
             places = self.positions[(candidates - FIRST_ITEM).clamp(min=0)]
             closeness = torch.einsum("be,bae->ba", proto, places)
         if candidates is None and exclude is None:
-            free = near >= FIRST_ITEM  # a search finds no item twice
-        else:
-            free = sampling.available(near, exclude, first=FIRST_ITEM)
+            # a search finds no item twice; where it finds less than k, that stands at the end
+            scores = self.scores(state, near)
+            if bool((near[:, -1] < FIRST_ITEM).any()):
+                scores = scores.masked_fill(near < FIRST_ITEM, sampling.NEG_INF)
+            values, columns = sampling.shortlist(scores, k, explore)
+            return values, near.gather(1, columns)
+        free = sampling.available(near, exclude, first=FIRST_ITEM)
         if near.shape[1] > count:
             closeness, columns = torch.topk(closeness.masked_fill(~free, sampling.NEG_INF), count, dim=1)
             near, free = near.gather(1, columns), closeness > sampling.NEG_INF

@@ -42,7 +42,7 @@ def draw_rows(
     values, columns, most = _shortlist(logits, explore)
     chosen = torch.full((batch, rows), EMPTY, dtype=torch.int64)
     for k in range(rows):
-        left = _left(values[:, k], None if columns is None else columns[:, k], chosen[:, :k], most)
+        left = values[:, k] if columns is None else _left(values[:, k], columns[:, k], chosen[:, :k], most)
         order = left
         if explore is not None and k >= explore.keep:
             noise = torch.empty_like(left).exponential_(generator=generator).log_().neg_()  # Gumbel
@@ -50,6 +50,8 @@ def draw_rows(
         best, place = order.max(dim=1)
         column = place if columns is None else columns[:, k].gather(1, place.unsqueeze(1)).squeeze(1)
         chosen[:, k] = column.masked_fill(best == NEG_INF, EMPTY)
+        if columns is None:
+            _close(values[:, k + 1 :], chosen[:, k])
     return chosen
 
 
@@ -67,7 +69,7 @@ def rows_log_prob(
     factors = []
     for k in range(chosen.shape[1]):
         own = None if columns is None else columns[:, k]
-        left = _left(values[:, k], own, chosen[:, :k], most)
+        left = values[:, k] if own is None else _left(values[:, k], own, chosen[:, :k], most)
         nothing = ~(left > NEG_INF).any(dim=1)
         drawn = explore is not None and k >= explore.keep
         if drawn and explore is not None:
@@ -86,25 +88,52 @@ def rows_log_prob(
         factor = factor.masked_fill(here.squeeze(1) < 0, NEG_INF)
         right = torch.where(here.squeeze(1) == EMPTY, 0.0, NEG_INF)
         factors.append(torch.where(nothing, right, factor))
+        if own is None:
+            _close(values[:, k + 1 :], chosen[:, k])
     return torch.stack(factors, dim=1)
 
 
-def close_taken(logits: Float[Tensor, "P K N"], slate: Int[Tensor, "P K"]) -> Float[Tensor, "P K N"]:
-    """The logits with −inf where an earlier slot of the list has taken the column.
+def closed_columns(slate: Int[Tensor, "P K"], open_columns: Bool[Tensor, "#P N"]) -> Bool[Tensor, "P K N"]:
+    """True where a slot may not choose a column: never open, or taken by an earlier slot.
+
+    To an empty slot everything is open: for it nothing may be left, and it counts nothing.
 
     Args:
-        logits: column 0 is padding, and closed.
-        slate: columns of the list, 0 where a slot is empty.
+        slate: columns of the list, 0 where a slot is empty; column 0 is padding.
+        open_columns: what could be chosen.
     """
     slots = slate.shape[1]
     earlier = torch.ones(slots, slots, dtype=torch.bool).tril(diagonal=-1)
     taken = slate.unsqueeze(1).expand(-1, slots, -1).masked_fill(~earlier, 0)
-    return logits.scatter(2, taken, NEG_INF)
+    closed = (~open_columns).unsqueeze(1).repeat(len(slate) // len(open_columns), slots, 1)
+    closed.scatter_(2, taken, True)
+    return closed & (slate > 0).unsqueeze(2)
 
 
-def divergence(log_p: Float[Tensor, "P K N"], log_q: Float[Tensor, "P K N"]) -> Float[Tensor, "P K"]:
-    """KL(p‖q) of each row; columns with p = 0 count nothing, whatever q is there."""
-    return (log_p.exp() * (log_p - log_q).masked_fill(log_p == NEG_INF, 0.0)).sum(dim=2)
+def row_normaliser(
+    rows: Float[Tensor, "P K E"], vectors: Float[Tensor, "N E"], closed: Bool[Tensor, "P K N"]
+) -> Float[Tensor, "P K"]:
+    """Log Σ exp(row · v) over what is not closed."""
+    return torch.logsumexp((rows @ vectors.T).masked_fill_(closed, NEG_INF), dim=2)
+
+
+def row_divergence(
+    old: Float[Tensor, "P K E"],
+    new: Float[Tensor, "P K E"],
+    mean: Float[Tensor, "P K E"],
+    old_normaliser: Float[Tensor, "P K"],
+    new_normaliser: Float[Tensor, "P K"],
+) -> Float[Tensor, "P K"]:
+    """KL(p_old‖p_new) of softmaxes over V w: the Bregman divergence A(new) − A(old) − ⟨new − old, E_old[v]⟩.
+
+    Args:
+        old: w of p_old.
+        new: w of p_new.
+        mean: E_old[v].
+        old_normaliser: A(old), as `row_normaliser` gives it.
+        new_normaliser: A(new).
+    """
+    return new_normaliser - old_normaliser - ((new - old) * mean).sum(dim=2)
 
 
 def curvature_product(
@@ -134,25 +163,31 @@ def next_lists(item: Int[Tensor, "B T"], counts: Bool[Tensor, "B T"], size: int)
 def _shortlist(
     logits: Float[Tensor, "B K M"], explore: Exploration | None
 ) -> tuple[Float[Tensor, "B K S"], Int[Tensor, "B K S"] | None, int]:
-    """The columns that a row can come to, best first, and how many it may choose from; None = all, in their order."""
+    """The columns that a row can come to, best first, and how many it may choose from; None = all, in their order.
+
+    The values are a copy where they are all.
+    """
     rows, size = logits.shape[1:]
     most = 1 if explore is None else explore.top_m
-    if most >= size:
-        return logits, None, size
+    if most >= size or most >= int((logits[:, 0] > NEG_INF).sum(dim=1).max()):
+        return logits.clone(), None, size
     # earlier rows take at most one each of what is best here
     values, columns = torch.topk(logits, min(most + rows - 1, size), dim=2)
     return values, columns, most
 
 
 def _left(
-    values: Float[Tensor, "B S"], columns: Int[Tensor, "B S"] | None, taken: Int[Tensor, "B J"], most: int
+    values: Float[Tensor, "B S"], columns: Int[Tensor, "B S"], taken: Int[Tensor, "B J"], most: int
 ) -> Float[Tensor, "B S"]:
     """What a row may choose from: not taken before, and among the best `most` of that."""
-    if columns is None:
-        padded = torch.cat([values, values.new_full((len(values), 1), NEG_INF)], dim=1)
-        place = torch.where(taken >= 0, taken, values.shape[1])
-        return padded.scatter(1, place, NEG_INF)[:, :-1]
     gone = (columns.unsqueeze(2) == taken.unsqueeze(1)).any(dim=2)
     left = values.masked_fill(gone, NEG_INF)
     open_ = (left > NEG_INF).long()
     return left.masked_fill(torch.cumsum(open_, dim=1) > most, NEG_INF)
+
+
+def _close(values: Float[Tensor, "B J M"], column: Int[Tensor, " B"]) -> None:
+    """Close a column to all later rows, in place; nothing where it is no column."""
+    at = column.clamp(min=0).view(-1, 1, 1).expand(-1, values.shape[1], 1)
+    stays = (column < 0).view(-1, 1, 1)
+    values.scatter_(2, at, torch.where(stays, values.gather(2, at), NEG_INF))

@@ -1,0 +1,271 @@
+"""FCPO on ratings: whole lists under a limit on popular items, beside a multiplier and a re-ranker.
+
+Sessions of ten lists of ten with people whose ratings are known (sim/rating_sessions); policies learn from some people
+and are judged with others. Every policy begins as the same imitation of what people like. A list is drawn by the served
+procedure, row by row from everything that the session has not shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slatewise.data import prepared
+from slatewise.errors import located
+from slatewise.reproduce import Cell, Check, Curve, Figure, Row, Story, interval
+from slatewise.reproduce import _fcpo_runs as runs
+
+TITLE = "lists of MovieLens-100K under a limit on popular items"
+SOURCES = (
+    "reproduce/fcpo.py",
+    "reproduce/_fcpo_runs.py",
+    "methods/fcpo.py",
+    "heads",
+    "ops",
+    "encoders",
+    "sim/rating_sessions.py",
+    "sim/_rollout.py",
+    "train/on_policy.py",
+    "data/ratings.py",
+    "metrics.py",
+)
+DATA = Path("data/ml-100k")
+LIMITS = (0.4, 0.3, 0.2)
+DRIFT_LIMIT = 0.3
+POINT = 0.01
+SEEDS = 5
+METRICS = ("rate", "ndcg", "gini", "coverage", "hits")
+WORDS = {"trust_region": "FCPO", "lagrangian": "multiplier"}
+
+
+def cells(*, quick: bool, seed_base: int) -> list[Cell]:
+    """Per seed: the limits by the trust region, the limits by a multiplier, drifting groups, rows; and the time."""
+    size = runs.Size(epochs=12, updates=12, places=32, draws=1) if quick else runs.Size()
+    limits: tuple[float | None, ...] = (None, 0.4, 0.2) if quick else (None, *LIMITS)
+    place, setting = runs.Place(data=DATA), runs.Setting()
+    shared = runs.settings_of(size, setting, place, data=_fingerprint(), part="test")
+    found = [Cell(name="speed", settings=shared | {"kind": "speed", "turns": 9, "repeats": 20})]
+    for seed in range(seed_base, seed_base + (1 if quick else SEEDS)):
+        own = shared | {"seed": seed}
+        found += [
+            Cell(name=f"trust_region-{seed}", settings=own | {"kind": "trust_region", "limits": list(limits)}),
+            Cell(name=f"lagrangian-{seed}", settings=own | {"kind": "lagrangian", "limits": list(limits[1:])}),
+        ]
+        if not quick:
+            found += [
+                Cell(name=f"drifting-{seed}", settings=own | {"kind": "drifting", "limit": DRIFT_LIMIT}),
+                Cell(name=f"gaussian-{seed}", settings=own | {"kind": "gaussian"}),
+            ]
+    return found
+
+
+def run(cell: Cell) -> dict[str, Any]:
+    """One of them."""
+    kind = cell.settings["kind"]
+    work = {"speed": runs.speed, "drifting": runs.drifting, "gaussian": runs.gaussian}.get(kind, runs.limited)
+    return work(cell.settings)
+
+
+def tell(results: Mapping[str, dict[str, Any]], *, quick: bool, seed_base: int) -> Story:
+    """Rows of every variant, the bars, the frontier."""
+    limits = (0.4, 0.2) if quick else LIMITS
+    by_kind = {
+        kind: [value for name, value in results.items() if name.startswith(f"{kind}-")]
+        for kind in ("trust_region", "lagrangian", "drifting", "gaussian")
+    }
+    ours, rival = by_kind["trust_region"], by_kind["lagrangian"]
+    rows: list[Row] = []
+    for name, label in (("random", "random lists"), ("imitation", "imitation"), ("off", "FCPO, no limit")):
+        rows += _figures(label, [one[name]["judged"] for one in ours])
+    for kind, found in (("trust_region", ours), ("lagrangian", rival)):
+        for limit in limits:
+            label = f"{WORDS[kind]}, limit {limit:g}"
+            rows += _figures(label, [one[f"{limit:g}"]["judged"] for one in found])
+            rows += _figures(f"{label}, best lists", [one[f"{limit:g}"]["greedy"] for one in found])
+            rows.append(_row(label, "recovery steps", [float(one[f"{limit:g}"]["recoveries"]) for one in found]))
+    for at, price in enumerate(runs.PRICES):
+        rows += _figures(f"re-ranker, price {price:g}", [one["reranker"][at] for one in ours])
+    if by_kind["drifting"]:
+        label = f"FCPO, limit {DRIFT_LIMIT:g}, drifting groups"
+        rows += _figures(label, [one["judged"] for one in by_kind["drifting"]])
+        rows.append(_row(label, "rate by the first groups", [one["by_first_groups"] for one in by_kind["drifting"]]))
+        rows.append(_row(label, "first popular items still so", [one["kept"] for one in by_kind["drifting"]]))
+        rows.append(_row(label, "recovery steps", [float(one["recoveries"]) for one in by_kind["drifting"]]))
+    if by_kind["gaussian"]:
+        rows += _figures("FCPO by drawn rows, no limit", [one["judged"] for one in by_kind["gaussian"]])
+    for batch, found in results["speed"].items():
+        label = f"a list of 10 in one pass, batch {batch}"
+        for metric in ("milliseconds", "ratio", "bare"):
+            rows.append(Row(name=label, metric=_SPEED[metric], published=None, ours=found[metric]))
+
+    seeds = sorted({int(name.rsplit("-", 1)[1]) for name in results if "-" in name})
+    notes = [
+        f"Means over the seeds {seeds}, intervals by Student's t over seeds; first seed {seed_base}. Popular are the "
+        f"20 % of the items with the most ratings by the people who train.",
+        "ndcg, gini and rate are of lists drawn as served; 'best lists' takes every row's best item instead. A "
+        "temperature that is right for the first is not chosen for the second.",
+        *sorted({f"seed of {name}: {said}" for name, said in _unmet(results)}),
+    ]
+    return Story(
+        rows=tuple(rows),
+        checks=tuple(_checks(by_kind, results["speed"], limits)),
+        figures=(_frontier(ours, rival, limits), _learning(ours, limits)),
+        notes=tuple(notes),
+    )
+
+
+_SPEED = {
+    "milliseconds": "ms a batch",
+    "ratio": "times as long by single picks",
+    "bare": "times as long by single picks without the encoder",
+}
+
+
+def _checks(by_kind: Mapping[str, list[dict[str, Any]]], speed: dict[str, Any], limits: Sequence[float]) -> list[Check]:
+    ours, rival, drift = by_kind["trust_region"], by_kind["lagrangian"], by_kind["drifting"]
+    checks = []
+    for limit in limits:
+        value, low, high = interval([one[f"{limit:g}"]["judged"]["rate"] for one in ours])
+        checks.append(
+            Check(
+                name=f"held-out rate of popular items ≤ limit + 1 point at {limit:g}",
+                holds=value <= limit + POINT,
+                figure=_said(value, low, high),
+            )
+        )
+    gini = [interval([one[name]["judged"]["gini"] for one in ours])[0] for name in ("off", *(f"{x:g}" for x in limits))]
+    checks.append(
+        Check(
+            name="Gini falls with every limit",
+            holds=all(after < before for before, after in pairwise(gini)),
+            figure=" > ".join(f"{value:.3f}" for value in gini),
+        )
+    )
+    loss = interval([1 - one["0.4"]["judged"]["ndcg"] / one["off"]["judged"]["ndcg"] for one in ours])
+    checks.append(Check(name="NDCG loss at .4 ≤ 15 %", holds=loss[0] <= 0.15, figure=_said(*loss)))
+    over = {"the multiplier": [], "the re-ranker": []}  # type: dict[str, list[float]]
+    for one, other in zip(ours, rival, strict=True):
+        lines = {
+            "the multiplier": [one["off"]["judged"], *(other[f"{limit:g}"]["judged"] for limit in limits)],
+            "the re-ranker": one["reranker"],
+        }
+        for name, line in lines.items():
+            gaps = [above(one[f"{limit:g}"]["judged"], line) for limit in limits]
+            kept = [gap for gap in gaps if math.isfinite(gap)]
+            over[name].append(float(np.mean(kept)) if kept else math.nan)
+    for name, gaps in over.items():
+        value, low, high = interval(gaps)
+        checks.append(
+            Check(
+                name=f"NDCG at equal Gini above that of {name}", holds=low > 0, figure=_said(value, low, high, digits=4)
+            )
+        )
+    if drift:
+        value, low, high = interval([one["judged"]["rate"] for one in drift])
+        checks.append(
+            Check(
+                name=f"rate of what is popular now ≤ limit + 1 point at {DRIFT_LIMIT:g}, groups drifting",
+                holds=value <= DRIFT_LIMIT + POINT,
+                figure=_said(value, low, high),
+            )
+        )
+    ratio = speed["1"]["ratio"]
+    checks.append(Check(name="a list of 10 in one pass ≥ 4× faster", holds=ratio >= 4, figure=f"{ratio:.1f}×"))
+    return checks
+
+
+def above(point: Mapping[str, float], line: Sequence[Mapping[str, float]]) -> float:
+    """NDCG of a point less that of a line of points at the same Gini, by straight pieces; NaN beyond its ends."""
+    ordered = sorted((one["gini"], one["ndcg"]) for one in line)
+    gini, ndcg = np.array([x for x, _ in ordered]), np.array([y for _, y in ordered])
+    if not gini[0] <= point["gini"] <= gini[-1]:
+        return math.nan
+    return float(point["ndcg"] - np.interp(point["gini"], gini, ndcg))
+
+
+def _frontier(ours: list[dict[str, Any]], rival: list[dict[str, Any]], limits: Sequence[float]) -> Figure:
+    lines = {
+        "FCPO": [[one[name]["judged"] for one in ours] for name in ("off", *(f"{limit:g}" for limit in limits))],
+        "multiplier": [[one[f"{limit:g}"]["judged"] for one in rival] for limit in limits],
+        "re-ranker": [[one["reranker"][at] for one in ours] for at in range(len(runs.PRICES))],
+    }
+    curves = []
+    for name, points in lines.items():
+        pairs = [[interval([one[metric] for one in point]) for metric in ("gini", "ndcg")] for point in points]
+        curves.append(
+            Curve(
+                name=name,
+                x=tuple(gini[0] for gini, _ in pairs),
+                y=tuple(ndcg[0] for _, ndcg in pairs),
+                half=tuple(ndcg[2] - ndcg[0] for _, ndcg in pairs),
+            )
+        )
+    return Figure(
+        name="frontier", title="Quality against inequality of exposure", x="Gini", y="NDCG@10", curves=tuple(curves)
+    )
+
+
+def _learning(ours: list[dict[str, Any]], limits: Sequence[float]) -> Figure:
+    curves = []
+    for name in ("off", *(f"{limit:g}" for limit in limits)):
+        costs = np.array([one[name]["cost"] for one in ours])
+        curves.append(
+            Curve(
+                name=f"limit {name}",
+                x=tuple(float(update) for update in range(costs.shape[1])),
+                y=tuple(float(value) for value in costs.mean(axis=0)),
+            )
+        )
+    return Figure(
+        name="learning",
+        title="Share of popular items while learning",
+        x="update",
+        y="share of popular items",
+        curves=tuple(curves),
+    )
+
+
+def _figures(label: str, found: list[dict[str, Any]]) -> list[Row]:
+    return [_row(label, metric, [one[metric] for one in found]) for metric in METRICS]
+
+
+def _row(label: str, metric: str, values: list[float]) -> Row:
+    value, low, high = interval(values)
+    finite = math.isfinite(low)
+    return Row(
+        name=label,
+        metric=metric,
+        published=None,
+        ours=value,
+        low=low if finite else math.nan,
+        high=high if finite else math.nan,
+    )
+
+
+def _unmet(results: Mapping[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    found = []
+    for name, value in results.items():
+        told = [value, *(part for part in value.values() if isinstance(part, dict))]
+        found += [(name, str(one["unmet"])) for one in told if one.get("unmet")]
+    return found
+
+
+def _said(value: float, low: float, high: float, *, digits: int = 3) -> str:
+    if not math.isfinite(low):
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _fingerprint() -> str:
+    if not prepared.is_prepared(DATA):
+        raise located(
+            "MovieLens-100K is not here",
+            file=DATA,
+            advice="Bring it first: slatewise data fetch ml-100k --accept-license",
+        )
+    return prepared.load(DATA).fingerprint
