@@ -177,3 +177,18 @@ def test_stop_gradient_can_be_lifted() -> None:
             head.log_beta(state, slate, torch.zeros(len(slate), dtype=torch.int64)).sum(), state, allow_unused=True
         )
         assert (gradient is None) == stop
+
+
+def test_the_rate_changes_when_rewards_begin_to_count() -> None:
+    machine, log = learner(imitation_updates=1, lr=0.01, reward_lr=1e-9), toy_log(toy_catalog())
+    steps = []
+    for _ in range(2):
+        before = {name: value.clone() for name, value in machine.policy.state_dict().items()}
+        machine.update(log)
+        after = machine.policy.state_dict()
+        steps.append(max(float((after[name] - old).abs().max()) for name, old in before.items() if old.numel()))
+    # Adam's steps are as long as its rate
+    assert 0.005 < steps[0] < 0.02
+    assert 0 <= steps[1] < 1e-7
+    with pytest.raises(ValueError, match=r"reward_lr is 0\.0; expected a number above 0"):
+        reinforce.Config(reward_lr=0.0)
