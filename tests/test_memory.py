@@ -33,7 +33,8 @@ def _is_glibc() -> bool:
 @pytest.mark.skipif(not _is_glibc(), reason="the C library is not glibc")
 def test_a_step_that_frees_and_takes_blocks_again_maps_no_pages_anew() -> None:
     answer = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    assert int(answer.stdout) < 1000, "five steps of four 16 MB blocks are 81,920 pages"
+    # the first of the five may still have to widen the heap, depending on what lies in it
+    assert int(answer.stdout) < 20_480, "five steps of four 16 MB blocks are 81,920 pages"
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
