@@ -47,7 +47,7 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What was chosen with people who train and seeds from 100 on."""
+    """First guesses, not tuned yet: to be chosen with people who train and seeds from 100 on."""
 
     width: int = 32
     state_width: int = 64

@@ -2,8 +2,8 @@
 
 Sessions of 32 items with people of MovieLens-100K whose ratings answer (0 where there is none), four fifths of them to
 learn from and one fifth to judge with, everyone once. All policies read the same state and play the same number of
-sessions; the softmax over the catalog is the tree of depth 1, so nothing else differs. Settings were chosen on people
-taken from those who train, with seeds from 100 on.
+sessions; the softmax over the catalog is the tree of depth 1, so nothing else differs. Settings are first guesses,
+not tuned yet: to be chosen on people taken from those who train, with seeds from 100 on.
 """
 
 from __future__ import annotations
