@@ -25,14 +25,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.heads.catalog_vectors import catalog_vectors
 from slatewise.heads.choice import network
 from slatewise.heads.optimiser import descend, flat_state, let_dropout_draw, restore_state, under
 from slatewise.heads.ranked import RankedPolicy
+from slatewise.heads.two_towers import TwoTowers
 from slatewise.ops import sampling
 from slatewise.ops.initial import normal_
 from slatewise.ops.proto_action import neighbour_gap, on_sphere, perturbed, td_target
@@ -133,54 +134,6 @@ class Config:
             raise ValueError("hidden widths must be at least 1")
 
 
-class Critic(nn.Module):
-    """Q(s, a) = link(⟨f_Q(s), g(a)⟩ + b(a)) + c(s); b is the last output of the item's tower, c of the state's."""
-
-    def __init__(
-        self, config: Config, state_width: int, item_width: int, num_rows: int, *, generator: Generator | None
-    ) -> None:
-        super().__init__()
-        self.unit, self.logistic = config.value_unit, config.link == "logistic"
-        width = config.critic_width
-        self.state = network([state_width, *config.state_hidden, width], generator=generator)
-        with torch.no_grad():
-            # all items are alike at first: else the largest of many random values is what a maximum would find
-            *_, weight, _ = self.state.parameters()
-            weight.zero_()
-        self.item = network([item_width, *config.item_hidden, width], generator=generator)
-        self.bias = ItemTable(num_rows, 1) if config.item_bias else None
-        # softplus⁻¹(1): one unit of reward between accepting and not
-        self.span = nn.Parameter(torch.tensor(math.log(math.e - 1))) if self.logistic else None
-        self.level = nn.Parameter(torch.tensor(config.initial_value / config.value_unit))
-
-    def keys(self, vectors: Float[Tensor, "*A E"], items: Int[Tensor, "*A"] | None) -> Float[Tensor, "*A D"]:
-        """[g(a) ; b(a)]; a point that is no item (None) has no bias of its own."""
-        # coordinates of unit vectors are small; networks learn faster from numbers of size 1
-        keys: Tensor = self.item(vectors * vectors.shape[-1] ** 0.5)
-        if self.bias is None or items is None:
-            return keys
-        return torch.cat([keys[..., :-1], keys[..., -1:] + self.bias(items)], dim=-1)
-
-    def queries(self, state: Float[Tensor, "B D1"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B 1"]]:
-        """[f_Q(s) ; 1] and c(s)."""
-        out: Tensor = self.state(state)
-        return torch.cat([out[:, :-1], torch.ones_like(out[:, -1:])], dim=1), self.level + out[:, -1:]
-
-    def values(self, product: Float[Tensor, "B A"], level: Float[Tensor, "B 1"]) -> Float[Tensor, "B A"]:
-        """Q from inner products of queries and keys."""
-        if self.span is not None:
-            product = nn.functional.softplus(self.span) * torch.sigmoid(product)
-        return self.unit * (product + level)
-
-    def each(
-        self, state: Float[Tensor, "B D1"], vectors: Float[Tensor, "B E"], items: Int[Tensor, " B"] | None
-    ) -> Float[Tensor, " B"]:
-        """Q of one action a state: an item, or a point that is none."""
-        query, level = self.queries(state)
-        product = (query * self.keys(vectors, items)).sum(dim=1, keepdim=True)
-        return self.values(product, level).squeeze(1)
-
-
 class Networks(nn.Module):
     """Everything that has a target copy: vectors of the items, actor, critics."""
 
@@ -193,7 +146,7 @@ class Networks(nn.Module):
         self.table: ItemTable | None = None
         if config.embedding == "catalog":
             # not a weight: the catalog has it
-            self.register_buffer("features", _checked_features(catalog), persistent=False)
+            self.register_buffer("features", catalog_vectors(catalog), persistent=False)
             width = self.features.shape[1]
         else:
             width = config.item_width
@@ -202,7 +155,20 @@ class Networks(nn.Module):
                 normal_(self.table.weight, width**-0.5, generator)
         self.actor_net = network([state_width, *config.actor_hidden, width], generator=generator)
         self.critics = nn.ModuleList(
-            Critic(config, state_width, width, catalog.num_rows, generator=generator) for _ in range(1 + config.twin)
+            TwoTowers(
+                state_width,
+                width,
+                catalog.num_rows,
+                width=config.critic_width,
+                state_hidden=config.state_hidden,
+                item_hidden=config.item_hidden,
+                item_bias=config.item_bias,
+                logistic=config.link == "logistic",
+                unit=config.value_unit,
+                level=config.initial_value,
+                generator=generator,
+            )
+            for _ in range(1 + config.twin)
         )
 
     def vectors(self) -> Float[Tensor, "N E"]:
@@ -213,10 +179,10 @@ class Networks(nn.Module):
         """The proto-action: a point of the unit sphere."""
         return on_sphere(self.actor_net(state))
 
-    def critic(self, number: int = 0) -> Critic:
+    def critic(self, number: int = 0) -> TwoTowers:
         """One of them; the first ranks."""
         found = self.critics[number]
-        assert isinstance(found, Critic)
+        assert isinstance(found, TwoTowers)
         return found
 
     def values(
@@ -238,7 +204,9 @@ class Networks(nn.Module):
         largest, column = product.max(dim=1, keepdim=True)
         return critic.values(largest, level), column
 
-    def _products(self, critic: Critic, query: Float[Tensor, "B K"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
+    def _products(
+        self, critic: TwoTowers, query: Float[Tensor, "B K"], items: Int[Tensor, "B A"]
+    ) -> Float[Tensor, "B A"]:
         vectors = self.vectors()
         if items.shape[1] * FEW <= len(vectors):
             return torch.einsum("bd,bad->ba", query, critic.keys(vectors[items], items))
@@ -515,33 +483,3 @@ def _retriever(config: Config) -> Retriever:
     if config.retrieval == "exact":
         return Exact()
     return approximate.Approximate(approximate.Config(flat_below=config.flat_below, probes=config.probes))
-
-
-def _checked_features(catalog: Catalog) -> Float[Tensor, "N E"]:
-    """The catalog's features in the unit of their mean norm.
-
-    Raises:
-        ValueError: there are none, or two items cannot be told apart, or an item has no direction, or a NaN.
-    """
-    features = np.ascontiguousarray(catalog.features, dtype=np.float32)
-    real = features[FIRST_ITEM:]
-    advice = 'mend the features, or let vectors be learned: embedding = "learned"'
-    if not features.shape[1]:
-        raise ValueError('embedding = "catalog", but the catalog has no features; use embedding = "learned"')
-    broken = np.flatnonzero(~np.isfinite(real).all(axis=1))
-    if len(broken):
-        name = catalog.vocabulary.name(int(broken[0]) + FIRST_ITEM)
-        raise ValueError(f'the features of item "{name}" hold NaN or infinity ({len(broken)} items): {advice}')
-    norm = np.linalg.norm(real, axis=1)
-    if not norm.all():
-        name = catalog.vocabulary.name(int(np.flatnonzero(norm == 0)[0]) + FIRST_ITEM)
-        raise ValueError(f'the features of item "{name}" are all 0, which is no direction: {advice}')
-    order = np.lexsort(real.T)
-    same = np.flatnonzero((real[order[1:]] == real[order[:-1]]).all(axis=1))
-    if len(same):
-        one, other = (catalog.vocabulary.name(int(order[same[0] + i]) + FIRST_ITEM) for i in (0, 1))
-        raise ValueError(
-            f'items "{one}" and "{other}" have the same features ({len(same)} such pairs), so that no search can tell '
-            f"them apart: {advice}"
-        )
-    return torch.from_numpy(features / norm.mean())
