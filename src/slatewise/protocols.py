@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from slatewise.types import Catalog, Estimate, Exploration, Observation, Slates, Step, Trajectories
+from slatewise.types import Catalog, Estimate, Exploration, Interactions, Observation, Slates, Step, Trajectories
 
 Own = TypeVar("Own")  # the run-time checker of the tests does not take typing.Self outside decorated classes
 
@@ -89,6 +89,16 @@ class ChecksLog(Protocol):
     """A learner that can say, before any time is spent, that nothing can be learned from a log (`ValueError`)."""
 
     def check_log(self, *, rewards: NDArray[np.float32], num_policies: int) -> None: ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A learner that reads something off the training part of a log before its first update (a tree of the items).
+
+    `split` is a `data.splits.Split`.
+    """
+
+    def prepare(self, interactions: Interactions, split: Any, /) -> None: ...
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ from slatewise.data import prepared, splits
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import Split, SplitName
 from slatewise.errors import InputError, located
-from slatewise.protocols import ChecksLog, Learner
+from slatewise.protocols import ChecksLog, Learner, Prepares
 
 TABLES = ("data", "encoder", "method", "train", "evaluate", "serve")
 
@@ -170,8 +170,7 @@ def build_learner(
     try:
         built = encoder_module.Encoder(resolved, dataset.catalog, generator=generator)
         learner: Learner = module.Learner(config, built, dataset.catalog, generator=generator)
-        if hasattr(learner, "prepare"):
-            # what a method reads off the training part before its first update (the tree of a tree policy)
+        if isinstance(learner, Prepares):
             learner.prepare(dataset.interactions, split)
         if isinstance(learner, ChecksLog) and len(rewards):
             learner.check_log(rewards=rewards, num_policies=len(dataset.policies))
