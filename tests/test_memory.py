@@ -16,10 +16,12 @@ def step():
     blocks = [torch.ones(4 << 20) for _ in range(4)]
 for _ in range(3):
     step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+faults = []
 for _ in range(5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(sorted(faults)[2])
 """
 
 
@@ -33,8 +35,8 @@ def _is_glibc() -> bool:
 @pytest.mark.skipif(not _is_glibc(), reason="the C library is not glibc")
 def test_a_step_that_frees_and_takes_blocks_again_maps_no_pages_anew() -> None:
     answer = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    # the first of the five may still have to widen the heap, depending on what lies in it
-    assert int(answer.stdout) < 20_480, "five steps of four 16 MB blocks are 81,920 pages"
+    # the median of five steps: one of them may still have to widen the heap, depending on what lies in it
+    assert int(answer.stdout) < 200, "a step of four 16 MB blocks is 16,384 pages"
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,13 +233,15 @@ def _rows(found: _Found, table: str, published: Mapping[str, tuple[float, float]
     return rows
 
 
-def _above(found: _Found, better: tuple[str, str], worse: tuple[str, str], name: str, *, ties: bool = False) -> Check:
-    """A paired comparison; with `ties` only an interval wholly below 0 speaks against it."""
+def _above(
+    found: _Found, better: tuple[str, str], worse: tuple[str, str], name: str, *, or_equal: bool = False
+) -> Check:
+    """A paired comparison, whose interval must exclude the wrong sign; with `or_equal` it may end at 0."""
     changes = [a - b for a, b in zip(found.values(*better), found.values(*worse), strict=True)]
     mean, low, high = interval(changes)
     if len(changes) == 1:
         return Check(name=f"{name} (one seed)", holds=mean > 0, figure=f"{mean:+.2f}")
-    holds = high >= 0 if ties else low > 0
+    holds = low >= 0 if or_equal else low > 0
     return Check(name=f"{name} (paired interval)", holds=holds, figure=f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]")
 
 
@@ -258,9 +260,11 @@ def _table(found: _Found, quick: bool) -> tuple[list[Row], list[Check]]:
     if not quick:
         order += [("SARSA-GS", "MYOP-GS", False), ("QL-GT-GS", "QL-TT-TS", False)]
     order.append(("QL-OT-OS", "QL-OT-GS", True))
-    for better, worse, ties in order:
+    for better, worse, or_equal in order:
         pair = ((f"mnl-{better}", better[-2:]), (f"mnl-{worse}", worse[-2:]))
-        checks.append(_above(found, *pair, f"{better} {'not below' if ties else 'above'} {worse}", ties=ties))
+        checks.append(
+            _above(found, *pair, f"{better} {'not below' if or_equal else 'above'} {worse}", or_equal=or_equal)
+        )
     return rows, checks
 
 
