@@ -58,7 +58,7 @@ def test_cells_have_names_of_their_own_and_settings_that_convert() -> None:
     [
         "mnl-Random-0",
         "mnl-SARSA-GS-0",
-        "mnl-QL-OT-OS-0",
+        "mnl-QL-GT-GS-0",
         "ours-4-0",
         "offline-0",
         "fitted-0",
@@ -76,6 +76,15 @@ def test_every_kind_of_cell_runs_and_repeats_itself(name: str) -> None:
         assert 5 < figures["return"] < 60
         assert 0 < figures["rate"] < 1
         assert -3.5 < figures["quality"] < 3.5
+
+
+def test_one_network_is_served_in_three_ways() -> None:
+    cells = {cell.name: cell.settings for cell in slateq.cells(quick=False, seed_base=0)}
+    assert not any(name.startswith("mnl-QL-OT") for name in cells)
+    shared = cells["ours-0-0"]
+    assert convert(method.Config, shared["method"], where="shared").training_slates == "optimal"
+    assert shared["serve"] == ["TS", "GS", "OS"]
+    assert shared["size"]["measured"] == 20_000 > cells["ours-1-0"]["size"]["measured"]
 
 
 @pytest.mark.parametrize("quick", [False, True])

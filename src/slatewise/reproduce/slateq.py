@@ -93,6 +93,10 @@ OURS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 BEST_HIDDEN, BEST_VISIBLE = list(OURS)[3], list(OURS)[4]
 PRICES = [round(0.2 * number, 1) for number in range(16)]
 SERVINGS = ["TS", "GS", "OS"]
+SHARED, SHARED_CELL = ("QL-OT-TS", "QL-OT-GS", "QL-OT-OS"), "ours-0"
+"""One network, served in three ways: what is served is all that these rows differ in. It is the first line of ours."""
+CLOSELY = 20_000
+"""Users that the shared network is measured on: greedy and optimal slates are nearly the same."""
 
 
 def cells(*, quick: bool, seed_base: int) -> list[Cell]:
@@ -105,20 +109,9 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
         found.append(Cell(name=f"{name}-{seed}", settings=common | settings))
 
     for seed in _seeds(quick, seed_base):
-        for row in QUICK_ROWS if quick else PUBLISHED:
-            _add_row(add, "mnl", row, seed, MNL)
-        for number, (method, world) in enumerate(OURS.values()):
-            if not quick or number in (0, 3, 4):
-                settings = {"method": method | {"training": "q"}, "world": world, "serve": SERVINGS}
-                add(f"ours-{number}", "train", seed, curve=not quick, **settings)
+        _add_table(add, size, seed, quick=quick)
     for seed in _seeds(quick, seed_base)[: 1 if quick else None]:
-        add("offline", "offline", seed, method=OWN | {"choice": "learned"}, world=MNL, serve=SERVINGS)
-        if not quick:
-            add(fitted.NAME, "fitted", seed, **fitted.settings(OWN | {"choice": "learned"}, MNL))
-        add("online", "train", seed, method=OWN | {"choice": "learned"}, world=MNL, serve=SERVINGS, curve=False)
-        for name, method in (("zero", PAPER), ("learned", OWN)):
-            settings = {"method": method | {"training": "sarsa", "choice": "learned"}, "world": MNL}
-            add(f"live-{name}", "live", seed, serve=["TS"], **settings)
+        _add_from_logs(add, seed, quick=quick)
     if not quick:
         for seed in _seeds(quick, seed_base):
             for row in CASCADE:
@@ -130,6 +123,29 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
             _add_row(add, "whole", "SARSA-TS", seed, TWENTY, method=halved[0], **halved[1])
     add("prices", "prices", seed_base, world=MNL, prices=PRICES)
     return found
+
+
+def _add_table(add: Add, size: dict[str, int], seed: int, *, quick: bool) -> None:
+    for row in QUICK_ROWS if quick else PUBLISHED:
+        if row not in SHARED:
+            _add_row(add, "mnl", row, seed, MNL)
+    for number, (method, world) in enumerate(OURS.values()):
+        if not quick or number in (0, 3, 4):
+            settings = {"method": method | {"training": "q"}, "world": world, "serve": SERVINGS}
+            if f"ours-{number}" == SHARED_CELL:
+                settings["size"] = size | {"measured": CLOSELY // 4 if quick else CLOSELY}
+            add(f"ours-{number}", "train", seed, curve=not quick, **settings)
+
+
+def _add_from_logs(add: Add, seed: int, *, quick: bool) -> None:
+    learned = OWN | {"choice": "learned"}
+    add("offline", "offline", seed, method=learned, world=MNL, serve=SERVINGS)
+    if not quick:
+        add(fitted.NAME, "fitted", seed, **fitted.settings(learned, MNL))
+    add("online", "train", seed, method=learned, world=MNL, serve=SERVINGS, curve=False)
+    for name, method in (("zero", PAPER), ("learned", OWN)):
+        settings = {"method": method | {"training": "sarsa", "choice": "learned"}, "world": MNL}
+        add(f"live-{name}", "live", seed, serve=["TS"], **settings)
 
 
 def _add_row(
@@ -214,6 +230,11 @@ def _seeds(quick: bool, seed_base: int) -> range:
     return range(seed_base, seed_base + (QUICK_SEEDS if quick else SEEDS))
 
 
+def _cell(table: str, row: str) -> str:
+    """Name of the cells that a row is read from, without the seed."""
+    return SHARED_CELL if table == "mnl" and row in SHARED else f"{table}-{row}"
+
+
 def _serving(row: str) -> str:
     return "" if row == "Random" else row[-2:]
 
@@ -227,7 +248,7 @@ def _rows(found: _Found, table: str, published: Mapping[str, tuple[float, float]
     rows = []
     for metric, place in (("return", 0), ("quality", 1)):
         for row, figures in published.items():
-            values = found.values(f"{table}-{row}", _serving(row), metric)
+            values = found.values(_cell(table, row), _serving(row), metric)
             if values:
                 rows.append(_row(f"{label}{row}", metric, values, figures[place]))
     return rows
@@ -261,7 +282,7 @@ def _table(found: _Found, quick: bool) -> tuple[list[Row], list[Check]]:
         order += [("SARSA-GS", "MYOP-GS", False), ("QL-GT-GS", "QL-TT-TS", False)]
     order.append(("QL-OT-OS", "QL-OT-GS", True))
     for better, worse, or_equal in order:
-        pair = ((f"mnl-{better}", better[-2:]), (f"mnl-{worse}", worse[-2:]))
+        pair = ((_cell("mnl", better), better[-2:]), (_cell("mnl", worse), worse[-2:]))
         checks.append(
             _above(found, *pair, f"{better} {'not below' if or_equal else 'above'} {worse}", or_equal=or_equal)
         )
@@ -358,7 +379,7 @@ def _whole(found: _Found) -> tuple[list[Row], list[Check]]:
 
 
 def _compared(found: _Found) -> Figure:
-    means = [interval(found.values(f"mnl-{row}", _serving(row))) for row in PUBLISHED]
+    means = [interval(found.values(_cell("mnl", row), _serving(row))) for row in PUBLISHED]
     places = tuple(float(place) for place in range(len(means)))
     return Figure(
         name="table",
@@ -401,10 +422,10 @@ def _curves(found: _Found) -> Figure:
 
 
 def _quality(found: _Found) -> Figure:
-    names = {f"mnl-{row}": (row, _serving(row)) for row in PUBLISHED}
-    names |= {f"ours-{number}": (name, "OS") for number, name in enumerate(OURS) if number}
+    points = [(row, _cell("mnl", row), _serving(row)) for row in PUBLISHED]
+    points += [(name, f"ours-{number}", "OS") for number, name in enumerate(OURS) if number]
     curves = []
-    for cell, (label, serving) in names.items():
+    for label, cell, serving in points:
         mean = interval(found.values(cell, serving))
         curves.append(
             Curve(
