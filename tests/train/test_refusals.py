@@ -11,6 +11,7 @@ import pytest
 
 from slatewise import config as configs
 from slatewise.cli import main
+from slatewise.data import Options, import_path
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.testing import toy_catalog, toy_dataset, written_log
 from slatewise.train import Progress, train
@@ -183,6 +184,19 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
     tables = {**TABLES, "data": {"path": str(tmp_path / "data")}}
     with pytest.raises(InputError, match="nothing to train on: the training part of the split is empty"):
         train(tables, tmp_path / "run")
+
+
+@pytest.mark.parametrize("correction", ["none", "top_k"])
+def test_a_log_in_which_nothing_was_ever_rewarded(correction: str, tmp_path: Path) -> None:
+    rows = [f"u{user},i{(user + step) % 30},{1000 * user + step},0,0.5" for user in range(20) for step in range(8)]
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join(["user_id,item_id,timestamp,reward,propensity", *rows]), encoding="utf-8")
+    import_path(log, tmp_path / "data", Options())
+    method = {"name": "reinforce", "correction": correction}
+    tables = {**TABLES, "data": {"path": str(tmp_path / "data")}, "method": method}
+    with pytest.raises(InputError, match="nothing that the training part shows was picked or rewarded"):
+        train(tables, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_selecting_figure_without_a_value(data: Path, tmp_path: Path) -> None:

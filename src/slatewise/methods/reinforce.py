@@ -205,12 +205,16 @@ class Learner:
             ValueError: no reward counts, or the log names more policies than there are heads of β̂.
         """
         config = self.config
+        if not len(rewards):
+            raise ValueError(
+                "nothing that the training part shows was picked or rewarded: there is nothing to learn from"
+            )
         counts = rewards != 0 if config.reward_at_least is None else rewards >= config.reward_at_least
         if not counts.any():
             what = (
                 "is 0" if config.reward_at_least is None else f"is below reward_at_least = {config.reward_at_least:g}"
             )
-            highest = f"; the highest is {rewards.max():g}" if len(rewards) and config.reward_at_least else ""
+            highest = f"; the highest is {rewards.max():g}" if config.reward_at_least else ""
             raise ValueError(f"every reward of the training part {what}{highest}, so there is nothing to learn from")
         if config.behaviour == "by_policy" and num_policies > config.logging_policies:
             raise ValueError(

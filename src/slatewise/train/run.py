@@ -172,7 +172,7 @@ def build_learner(
         learner: Learner = module.Learner(config, built, dataset.catalog, generator=generator)
         if isinstance(learner, Prepares):
             learner.prepare(dataset.interactions, split)
-        if isinstance(learner, ChecksLog) and len(rewards):
+        if isinstance(learner, ChecksLog) and bool((split.train_end > 0).any()):
             learner.check_log(rewards=rewards, num_policies=len(dataset.policies))
     except ValueError as error:
         raise InputError(f"{where}: {error}.") from error
