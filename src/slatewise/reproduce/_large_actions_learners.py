@@ -63,7 +63,7 @@ def opened(items: int, world_seed: int) -> World:
     return World(Config(num_items=items, world_seed=world_seed))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def open_env(items: int, world_seed: int, places: int) -> Env:
     """The environment of a cell; it is reset before each use."""
     world = opened(items, world_seed)
@@ -104,12 +104,18 @@ def module_of(method: str) -> Any:
     return _methods[method]
 
 
+def laid_out(settings: Settings) -> Env:
+    """What is there before a cell's method begins: the environment, and the log where it learns from one."""
+    budget, where = Budget(**settings["budget"]), (settings["items"], settings["world_seed"])
+    if settings["learns"] == "log":
+        logged(*where, budget.places, budget.steps, int(settings["seed"]))
+    return open_env(*where, budget.round_places if settings["learns"] == "rounds" else budget.places)
+
+
 def learned(settings: Settings) -> Policy:
     """The policy of a cell, when all its interactions are spent."""
-    seed, budget = int(settings["seed"]), Budget(**settings["budget"])
+    seed, budget, env = int(settings["seed"]), Budget(**settings["budget"]), laid_out(settings)
     generator = Generator().manual_seed(stream(seed, 2))
-    online = settings["learns"] == "rounds"
-    env = open_env(settings["items"], settings["world_seed"], budget.round_places if online else budget.places)
     learner = built(settings["method"], settings["settings"], env, generator=generator)
     if settings["learns"] == "rounds":
         draws = Exploration(top_m=env.catalog.num_items)

@@ -34,11 +34,7 @@ def references(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def learn_and_measure(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Learn, then the return of the greedy policy: exact where it reads the state, by sessions where the history."""
-    budget = learners.Budget(**settings["budget"])
-    if settings["learns"] == "log":
-        # the log is there before anybody learns from it
-        learners.logged(settings["items"], settings["world_seed"], budget.places, budget.steps, int(settings["seed"]))
-    world = learners.opened(settings["items"], settings["world_seed"])
+    world = learners.laid_out(settings).world
     begun = time.process_time()
     policy = learners.learned(settings)
     seconds = time.process_time() - begun

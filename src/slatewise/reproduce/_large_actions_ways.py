@@ -55,7 +55,7 @@ _WOLPERTINGER: dict[str, Any] = {
     "item_bias": False,
     "link": "logistic",
     "state_hidden": [],
-    "gamma": GAMMA,
+    "gamma": 0.6,
     "initial_value": 1.0,
     "lr": 2e-3,
     "actor_lr": 1e-3,
