@@ -4,10 +4,9 @@ Chen et al., AAAI 2019 (arXiv 1811.05869), sec. 4.1. With N items and depth d th
 for which N ≤ c^d leaves are enough. A leaf holds one item or none; its number, written in base c, is the path to it
 from the root.
 
-A node is parted by halves again and again, until there are c parts: "pca" sorts the items of a half-way group along
-its first principal component, "kmeans" along the line between the means of its two halves until these stay (balanced
-2-means; for two clusters, sorting is the best balanced assignment there is), "random" shuffles. All groups of the same
-size are cut at the same time.
+"pca" parts a node by halves again and again, until there are c parts: the items of a half-way group are sorted along
+its first principal component. "kmeans" starts from there and moves all c clusters of a node at once (`_clusters`).
+"random" shuffles. All groups of the same size are cut at the same time.
 
 Deviations: the paper cuts a node into all its c clusters along one component, which for a large c is nearly a random
 tree; and its greedy k-means fills clusters in the order of their means.
@@ -25,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise.retrieval import _items
+from slatewise.retrieval._clusters import balanced_clusters
 from slatewise.types import PAD
 
 Cut = Literal["pca", "kmeans", "random"]
@@ -32,7 +32,7 @@ BLOCK = 1 << 24
 """Numbers that groups cut at the same time take."""
 SAMPLE = 8192
 """Items of a larger group that its direction is found from."""
-POWER_STEPS, LLOYD_STEPS = 12, 8
+POWER_STEPS = 12
 
 
 def arity_of(num_items: int, depth: int) -> int:
@@ -273,6 +273,22 @@ def _part_nodes(
             found[left, left_parts].append(begins)
             found[rows - left, parts - left_parts].append(begins + left)
         waiting = found
+    if cut == "kmeans":
+        for rows in torch.unique(size).tolist():
+            _refine(points, order, start[size == rows], rows, arity)
+
+
+def _refine(
+    points: Float[Tensor, "N E"], order: Int[Tensor, " N"], begins: Int[Tensor, " G"], rows: int, arity: int
+) -> None:
+    """Sort `order` within nodes of the same size anew, by balanced k-means from the clusters it has now."""
+    child = torch.arange(arity)
+    first = torch.repeat_interleave(child, rows // arity + (child < rows % arity).long())
+    for block in _blocks(begins, rows * points.shape[1]):
+        place = block.unsqueeze(1) + torch.arange(rows)
+        mine = order[place]
+        label = balanced_clusters(_gathered(points, mine), first.expand(len(block), -1), arity)
+        order[place] = mine.gather(1, label.argsort(dim=1, stable=True))
 
 
 def _blocks(begins: Int[Tensor, " G"], each: int) -> Iterator[Int[Tensor, " _"]]:
@@ -282,7 +298,7 @@ def _blocks(begins: Int[Tensor, " G"], each: int) -> Iterator[Int[Tensor, " _"]]
 def _halved(
     points: Float[Tensor, "N E"], rows: Int[Tensor, "G n"], left: int, cut: Cut, generator: Generator | None
 ) -> Int[Tensor, "G n"]:
-    """An order of each group's rows of which the first `left` are one half."""
+    """An order of each group's rows of which the first `left` are one half; "kmeans" begins as "pca" does."""
     groups, count = rows.shape
     if not 0 < left < count:
         return torch.arange(count).expand(groups, -1)
@@ -292,8 +308,6 @@ def _halved(
     sample = _gathered(points, rows[:, :: -(-count // SAMPLE)])
     sample = sample - sample.mean(dim=1, keepdim=True)
     direction = _principal(sample)
-    if cut == "kmeans":
-        direction = _between_means(sample, direction, left / count)
     if count <= SAMPLE:
         value = torch.bmm(sample, direction.unsqueeze(2)).squeeze(2)
     else:
@@ -318,19 +332,3 @@ def _principal(centred: Float[Tensor, "G n E"]) -> Float[Tensor, "G E"]:
             direction = torch.bmm(centred.transpose(1, 2), torch.bmm(centred, direction))
             direction = torch.nn.functional.normalize(direction, dim=1)
     return direction.squeeze(2)
-
-
-def _between_means(
-    centred: Float[Tensor, "G n E"], direction: Float[Tensor, "G E"], share: float
-) -> Float[Tensor, "G E"]:
-    """Balanced 2-means: from a first direction on, halves by order along it, then the line between their means."""
-    count = centred.shape[1]
-    left = min(max(1, round(share * count)), count - 1)
-    # weights of a row in "mean of the right half − mean of the left half"
-    weight = torch.cat([torch.full((left,), -1 / left), torch.full((count - left,), 1 / (count - left))])
-    for _ in range(LLOYD_STEPS):
-        value = torch.bmm(centred, direction.unsqueeze(2)).squeeze(2)
-        place = value.argsort(dim=1, stable=True)
-        of_row = torch.empty_like(value).scatter_(1, place, weight.expand(len(centred), -1))
-        direction = torch.bmm(of_row.unsqueeze(1), centred).squeeze(1)
-    return direction
