@@ -23,6 +23,7 @@ def test_groups_that_drift() -> None:
     assert popular(exposure) == [2, 4]
     exposure.count(torch.tensor([5] * 9))
     assert popular(exposure) == [2, 4]  # not yet
+    assert exposure.most_shown().nonzero().flatten().tolist() == [4, 5]
     exposure.count(torch.tensor([5]))
     assert popular(exposure) == [4, 5]
 

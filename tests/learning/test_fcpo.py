@@ -37,7 +37,7 @@ def learner(**settings: Any) -> fcpo.Learner:
         }
     )
     made = fcpo.Learner(config, toys.NoHistory(), toys.catalog(6), generator=Generator().manual_seed(0))
-    made.exposure.start(torch.tensor([0.0, 0, 9, 9, 1, 1, 1, 1]))
+    made.start_exposure(torch.tensor([0.0, 0, 9, 9, 1, 1, 1, 1]))
     return made
 
 

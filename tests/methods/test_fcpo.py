@@ -61,11 +61,49 @@ def test_nothing_liked_teaches_nothing() -> None:
 
 def test_imitation_prices_popular_items() -> None:
     learner = untouched(costs="exposure", popular_share=0.25, cost_limit=0.1, multiplier_lr=2.0)
-    learner.exposure.start(torch.tensor([0.0, 0, 9, 1, 1, 1]))
+    learner.start_exposure(torch.tensor([0.0, 0, 9, 1, 1, 1]))
     figures = learner.update(batch([one(2), one(3)]))
     # one of four items is popular. First slots hold it with ¼; the second one comes after it was shown
     assert figures["cost"] == pytest.approx((1 / 4 + 0 + 1 / 4) / 3)
     assert figures["multiplier"] == learner.multiplier == pytest.approx(2.0 * (1 / 6 - 0.1))
+
+
+def test_rows_can_turn_from_all_popular_items_alike() -> None:
+    learner = untouched(16, costs="exposure", popular_share=0.5, mark=2.0)
+    learner.start_exposure(torch.tensor([0.0, 0] + [9] * 8 + [1] * 8))
+    policy = learner.policy
+    assert policy.vectors()[:, -1].tolist() == [0, 0] + [2] * 8 + [0] * 8
+    ends = torch.tensor([[2, 17]])
+    assert policy.vectors(ends)[..., -1].tolist() == [[2, 0]]
+    with torch.no_grad():
+        # rows start without an opinion of it
+        torch.testing.assert_close(policy.log_pi(torch.zeros(1, 1), ends).exp(), torch.full((1, 2), 1 / 16))
+        policy.head.mean.bias.view(2, 4)[:, 3] = -0.5 * math.log(3)  # times the mark: a third of the weight
+        torch.testing.assert_close(policy.log_pi(torch.zeros(1, 1), ends).exp(), torch.tensor([[1.0, 3.0]]) / 32)
+    few = policy.recommend(
+        torch.zeros(1, 1),
+        1,
+        candidates=ends,
+        explore=Exploration(top_m=16),
+        generator=Generator().manual_seed(0),
+    )
+    assert float(few.logp.detach()[0, 0].exp()) == pytest.approx(0.25 if int(few.items[0, 0]) == 2 else 0.75)
+    # no column where the log says what things cost
+    assert untouched(costs="logged").policy.vectors().shape == (6, 3)
+
+
+def test_marks_follow_the_groups() -> None:
+    learner = untouched(
+        costs="exposure", popular_share=0.5, exposure_memory=0.1, regroup_every=1, max_kl=1e-3, cost_limit=0.3
+    )
+    learner.start_exposure(torch.tensor([0.0, 0, 9, 9, 1, 1]))
+    before = learner.policy.vectors()[2:, -1].tolist()
+    learner.update(shown([[4, 5], [5, 4], [4, 5]], [[1.0, 0.0]] * 3, [[0.0, 0.0]] * 3))
+    assert before == [10, 10, 0, 0]
+    assert learner.policy.vectors()[2:, -1].tolist() == [0, 0, 10, 10]
+    again = untouched(costs="exposure", popular_share=0.5)
+    again.load_state_dict(learner.state_dict())
+    assert torch.equal(again.policy.vectors(), learner.policy.vectors())
 
 
 def shown(items: list[list[int]], rewards: list[list[float]], costs: list[list[float]]) -> Trajectories:
@@ -185,6 +223,7 @@ def test_its_settings_keep_the_contract(settings: dict[str, Any], encoder: str) 
         ({"gamma": 2.0}, r"gamma is 2\.0; expected a discount in \[0, 1\]"),
         ({"popular_share": 1.0}, r"popular_share is 1\.0; expected a share in \(0, 1\)"),
         ({"exposure_memory": 0.0}, r"exposure_memory is 0\.0"),
+        ({"mark": 0.0}, r"mark is 0\.0; expected a number above 0"),
         ({"cost_limit": -0.1}, r"cost_limit is -0\.1; expected 0 or more, or none at all"),
         ({"regroup_every": -1}, "must be 0 or more"),
     ],

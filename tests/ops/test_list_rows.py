@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from torch import Generator
 
 from slatewise.ops.list_rows import (
+    LISTS_AT_ONCE,
     closed_columns,
     curvature_product,
     draw_rows,
     next_lists,
+    open_columns,
     row_divergence,
+    row_mean,
     row_normaliser,
     rows_log_prob,
 )
@@ -114,10 +117,33 @@ def test_normalisers_and_divergence_by_hand() -> None:
     old, new = torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
     normaliser = [row_normaliser(rows, vectors, closed) for rows in (old, new)]
     assert [float(value) for value in normaliser] == pytest.approx([math.log(4), math.log(2)])
-    mean = torch.full((1, 1, 1), 0.75 * math.log(3))
+    mean = row_mean(old, vectors, closed, normaliser[0])
+    torch.testing.assert_close(mean, torch.full((1, 1, 1), 0.75 * math.log(3)))
     found = row_divergence(old, new, mean, *normaliser)
     assert float(found) == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
     assert float(row_divergence(old, old, mean, normaliser[0], normaliser[0])) == 0.0
+
+
+@given(lists=st.integers(0, 2 * LISTS_AT_ONCE + 1))
+def test_lists_in_parts_are_the_lists_at_once(lists: int) -> None:
+    generator = Generator().manual_seed(lists)
+    rows = torch.randn(lists, 2, 3, generator=generator, dtype=torch.float64)
+    vectors = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    closed = torch.zeros(lists, 2, 5, dtype=torch.bool)
+    closed[:, :, 1] = True
+    logits = (rows @ vectors.T).masked_fill(closed, -INF)
+    normaliser = row_normaliser(rows, vectors, closed)
+    torch.testing.assert_close(normaliser, torch.logsumexp(logits, dim=2))
+    p = torch.softmax(logits, dim=2)
+    torch.testing.assert_close(row_mean(rows, vectors, closed, normaliser), p @ vectors)
+    hessian = torch.einsum("pkn,ne,nf->pkef", p, vectors, vectors)
+    hessian = hessian - torch.einsum("pke,pkf->pkef", p @ vectors, p @ vectors)
+    expected = (hessian @ rows.unsqueeze(3)).squeeze(3)
+    torch.testing.assert_close(curvature_product(p, vectors, rows), expected)
+
+
+def test_open_columns() -> None:
+    assert open_columns(torch.tensor([[1, 3], [0, 0]]), 4).int().tolist() == [[0, 1, 0, 1], [1, 0, 0, 0]]
 
 
 def test_curvature_by_hand() -> None:

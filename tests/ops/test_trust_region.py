@@ -121,15 +121,25 @@ def test_a_product_that_is_not_positive_ends_the_search() -> None:
 
 
 def test_backtracking_by_hand() -> None:
-    assert backtrack(lambda share: True) == 1.0
-    assert backtrack(lambda share: share < 0.8) == pytest.approx(0.9**3)  # .9, .81, .729
+    assert backtrack(lambda share: 1.0) == 1.0
+    assert backtrack(lambda share: 1.0 if share < 0.8 else 0.9) == pytest.approx(0.9**3)  # .9, .81, .729
     tried: list[float] = []
 
-    def never(share: float) -> bool:
+    def never(share: float) -> float:
         tried.append(share)
-        return False
+        return 0.9
 
     assert backtrack(never) == 0.0
     assert len(tried) == 20
     assert tried[-1] == pytest.approx(0.9**19)
-    assert backtrack(lambda share: share <= 0.25, shrink=0.5, tries=3) == 0.25
+    assert backtrack(lambda share: 1.0 if share <= 0.25 else 0.5, shrink=0.5, tries=3) == 0.25
+    # a guess of .3 leaves out what is above it: 1, then ¼; a guess of 0 ends the search
+    tried.clear()
+
+    def guessed(share: float) -> float:
+        tried.append(share)
+        return 1.0 if share <= 0.3 else 0.3
+
+    assert backtrack(guessed, shrink=0.5) == 0.25
+    assert tried == [1.0, 0.25]
+    assert backtrack(lambda share: 0.0) == 0.0

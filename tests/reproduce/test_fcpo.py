@@ -41,10 +41,13 @@ def test_limits_from_the_same_start_repeat_themselves(kind: str) -> None:
 
 
 def test_drifting_groups_and_drawn_rows_run() -> None:
-    found = fcpo.run(Cell(name="drifting-0", settings=settings("drifting", limit=0.3)))
-    assert 0 <= found["by_first_groups"] <= 1
-    assert 0 <= found["kept"] <= 1
-    assert 0 <= fcpo.run(Cell(name="gaussian-0", settings=settings("gaussian")))["judged"]["ndcg"] <= 1
+    more = {"limits": [0.3], "drift": 0.3, "rows": True}
+    found = fcpo.run(Cell(name="trust_region-0", settings=settings("trust_region", **more)))
+    for how in ("drifting", "once"):
+        assert 0 <= found["drifting"][how]["now"] <= 1
+        assert 0 <= found["drifting"][how]["kept"] <= 1
+    assert found["drifting"]["once"]["judged"] == found["0.3"]["judged"]
+    assert 0 <= found["rows"]["judged"]["ndcg"] <= 1
 
 
 def test_the_time_of_single_picks() -> None:
@@ -81,7 +84,13 @@ def test_above_a_line() -> None:
     line = [{"gini": 0.2, "ndcg": 0.1}, {"gini": 0.6, "ndcg": 0.3}]
     assert fcpo.above({"gini": 0.4, "ndcg": 0.25}, line) == pytest.approx(0.05)
     assert fcpo.above({"gini": 0.6, "ndcg": 0.25}, line) == pytest.approx(-0.05)
-    assert math.isnan(fcpo.above({"gini": 0.7, "ndcg": 0.25}, line))
+    # a line gives what it has at a lower Gini as well
+    assert fcpo.above({"gini": 0.7, "ndcg": 0.25}, line) == pytest.approx(-0.05)
+    falling = [{"gini": 0.2, "ndcg": 0.3}, {"gini": 0.6, "ndcg": 0.1}]
+    assert fcpo.above({"gini": 0.4, "ndcg": 0.25}, falling) == pytest.approx(-0.05)
+    # below its end: better in both, or nothing to compare with
+    assert fcpo.above({"gini": 0.1, "ndcg": 0.15}, line) == pytest.approx(0.05)
+    assert math.isnan(fcpo.above({"gini": 0.1, "ndcg": 0.05}, line))
 
 
 @pytest.mark.parametrize("quick", [False, True])
@@ -105,14 +114,6 @@ def test_a_story_is_told_from_all_results(quick: bool, monkeypatch: pytest.Monke
 
         if kind == "speed":
             results[cell.name] = {str(batch): {"ratio": 5.0, "bare": 3.0, "milliseconds": 1.0} for batch in (1, 64)}
-        elif kind in {"drifting", "gaussian"}:
-            results[cell.name] = {
-                "judged": judged(0.3),
-                "by_first_groups": 0.2,
-                "kept": 0.6,
-                "recoveries": 2,
-                "unmet": "",
-            }
         else:
             found: dict[str, Any] = {}
             for limit in cell.settings["limits"]:
@@ -127,14 +128,24 @@ def test_a_story_is_told_from_all_results(quick: bool, monkeypatch: pytest.Monke
             if kind == "trust_region":
                 found |= {"imitation": {"judged": judged(0.7)}, "random": {"judged": judged(0.2)}}
                 found["reranker"] = [judged(0.8 - price / 10) for price in runs.PRICES]
+            if cell.settings.get("drift"):
+                told = {"judged": judged(0.3), "kept": 0.6, "recoveries": 2, "unmet": ""}
+                found["drifting"] = {
+                    "drifting": told | {"now": fcpo.DRIFT_LIMIT},
+                    "once": told | {"now": fcpo.DRIFT_LIMIT + 0.1 + number / 1000},
+                }
+            if cell.settings.get("rows"):
+                found["rows"] = {"judged": judged(0.8)}
             results[cell.name] = found
     story = fcpo.tell(results, quick=quick, seed_base=3)
     names = {row.name for row in story.rows}
     assert {"FCPO, limit 0.4", "multiplier, limit 0.2", "re-ranker, price 1", "imitation"} <= names
-    assert ("FCPO, limit 0.3, drifting groups" in names) == (not quick)
+    drifting = f"FCPO, limit {fcpo.DRIFT_LIMIT:g}, groups drift with exposure"
+    assert (drifting in names) == (not quick)
     held = {check.name: check.holds for check in story.checks}
     assert held["Gini falls with every limit"]
     assert held["held-out rate of popular items ≤ limit + 1 point at 0.4"]
     assert held["a list of 10 in one pass ≥ 4× faster"]
+    assert held.get("less of what is popular now than with groups fixed once", True)
     assert any("was not met" in note for note in story.notes)
     assert [figure.name for figure in story.figures] == ["frontier", "learning"]

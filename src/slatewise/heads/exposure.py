@@ -52,7 +52,10 @@ class Exposure:
         self.counts, self.popular = state["counts"].clone(), state["popular"].clone()
         self.calls = int(state["calls"])
 
-    def _regroup(self) -> None:
+    def most_shown(self) -> Bool[Tensor, " rows"]:
+        """The items that would be popular if they were chosen now."""
         order = self.counts[FIRST_ITEM:].argsort(descending=True, stable=True)[: self.number] + FIRST_ITEM
-        self.popular = torch.zeros_like(self.popular)
-        self.popular[order] = True
+        return torch.zeros_like(self.popular).scatter_(0, order, True)
+
+    def _regroup(self) -> None:
+        self.popular = self.most_shown()

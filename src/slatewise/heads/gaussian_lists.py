@@ -6,6 +6,7 @@ of that divergence does to a direction; that is all a trust region needs.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -13,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.ops.initial import fan_in_
-from slatewise.ops.list_rows import closed_columns, curvature_product, row_divergence, row_normaliser
+from slatewise.ops.list_rows import closed_columns, curvature_product, row_divergence, row_mean, row_normaliser
 from slatewise.ops.sampling import NEG_INF
 from slatewise.types import FIRST_ITEM
 
@@ -47,6 +48,13 @@ class GaussianListHead(nn.Module):
         log_std: Tensor = self.log_std(layer).view(len(state), self.slots, self.width).clamp(*LOG_STD)
         return mean[:, row], log_std[:, row]
 
+    @torch.no_grad()
+    def start_at_zero(self, column: int, *, spread: float) -> None:
+        """One number of every row is 0 in the mean at first, and its σ the spread of the others times `spread`."""
+        self.mean.weight.view(self.slots, self.width, -1)[:, column] = 0.0
+        self.mean.bias.view(self.slots, self.width)[:, column] = 0.0
+        self.log_std.bias.view(self.slots, self.width)[:, column] = FIRST_LOG_STD + math.log(spread)
+
     def both(self, state: Float[Tensor, "B D"], k: int) -> Float[Tensor, "B K E2"]:
         """[μ ; log σ]."""
         return torch.cat(self(state, k), dim=2)
@@ -56,6 +64,10 @@ class GaussianListHead(nn.Module):
 class Drawn(Protocol):
     """What was drawn at some states, held against outputs [μ ; log σ] of the head."""
 
+    log_p: Float[Tensor, "P K"]
+    """As the policy that drew has it."""
+
+    def slope(self, gain: Float[Tensor, "P K"]) -> Float[Tensor, "P K E2"]: ...  # noqa: D102
     def compare(  # noqa: D102
         self, outputs: Float[Tensor, "P K E2"]
     ) -> tuple[Float[Tensor, "P K"], Float[Tensor, ""]]: ...
@@ -79,7 +91,7 @@ class RowSoftmaxes:
         vectors: Float[Tensor, "N E"],
         slate: Int[Tensor, "P K"],
         open_items: Bool[Tensor, "P N"] | None,
-        some: slice,
+        some: Bool[Tensor, " P"],
     ) -> None:
         self.vectors, self.width = vectors, vectors.shape[1]
         self.chosen = vectors[slate]
@@ -88,10 +100,16 @@ class RowSoftmaxes:
         self.closed = closed_columns(slate, real if open_items is None else open_items & real)
         with torch.no_grad():
             self.old = old[..., : self.width].detach()
-            p = torch.softmax((self.old @ vectors.T).masked_fill_(self.closed, NEG_INF), dim=2)
-            self.mean = p @ vectors
             self.normaliser = row_normaliser(self.old, vectors, self.closed)
-            self.old_some = p[some] * self.shown[some].unsqueeze(2)
+            self.mean = row_mean(self.old, vectors, self.closed, self.normaliser)
+            self.log_p = ((self.old * self.chosen).sum(dim=2) - self.normaliser) * self.shown
+            logits = (self.old[some] @ vectors.T).masked_fill_(self.closed[some], NEG_INF)
+            self.old_some = torch.softmax(logits, dim=2) * self.shown[some].unsqueeze(2)
+
+    def slope(self, gain: Float[Tensor, "P K"]) -> Float[Tensor, "P K E2"]:
+        """Gradient of Σ gain · log p of a list, mean over states, by the outputs that drew: gain · (v − E[v])."""
+        mean = (gain * self.shown).unsqueeze(2) * (self.chosen - self.mean) / len(self.old)
+        return torch.cat([mean, torch.zeros_like(mean)], dim=2)
 
     def compare(self, outputs: Float[Tensor, "P K E2"]) -> tuple[Float[Tensor, "P K"], Float[Tensor, ""]]:
         """Log-probability of each item shown, 0 for empty slots; and KL(old‖new) of lists, mean over states.
@@ -121,10 +139,22 @@ class RowGaussians:
     """
 
     def __init__(
-        self, old: Float[Tensor, "P K E2"], rows: Float[Tensor, "P K E"], slate: Int[Tensor, "P K"], some: slice
+        self,
+        old: Float[Tensor, "P K E2"],
+        rows: Float[Tensor, "P K E"],
+        slate: Int[Tensor, "P K"],
+        some: Bool[Tensor, " P"],
     ) -> None:
         self.rows, self.old, self.some = rows, old.detach(), some
         self.shown = slate >= FIRST_ITEM
+        self.log_p = self.compare(self.old)[0]
+
+    def slope(self, gain: Float[Tensor, "P K"]) -> Float[Tensor, "P K E2"]:
+        """Gradient of Σ gain · log-density, mean over states: gain · z/σ by μ, gain · (z² − 1) by log σ."""
+        mean, log_std = self.old.chunk(2, dim=2)
+        z = (self.rows - mean) * torch.exp(-log_std)
+        by = (gain * self.shown).unsqueeze(2) / len(self.old)
+        return torch.cat([by * z * torch.exp(-log_std), by * (z.square() - 1)], dim=2)
 
     def compare(self, outputs: Float[Tensor, "P K E2"]) -> tuple[Float[Tensor, "P K"], Float[Tensor, ""]]:
         """Log-density of each row, without the constant that every ratio cancels; and KL(old‖new), mean over states.

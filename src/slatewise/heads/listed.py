@@ -32,6 +32,38 @@ class ListedPolicy(nn.Module):
         """One vector per slot."""
         raise TypeError(f"{type(self).__name__} gives no rows")
 
+    def vectors(self, items: Int[Tensor, "*A"] | None = None) -> Float[Tensor, "*A E"]:
+        """What rows are multiplied with: V of some items, or (N, E) of every item number."""
+        found: Tensor = self.item.whole() if items is None else self.item(items)
+        return found
+
+    def set_vectors(self, vectors: Float[Tensor, "rows E"]) -> None:
+        """Put pretrained item vectors in V's place, row i for item number i.
+
+        Raises:
+            ValueError: another shape, a number that is not finite, or two items with the same vector.
+        """
+        if tuple(vectors.shape) != tuple(self.item.weight.shape):
+            raise ValueError(
+                f"item vectors have the shape {tuple(vectors.shape)}; expected {tuple(self.item.weight.shape)} (width "
+                "of the method = width of the vectors)"
+            )
+        real = vectors[FIRST_ITEM:]
+        broken = (~torch.isfinite(real)).any(dim=1).nonzero().flatten()
+        if len(broken):
+            raise ValueError(f"the vector of item {int(broken[0]) + FIRST_ITEM} is not finite; expected real numbers")
+        kinds = torch.unique(real, dim=0, return_inverse=True)[1]
+        first = torch.full((len(real),), len(real)).scatter_reduce(0, kinds, torch.arange(len(real)), "amin")[kinds]
+        twin = (first < torch.arange(len(real))).nonzero().flatten()
+        if len(twin):
+            one, other = int(first[twin[0]]) + FIRST_ITEM, int(twin[0]) + FIRST_ITEM
+            raise ValueError(
+                f"items {one} and {other} have the same vector, and {len(twin)} items have one that stood before; no "
+                "row could tell them apart. Take longer vectors, or leave such items out"
+            )
+        with torch.no_grad():
+            self.item.weight.copy_(vectors)
+
     def log_pi(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
         """Log-probability of each item in the first slot of a list; −inf for reserved numbers."""
         logits, _ = self.open_logits(self.rows(state, 1), None, None)
@@ -78,9 +110,9 @@ class ListedPolicy(nn.Module):
 
     def logits(self, rows: Float[Tensor, "B K E"]) -> Float[Tensor, "B K N"]:
         """W Vᵀ / τ of every item number; −inf for the reserved ones."""
-        logits = (rows / self.temperature) @ self.item.whole().T
+        logits = (rows / self.temperature) @ self.vectors().T
         reserved = torch.arange(self.num_rows) < FIRST_ITEM
-        return logits.masked_fill(reserved, sampling.NEG_INF)
+        return logits.masked_fill_(reserved, sampling.NEG_INF)
 
     def open_logits(
         self,
@@ -91,7 +123,7 @@ class ListedPolicy(nn.Module):
         """W Vᵀ / τ, −inf where closed, of every item number, or of the candidates where they are few."""
         if candidates is not None and 0 < candidates.shape[1] < self.num_rows // 4:
             free = sampling.available(candidates, exclude, first=FIRST_ITEM)
-            logits = torch.einsum("bke,bce->bkc", rows / self.temperature, self.item(candidates))
+            logits = torch.einsum("bke,bce->bkc", rows / self.temperature, self.vectors(candidates))
             return logits.masked_fill(~free.unsqueeze(1), sampling.NEG_INF), candidates
         if candidates is None and exclude is None:
             return self.logits(rows), None
@@ -101,7 +133,7 @@ class ListedPolicy(nn.Module):
         if exclude is not None:
             free.scatter_(1, exclude, False)
         free[:, :FIRST_ITEM] = False
-        return self.logits(rows).masked_fill(~free.unsqueeze(1), sampling.NEG_INF), None
+        return self.logits(rows).masked_fill_(~free.unsqueeze(1), sampling.NEG_INF), None
 
 
 def numbers(chosen: Int[Tensor, "B K"], items: Int[Tensor, "B M"] | None) -> Int[Tensor, "B K"]:

@@ -84,19 +84,19 @@ class TrustRegion:
 
         return product
 
-    def search(self, x: Float[Tensor, " M"], accepts: Callable[[], bool], *, tries: int) -> float:
-        """Move along x as far as is accepted, .9 of it less each try; returns the share of x, 0 where nothing is.
+    def search(self, x: Float[Tensor, " M"], fits: Callable[[], float], *, tries: int) -> float:
+        """Move along x as far as is accepted, by shares 1, .9, .9², …; returns the share of x, 0 where nothing is.
 
         Args:
             x: the step.
-            accepts: asked with the weights moved.
+            fits: asked with the weights moved; 1 accepts, less guesses what part of the move might be accepted.
             tries: how many shares.
         """
         start = self.flat()
 
-        def tried(share: float) -> bool:
+        def tried(share: float) -> float:
             self.move(start + share * x)
-            return accepts()
+            return fits()
 
         moved = backtrack(tried, tries=tries) if bool(x.any()) else 0.0
         if not moved:

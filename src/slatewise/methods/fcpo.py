@@ -17,11 +17,13 @@ A log of single items has no lists. There, the next K items that a user liked ar
 they are imitated, and the share of popular items that the rows give is held by a multiplier.
 
 Deviations: every slot has its own gain (what it earned and what followed its list); the item vectors V learn from
-imitation alone and stand still in the trust region; the cost counts without discount against the limit.
+imitation alone and stand still in the trust region; the cost counts without discount against the limit; where costs are
+a matter of exposure, V has one more column that marks the popular items, so that rows can turn from all of them alike.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,6 +52,8 @@ from slatewise.tables import ItemTable
 from slatewise.types import FIRST_ITEM, PAD, Catalog, Interactions, Trajectories
 
 DEFAULT_ENCODER = "gru"
+LESS = 0.9
+"""Of a step that is refused, the share that is tried next."""
 MARGIN = 0.01
 """By how much a recent cost may lie above its limit and count as keeping it."""
 
@@ -74,6 +78,9 @@ class Config:
     """logged: as the steps say; exposure: 1 for the popular items, the `popular_share` that were shown most."""
     popular_share: float = 0.2
     """Share of the catalog that is popular."""
+    mark: float = 10.0
+    """What the vectors of popular items hold in a column of their own, with costs = exposure; the larger, the more a
+    step that lowers the cost turns from all popular items alike, and the less it bends what rows say of single ones."""
     exposure_memory: float = 1.0
     """What an exposure still counts one update later."""
     regroup_every: int = 0
@@ -110,7 +117,7 @@ class Config:
         for name in ("slate_size", "width", "cg_iterations", "line_search", "fisher_states", "critic_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("temperature", "max_kl", "damping", "critic_lr", "lr"):
+        for name in ("temperature", "mark", "max_kl", "damping", "critic_lr", "lr"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a number above 0")
         if not 0 <= self.gamma <= 1:
@@ -144,40 +151,28 @@ class Policy(ListedPolicy):
                 f"cost of a list of {config.slate_size} is {least:g}"
             )
         super().__init__(encoder, ItemTable(catalog.num_rows, config.width), temperature=config.temperature)
-        self.head = GaussianListHead(
-            encoder.width, config.slate_size, config.width, hidden=config.hidden, generator=generator
-        )
+        marked = config.costs == "exposure"
+        width = config.width + marked
+        self.head = GaussianListHead(encoder.width, config.slate_size, width, hidden=config.hidden, generator=generator)
+        self.register_buffer("popular", torch.zeros(catalog.num_rows, int(marked)))
+        self.popular: Float[Tensor, "rows M"]
+        """The last column of V: the mark of popular items; of width 0 where nobody says which they are."""
+        self.marked_by = config.mark
         if generator is not None:
             normal_(self.item.weight, config.width**-0.5, generator)
             with torch.no_grad():
                 self.item.weight[:FIRST_ITEM] = 0.0
+                if marked:
+                    self.head.start_at_zero(config.width, spread=1 / config.mark)
 
-    def set_vectors(self, vectors: Float[Tensor, "rows E"]) -> None:
-        """Put pretrained item vectors in V's place, row i for item number i.
+    def vectors(self, items: Int[Tensor, "*A"] | None = None) -> Float[Tensor, "*A E"]:
+        """V with the mark of the popular items."""
+        own = super().vectors(items)
+        return torch.cat([own, self.popular if items is None else self.popular[items]], dim=-1)
 
-        Raises:
-            ValueError: another shape, a number that is not finite, or two items with the same vector.
-        """
-        if tuple(vectors.shape) != tuple(self.item.weight.shape):
-            raise ValueError(
-                f"item vectors have the shape {tuple(vectors.shape)}; expected {tuple(self.item.weight.shape)} (width "
-                "of the method = width of the vectors)"
-            )
-        real = vectors[FIRST_ITEM:]
-        broken = (~torch.isfinite(real)).any(dim=1).nonzero().flatten()
-        if len(broken):
-            raise ValueError(f"the vector of item {int(broken[0]) + FIRST_ITEM} is not finite; expected real numbers")
-        kinds = torch.unique(real, dim=0, return_inverse=True)[1]
-        first = torch.full((len(real),), len(real)).scatter_reduce(0, kinds, torch.arange(len(real)), "amin")[kinds]
-        twin = (first < torch.arange(len(real))).nonzero().flatten()
-        if len(twin):
-            one, other = int(first[twin[0]]) + FIRST_ITEM, int(twin[0]) + FIRST_ITEM
-            raise ValueError(
-                f"items {one} and {other} have the same vector, and {len(twin)} items have one that stood before; no "
-                "row could tell them apart. Take longer vectors, or leave such items out"
-            )
-        with torch.no_grad():
-            self.item.weight.copy_(vectors)
+    def mark(self, popular: Bool[Tensor, " rows"]) -> None:
+        """Say which items are popular now."""
+        self.popular.copy_(self.marked_by * popular.unsqueeze(1).expand_as(self.popular))
 
     def rows(self, state: Float[Tensor, "B D"], k: int) -> Float[Tensor, "B K E"]:
         """μ of the first k rows."""
@@ -247,7 +242,7 @@ class Learner:
             ValueError: features that cannot be V.
         """
         given = ratings(interactions, num_rows=self.catalog.num_rows, events=split.train_end)
-        self.exposure.start(given.counts().float())
+        self.start_exposure(given.counts().float())
         if self.config.vectors == "features":
             self.policy.set_vectors(torch.from_numpy(np.ascontiguousarray(self.catalog.features, dtype=np.float32)))
         elif self.config.vectors == "factors":
@@ -256,6 +251,11 @@ class Learner:
             # what nobody rated has no factors, and stays where it was drawn
             unrated = (self.exposure.counts == 0).unsqueeze(1)
             self.policy.set_vectors(torch.where(unrated, self.policy.item.weight.detach(), vectors))
+
+    def start_exposure(self, counts: Float[Tensor, " rows"]) -> None:
+        """Begin with how often each item was shown."""
+        self.exposure.start(counts)
+        self.policy.mark(self.exposure.popular)
 
     def check_log(self, *, rewards: Float[np.ndarray, " P"], num_policies: int) -> None:
         """Refuse a log that nothing can be learned from, before any time is spent on it.
@@ -350,30 +350,33 @@ class Learner:
         now = float(cost[steps].sum(dim=1).mean())
         excess = now - (config.cost_limit or 0.0)
 
-        def outputs(some: slice = slice(None)) -> Tensor:
-            return policy.head.both(at_steps(policy.encoder(trajectories), steps)[some], slate.shape[1])
+        def outputs(played: Trajectories = trajectories, at: Tensor = steps) -> Tensor:
+            return policy.head.both(at_steps(policy.encoder(played), at), slate.shape[1])
 
-        with torch.no_grad():
-            state = at_steps(policy.encoder(trajectories), steps)
-        some = slice(None, None, -(-len(slate) // config.fisher_states))
-        out = outputs()
-        drawn = self._drawn(out.detach(), trajectories, steps, rows, some)
+        state = at_steps(policy.encoder(trajectories), steps)
+        out = policy.head.both(state, slate.shape[1])
+        state = state.detach()
+        # H is a mean over whole rows of the batch, so that only those have to be encoded for a product with it
+        users = slice(None, None, -(-len(slate) // config.fisher_states))
+        users = users if bool(steps[users].any()) else slice(None)
+        few, few_steps = trajectories.select(users), steps[users]
+        some = torch.zeros_like(steps)
+        some[users] = few_steps
+        drawn = self._drawn(out.detach(), trajectories, steps, rows, some[steps])
         parts = {"reward": self._parts(reward, trajectories, steps), "cost": self._parts(cost, trajectories, steps)}
         gain = {name: self.critics[name].advantage(state, part, shown) for name, part in parts.items()}
-        log_p = drawn.compare(out)[0]
-        before = log_p.detach()
 
         def surrogate(log_p: Float[Tensor, "P K"], name: str) -> Float[Tensor, ""]:
             """Σ (π/π_old − 1) · gain over the slots of a list, mean over lists: by how much the policy is better."""
-            return ((torch.exp(log_p - before) - 1) * gain[name] * shown).sum() / len(slate)
+            return ((torch.exp(log_p - drawn.log_p) - 1) * gain[name] * shown).sum() / len(slate)
 
         # max gᵀx  s.t.  c + bᵀx ≤ 0,  ½ xᵀHx ≤ δ
-        g = self.region.gradient(surrogate(log_p, "reward"))
+        g = self.region.gradient(out, drawn.slope(gain["reward"]))
         price = max(0.0, self.multiplier + config.multiplier_gain * excess)
-        b = self.region.gradient(surrogate(log_p, "cost")) if config.cost_limit is not None else None
+        b = self.region.gradient(out, drawn.slope(gain["cost"])) if config.cost_limit is not None else None
         if b is not None and config.constraint == "lagrangian":
             g, b = (g - price * b) / (1 + price), None
-        product = self.region.curvature(lambda: outputs(some), drawn.metric, damping=config.damping)
+        product = self.region.curvature(lambda: outputs(few, few_steps), drawn.metric, damping=config.damping)
         step, x = self.region.step(
             g, b, excess=excess, product=product, max_kl=config.max_kl, iterations=config.cg_iterations
         )
@@ -381,10 +384,12 @@ class Learner:
         kl = gained = 0.0
 
         @torch.no_grad()
-        def accepts() -> bool:
+        def fits() -> float:
             nonlocal kl, gained
             log_p, divergence = drawn.compare(outputs())
             kl = float(divergence)
+            if not kl <= config.max_kl:
+                return min(LESS, math.sqrt(config.max_kl / kl)) if kl < math.inf else 0.5
             gained, spent = float(surrogate(log_p, "reward")), float(surrogate(log_p, "cost"))
             if config.cost_limit is None:
                 better = gained >= 0
@@ -393,15 +398,15 @@ class Learner:
             else:
                 # above the limit, what counts is that the cost falls
                 better = spent <= 0 if excess > 0 else spent <= -excess and gained >= 0
-            return kl <= config.max_kl and better
+            return 1.0 if better else LESS
 
-        moved = self.region.search(x, accepts, tries=config.line_search)
+        moved = self.region.search(x, fits, tries=config.line_search)
         losses = {
             f"{name}_loss": self.critics[name].fit(state, part, shown, clip_norm=config.clip_norm)
             for name, part in parts.items()
         }
         self.recoveries += step.case == "recovery"
-        self.exposure.count(slate)
+        self._count(slate)
         self._remember(now)
         return {
             "loss": -gained if moved else 0.0,
@@ -429,15 +434,18 @@ class Learner:
         steps[at[:, 0], at[:, 1]] = True
         slate = lists[steps]
         shown = slate >= FIRST_ITEM
-        self.exposure.count(item[trajectories.learn])
+        self._count(item[trajectories.learn])
         policy.train()
         out = policy.head.both(at_steps(policy.encoder(trajectories), steps), config.slate_size)
         real = (torch.arange(policy.num_rows) >= FIRST_ITEM).unsqueeze(0)
-        logits = policy.logits(out[..., : config.width]).masked_fill(list_rows.closed_columns(slate, real), NEG_INF)
+        logits = policy.logits(out[..., : policy.head.width]).masked_fill_(
+            list_rows.closed_columns(slate, real), NEG_INF
+        )
         log_p = torch.log_softmax(logits, dim=2)
         chosen = log_p.gather(2, slate.unsqueeze(2)).squeeze(2)[shown]
-        # what rows cost in the mean is known without drawing
-        cost = (log_p.exp() * self.exposure.popular).sum(dim=2)[shown].mean()
+        with torch.set_grad_enabled(self.multiplier > 0):
+            # what rows cost in the mean is known without drawing
+            cost = (log_p.exp() @ self.exposure.popular.float())[shown].mean()
         loss = -chosen.mean()
         excess = cost - (config.cost_limit or 0.0)
         descend(loss + self.multiplier * excess, self.parameters, self.optimiser, config.clip_norm)
@@ -451,22 +459,16 @@ class Learner:
         trajectories: Trajectories,
         steps: Bool[Tensor, "B T"],
         rows: Float[Tensor, "B T K E"] | None,
-        some: slice,
+        some: Bool[Tensor, " P"],
     ) -> Drawn:
         """What was drawn, as the distribution that it was drawn from has it."""
         slate = trajectories.slate[steps]
         if rows is not None:
             return RowGaussians(old, rows[steps], slate, some)
-        vectors = self.policy.item.weight.detach() / self.policy.temperature
-        return RowSoftmaxes(old, vectors, slate, self._open(trajectories, steps), some)
-
-    def _open(self, trajectories: Trajectories, steps: Bool[Tensor, "B T"]) -> Bool[Tensor, "P N"] | None:
-        """True for what could be shown at each step; None = everything."""
-        if trajectories.candidates is None:
-            return None
-        candidates = trajectories.candidates[:, :-1][steps]
-        open_items = torch.zeros(len(candidates), self.policy.num_rows, dtype=torch.bool)
-        return open_items.scatter_(1, candidates, True)
+        vectors = self.policy.vectors().detach() / self.policy.temperature
+        candidates = None if trajectories.candidates is None else trajectories.candidates[:, :-1][steps]
+        open_items = None if candidates is None else list_rows.open_columns(candidates, len(vectors))
+        return RowSoftmaxes(old, vectors, slate, open_items, some)
 
     def _costs(self, trajectories: Trajectories) -> Float[Tensor, "B T K"]:
         return trajectories.cost if self.config.costs == "logged" else self.exposure.popular[trajectories.slate].float()
@@ -479,6 +481,11 @@ class Learner:
         ends = trajectories.terminated | trajectories.truncated
         follows = discounted_returns(total, self.config.gamma, ends=ends) - total
         return torch.cat([value, follows.unsqueeze(2)], dim=2)[steps]
+
+    def _count(self, items: Int[Tensor, "*A"]) -> None:
+        """What was shown, and what is popular by it."""
+        self.exposure.count(items)
+        self.policy.mark(self.exposure.popular)
 
     def _remember(self, cost: float) -> None:
         """The cost of this update, and the price on it."""

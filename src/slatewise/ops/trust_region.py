@@ -113,19 +113,23 @@ def conjugate_gradient(
     return found
 
 
-def backtrack(accepts: Callable[[float], bool], *, shrink: float = 0.9, tries: int = 20) -> float:
-    """The first share 1, shrink, shrink², … of a step that is accepted; 0 where none of them is.
+def backtrack(fits: Callable[[float], float], *, shrink: float = 0.9, tries: int = 20) -> float:
+    """A share 1, shrink, shrink², … of a step that is accepted; 0 where none of them is.
 
     Args:
-        accepts: told the share.
+        fits: told the share; 1 accepts it, less refuses it and guesses what part of it might be accepted. Shares above
+            the guess are not tried: where a divergence is too large, its root says at once how far to go back.
         shrink: in (0, 1).
-        tries: how many shares.
+        tries: how many shares there are.
     """
-    share = 1.0
-    for _ in range(tries):
-        if accepts(share):
+    power = 0
+    while power < tries:
+        share = shrink**power
+        guess = fits(share)
+        if guess >= 1:
             return share
-        share *= shrink
+        # a hair less than the guess is the guess
+        power += max(1, math.ceil(math.log(guess) / math.log(shrink) - 1e-9)) if guess > 0 else tries
     return 0.0
 
 

@@ -27,6 +27,10 @@ from slatewise.types import FIRST_ITEM, Exploration, Observation, Slates, Step, 
 
 LIKED = 0.25
 """A rating of 3.5 on [−1, 1], the scale of the sessions' rewards."""
+MEMORY = 0.95
+"""What an exposure still counts one update later, where popular items are chosen anew."""
+REGROUP = 5
+"""Updates after which they are."""
 PRICES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """What the re-ranker takes off the logits of popular items."""
 
@@ -53,9 +57,13 @@ class Setting:
     state_width: int = 64
     temperature: float = 0.25
     """Of the lists after imitation: at 1 nearly every draw is of the long tail."""
-    max_kl: float = 0.02
-    damping: float = 1e-2
+    gamma: float = 0.0
+    max_kl: float = 0.3
+    damping: float = 30.0
+    cg_iterations: int = 4
+    fisher_states: int = 64
     multiplier_lr: float = 1.0
+    multiplier_gain: float = 0.0
 
 
 def world_config(data: Path | None, *, part: rating_sessions.Part, slate_size: int, steps: int) -> Any:
@@ -103,8 +111,12 @@ class Place:
         return Exploration(top_m=self.world.catalog.num_items)
 
 
-def imitated(place: Place, setting: Setting, size: Size, *, seed: int) -> fcpo.Learner:
-    """A policy that gives what people like beside what they liked before, popular or not."""
+@lru_cache(maxsize=1)
+def imitated(place: Place, setting: Setting, size: Size, seed: int) -> fcpo.Learner:
+    """A policy that gives what people like beside what they liked before, popular or not.
+
+    The last one is kept for the next cell: nobody learns further with it, see `taught`.
+    """
     learner = fresh(place, setting, seed=seed, temperature=1.0)
     generator = Generator().manual_seed(stream(seed, 11))
     people = place.world.parts["train"]
@@ -124,14 +136,21 @@ def fresh(place: Place, setting: Setting, *, seed: int, temperature: float | Non
         slate_size=place.slate_size,
         width=setting.width,
         temperature=setting.temperature if temperature is None else temperature,
+        costs="exposure",
+        gamma=setting.gamma,
         max_kl=setting.max_kl,
         damping=setting.damping,
+        cg_iterations=setting.cg_iterations,
+        fisher_states=setting.fisher_states,
         multiplier_lr=setting.multiplier_lr,
+        multiplier_gain=setting.multiplier_gain,
         reward_at_least=LIKED,
         **more,
     )
     reads = gru.Config(width=setting.state_width, item_width=setting.width, reward_edges=(), context_width=0)
-    return fcpo.Learner(config, gru.Encoder(reads, catalog, generator=generator), catalog, generator=generator)
+    learner = fcpo.Learner(config, gru.Encoder(reads, catalog, generator=generator), catalog, generator=generator)
+    learner.start_exposure(place.world.ratings.users(place.world.parts["train"]).counts().float())
+    return learner
 
 
 def liked_sessions(
@@ -275,7 +294,7 @@ class Reranked(ListedPolicy):
 
     def logits(self, rows: Float[Tensor, "B K E"]) -> Float[Tensor, "B K N"]:
         """Less the price."""
-        return super().logits(rows) - self.taken_off
+        return self.policy.logits(rows) - self.taken_off
 
 
 class Random(ListedPolicy):
@@ -349,11 +368,17 @@ def judged(
 
 
 def limited(settings: dict[str, Any]) -> dict[str, Any]:
-    """One way of keeping limits, one seed: every limit from the same start; and what a re-ranker does at no limit."""
+    """One way of keeping limits, one seed, everything from the same start.
+
+    By the trust region: no limit as well, and what a re-ranker makes of that policy; and one limit on what is popular
+    now (exposure fades, and the groups follow it) beside the same limit on what was popular once, both judged by both:
+    by the first groups, and by the groups that the policy's own fading exposure has made. By a multiplier: no limit
+    learned from the density of drawn rows as well, the paper's policy gradient.
+    """
     begun = time.monotonic()
     place, size, setting = _parts(settings)
     seed, part = int(settings["seed"]), settings["part"]
-    start = imitated(place, setting, size, seed=seed)
+    start = imitated(place, setting, size, seed)
     found: dict[str, Any] = {}
 
     def judge(policy: ListedPolicy, number: int, **more: Any) -> dict[str, float]:
@@ -365,8 +390,9 @@ def limited(settings: dict[str, Any]) -> dict[str, Any]:
         found["imitation"] = {"judged": judge(served, 0)}
         found["random"] = {"judged": judge(Random(served), 1)}
     for number, limit in enumerate(settings["limits"]):
-        more: dict[str, Any] = {"cost_limit": limit, "constraint": settings["kind"]}
+        more: dict[str, Any] = {"cost_limit": limit, "constraint": settings["kind"], "exposure_memory": MEMORY}
         learner = fresh(place, setting, seed=seed, **more)
+        first = learner.exposure.popular.clone()
         told = taught(place, start, learner, size, seed=stream(seed, 12))
         found[_name(limit)] = told | {
             "judged": judge(learner.policy, 2 + number),
@@ -377,36 +403,31 @@ def limited(settings: dict[str, Any]) -> dict[str, Any]:
                 judge(Reranked(learner.policy, place.world.popular, price), 50 + at) | {"price": price}
                 for at, price in enumerate(PRICES)
             ]
+        if limit is not None and limit == settings.get("drift"):
+            drifting = fresh(place, setting, seed=seed, **more, regroup_every=REGROUP)
+            told = taught(place, start, drifting, size, seed=stream(seed, 12))
+            found["drifting"] = {
+                "once": found[_name(limit)] | followed(learner, first, partial(judge, number=40)),
+                "drifting": told
+                | {"judged": judge(drifting.policy, 2 + number)}
+                | followed(drifting, first, partial(judge, number=40)),
+            }
+    if settings.get("rows"):
+        learner = fresh(place, setting, seed=seed)
+        taught_by_rows(place, start, learner, size, seed=stream(seed, 12))
+        found["rows"] = {"judged": judge(learner.policy, 41)}
     return found | {"seconds": time.monotonic() - begun}
 
 
-def drifting(settings: dict[str, Any]) -> dict[str, Any]:
-    """A limit on what is popular now: exposure fades, and the groups follow it."""
-    place, size, setting = _parts(settings)
-    seed, limit = int(settings["seed"]), float(settings["limit"])
-    start = imitated(place, setting, size, seed=seed)
-    learner = fresh(place, setting, seed=seed, cost_limit=limit, costs="exposure", exposure_memory=0.9, regroup_every=5)
-    learner.exposure.start(place.world.ratings.users(place.world.parts["train"]).counts().float())
-    first = learner.exposure.popular.clone()
-    told = taught(place, start, learner, size, seed=stream(seed, 12))
-    now = learner.exposure.popular
-    draws = {"part": settings["part"], "draws": size.draws, "seed": stream(seed, 102)}
-    return told | {
-        "judged": judged(place, learner.policy, popular=now, **draws),
-        "by_first_groups": judged(place, learner.policy, popular=first, **draws)["rate"],
+def followed(
+    learner: fcpo.Learner, first: Bool[Tensor, " rows"], judge: Callable[..., dict[str, float]]
+) -> dict[str, float]:
+    """How much is shown of what its own exposure has made popular, and how much of that was popular at first."""
+    now = learner.exposure.most_shown()
+    return {
+        "now": judge(learner.policy, popular=now)["rate"],
         "kept": float((now & first).sum() / first.sum()),
     }
-
-
-def gaussian(settings: dict[str, Any]) -> dict[str, Any]:
-    """No limit, learned from the density of drawn rows: the paper's policy gradient."""
-    place, size, setting = _parts(settings)
-    seed = int(settings["seed"])
-    start = imitated(place, setting, size, seed=seed)
-    learner = fresh(place, setting, seed=seed)
-    taught_by_rows(place, start, learner, size, seed=stream(seed, 12))
-    draws = {"part": settings["part"], "draws": size.draws, "seed": stream(seed, 102)}
-    return {"judged": judged(place, learner.policy, **draws)}
 
 
 @torch.no_grad()
@@ -476,4 +497,4 @@ def _name(limit: float | None) -> str:
     return "off" if limit is None else f"{limit:g}"
 
 
-__all__ = ["Place", "Setting", "Size", "drifting", "gaussian", "limited", "settings_of", "speed"]
+__all__ = ["Place", "Setting", "Size", "limited", "settings_of", "speed"]
