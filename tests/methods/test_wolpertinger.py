@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -56,7 +57,9 @@ def by_hand(
     return built
 
 
-def one_step(*, item: int, reward: float, terminated: bool = False, truncated: bool = False) -> Trajectories:
+def one_step(
+    *, item: int, reward: float, terminated: bool = False, truncated: bool = False, picked: bool = True
+) -> Trajectories:
     number = torch.zeros(1, 1, dtype=torch.int64)
     here = torch.ones(1, 1, dtype=torch.bool)
     return Trajectories(
@@ -71,7 +74,7 @@ def one_step(*, item: int, reward: float, terminated: bool = False, truncated: b
         logp_known=here.clone(),
         reward=torch.tensor([[[reward]]]),
         cost=torch.zeros(1, 1, 1),
-        choice=number.clone(),
+        choice=number.clone() if picked else number - 1,
         mask=here.clone(),
         learn=here.clone(),
         context=torch.zeros(1, 2, WIDTH),
@@ -89,6 +92,8 @@ STATE = torch.zeros(1, WIDTH)
         {"neighbour_share": 1.0, "item_hidden": [8], "item_bias": False},
         {"embedding": "catalog", "neighbours": 1},
         {"serve": "target", "target_rate": 0.3},
+        {"link": "logistic", "item_span": True, "critic_loss": "by_pick", "ends": "expected", "table_lr": 0.1},
+        {"link": "logistic", "item_span": True, "neighbour_share": 1.0, "twin": True, "critic_loss": "by_pick"},
     ],
 )
 def test_contract_of_every_variant(settings: dict[str, Any]) -> None:
@@ -140,6 +145,58 @@ def test_the_whole_policy_is_inside_the_target() -> None:
     before = {name: value.clone() for name, value in built.policy.state_dict().items()}
     assert built.update(one_step(item=5, reward=3.0, truncated=True))["loss"] == 0.0
     assert all(torch.equal(value, before[name]) for name, value in built.policy.state_dict().items())
+
+
+def test_by_pick_every_part_learns_from_its_own_steps() -> None:
+    settings: dict[str, Any] = {"link": "logistic", "item_span": True, "critic_loss": "by_pick", "gamma": 0.5}
+    # with all weights 0: c = 0, h = softplus(0) = log 2, every item is picked with chance ½, so max Q' = log 2 / 2
+    y = 3 + 0.5 * math.log(2) / 2
+    built = by_hand(proto=[2.0, 1.0], values=[0.0] * 4, neighbours=4, **settings)
+    assert built.update(one_step(item=5, reward=3.0))["loss"] == pytest.approx(math.log(2) + (math.log(2) - y) ** 2)
+    built = by_hand(proto=[2.0, 1.0], values=[0.0] * 4, neighbours=4, **settings)
+    nothing = one_step(item=5, reward=3.0, picked=False)
+    assert built.update(nothing)["loss"] == pytest.approx(math.log(2) + y**2)
+    spans = built.networks.critic().own_span
+    assert spans is not None
+    assert not bool(spans.weight.any())
+
+
+def test_the_chance_of_an_end_stands_in_for_its_draw() -> None:
+    built = by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, 9.0, 0.0], neighbours=4, gamma=0.5, ends="expected", lr=1e-9)
+    # one step of each kind is counted before any was seen; this one went on: the chance of an end is 1 of 3
+    first = built.update(one_step(item=5, reward=3.0))["loss"]
+    assert first == pytest.approx((3 + 0.5 * 9 * 2 / 3) ** 2 * 1.5, rel=1e-4)
+    # what came after the end, nobody saw
+    assert built.update(one_step(item=5, reward=3.0, terminated=True))["loss"] == 0.0
+    assert built.ends.counts.tolist() == [[0.0, 0.0], [1.0, 1.0]]
+
+
+def test_tables_learn_by_row_and_only_the_rows_that_were_read() -> None:
+    built = learner(neighbours=2, table_lr=0.1, lr=1e-9)
+    built.update(one_step(item=3, reward=2.0))
+    bias = built.networks.critic().bias
+    assert bias is not None
+    # Adagrad's first step is as long as its rate, whatever the gradient
+    torch.testing.assert_close(bias.weight[:, 0], torch.tensor([0.0, 0.0, 0.0, 0.1, 0.0, 0.0]))
+
+
+def test_one_item_is_chosen_as_from_a_sorted_search() -> None:
+    draw = Generator().manual_seed(3)
+    items = catalog(torch.randn(20, 4, generator=draw).tolist())
+    state = torch.randn(50, WIDTH, generator=draw)
+    for neighbours in (1, 5, 20):
+        built = learner(items, link="logistic", item_span=True, neighbours=neighbours)
+        with torch.no_grad():
+            for weight in built.policy.networks.parameters():
+                weight.add_(torch.randn(weight.shape, generator=draw), alpha=0.3)
+        built.policy.train().eval()
+        near, _ = built.policy.nearest(built.policy.query(state), built.policy.count)
+        values = built.policy.networks.values(state, near)
+        expected = near.gather(1, values.argmax(dim=1, keepdim=True))
+        with torch.no_grad():
+            assert torch.equal(built.policy.recommend(state, 1).items, expected)
+            every = built.policy.recommend(state, built.policy.count).items[:, :1]
+        assert torch.equal(every, expected)
 
 
 def test_of_twins_the_smaller_value_is_believed() -> None:
@@ -271,6 +328,8 @@ def test_features_that_cannot_be_searched(features: list[list[float]], message: 
         ({"neighbour_penalty": -1.0}, "neighbour_penalty is -1.0"),
         ({"critic_width": 1}, "critic_width is 1"),
         ({"actor_every": 0}, "actor_every is 0"),
+        ({"item_span": True}, "need link"),
+        ({"critic_loss": "by_pick"}, "need link"),
         ({"state_hidden": (0,)}, "hidden widths"),
     ],
 )

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Generator, Tensor
 
-from slatewise.ops.proto_action import expected_best, neighbour_gap, on_sphere, perturbed, td_target
+from slatewise.ops.proto_action import (
+    best_of_nearest,
+    expected_best,
+    largest_columns,
+    neighbour_gap,
+    on_sphere,
+    perturbed,
+    td_target,
+    td_target_without_draw,
+)
 
 
 def best(q: float, b: float, c: float, p: float, k: float) -> float:
@@ -105,3 +114,44 @@ def test_expected_best_lies_between_bad_and_best_and_grows_with_k(
     one, other = best(q, b, b + more, p, k), best(q, b, b + more, p, k + 1)
     assert q - b - more - 1e-9 <= one <= other + 1e-9
     assert other <= q + b + 1e-9
+
+
+def test_the_target_without_the_draw_by_hand() -> None:
+    reward, following = torch.tensor([1.0, 0.0, 1.0]), torch.tensor([10.0, 10.0, 10.0])
+    ended, chance = torch.tensor([False, False, True]), torch.tensor([0.1, 0.2, 0.1])
+    y, weight = td_target_without_draw(reward, following, ended, chance, 0.5)
+    torch.testing.assert_close(y, torch.tensor([1 + 0.5 * 9, 0.5 * 8, 1 + 0.5 * 9]))
+    torch.testing.assert_close(weight, torch.tensor([1 / 0.9, 1 / 0.8, 0.0]))
+
+
+@given(chance=st.floats(0.0, 0.9), q=st.floats(-5.0, 5.0))
+def test_the_mean_error_is_that_with_the_draw(chance: float, q: float) -> None:
+    # both outcomes of the coin, by their chances
+    reward, following = torch.full((2,), 0.5, dtype=torch.float64), torch.full((2,), 3.0, dtype=torch.float64)
+    ended = torch.tensor([False, True])
+    likely = torch.tensor([1 - chance, chance], dtype=torch.float64)
+    y, weight = td_target_without_draw(reward, following, ended, torch.full_like(reward, chance), 0.9)
+    torch.testing.assert_close(
+        (likely * weight * (y - q)).sum(), (likely * (td_target(reward, following, ended, 0.9) - q)).sum()
+    )
+
+
+def test_the_best_of_the_nearest_by_hand() -> None:
+    worth = torch.tensor([[5.0, 1.0, 3.0, 4.0]]).repeat(4, 1)
+    closeness = torch.tensor([[0.1, 0.9, 0.8, 0.2]]).repeat(4, 1)
+    for k, value, column in ((1, 1.0, 1), (2, 3.0, 2), (3, 4.0, 3), (4, 5.0, 0)):
+        found = best_of_nearest(worth, closeness, k)
+        assert [x[0].tolist() for x in found] == [[value], [column]], k
+    assert [x[0].tolist() for x in best_of_nearest(worth, None, 4)] == [[5.0], [0]]
+
+
+@given(k=st.integers(1, 30), seed=st.integers(0, 2**16))
+def test_the_best_of_the_nearest_is_that_of_a_sorted_search(k: int, seed: int) -> None:
+    draw = Generator().manual_seed(seed)
+    worth, closeness = torch.randn(2, 5, 30, generator=draw)
+    near = closeness.topk(k, dim=1).indices
+    value, column = best_of_nearest(worth, closeness, k)
+    largest, place = worth.gather(1, near).max(dim=1, keepdim=True)
+    assert torch.equal(value, largest)
+    assert torch.equal(column, near.gather(1, place))
+    assert torch.equal(largest_columns(closeness, k).sort(dim=1).values, near.sort(dim=1).values)

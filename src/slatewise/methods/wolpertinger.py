@@ -30,26 +30,30 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.heads.catalog_vectors import catalog_vectors
-from slatewise.heads.choice import network
 from slatewise.heads.optimiser import descend, flat_state, let_dropout_draw, restore_state, under
+from slatewise.heads.proto_networks import FEW, ProtoNetworks
 from slatewise.heads.ranked import RankedPolicy
+from slatewise.heads.session_ends import SessionEnds
 from slatewise.heads.two_towers import TwoTowers
 from slatewise.ops import sampling
-from slatewise.ops.initial import normal_
-from slatewise.ops.proto_action import neighbour_gap, on_sphere, perturbed, td_target
+from slatewise.ops.proto_action import (
+    neighbour_gap,
+    on_sphere,
+    perturbed,
+    td_target,
+    td_target_without_draw,
+)
 from slatewise.ops.returns import threshold
 from slatewise.ops.shown import shown_rows
 from slatewise.protocols import Retriever, StateEncoder
 from slatewise.retrieval import approximate
 from slatewise.retrieval.exact import Exact
-from slatewise.tables import ItemTable
+from slatewise.tables import RowWiseAdagrad, item_tables
 from slatewise.types import FIRST_ITEM, Catalog, Exploration, Trajectories
 
 DEFAULT_ENCODER = "gru"
 SMOOTHING_LIMIT = 2.0
 """Target smoothing cuts its noise at this many standard deviations (TD3: .5 / .2)."""
-FEW = 64
-"""Values of k items are read one by one up to a share 1/FEW of the catalog; above that, all are computed at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +85,10 @@ class Config:
     item_bias: bool = True
     """b(a) has a number of each item's own beside what its vector says."""
     link: Literal["identity", "logistic"] = "identity"
-    """What the product becomes: itself, or span · σ(product), for rewards that come or do not. It is monotone, so that
-    the order of the items stays that of the product."""
+    """What the product becomes: itself, or span · σ(product), for rewards that come or do not."""
+    item_span: bool = False
+    """With the logistic link: every item has a span of its own, because items that are taken alike may lead to places
+    that are not worth the same."""
     initial_value: float = 0.0
     """Q before anything was learned, about."""
     value_unit: float = 1.0
@@ -91,6 +97,13 @@ class Config:
     """Discount per step of the session."""
     reward_at_least: float | None = None
     """Reward is 1 where the log's reward is at least this, else 0; None takes it as logged."""
+    critic_loss: Literal["squared", "by_pick"] = "squared"
+    """Of Q; or, with the logistic link, of what Q is made of: E[y | picked], E[y | not picked], and by log-loss the
+    chance to be picked. Whether an item was picked then does not blur what picking it is worth."""
+    ends: Literal["drawn", "expected"] = "drawn"
+    """Whether a session went on is a coin that moves the target by all that follows. "expected" takes the share of ends
+    among steps with the same outcome (something picked or nothing) in its place, and learns from the steps that went
+    on: right where an end depends on nothing but the outcome."""
     target_rate: float = 0.01
     """τ."""
     serve: Literal["current", "target"] = "current"
@@ -106,6 +119,9 @@ class Config:
     """Weight decay of the critic (L2 in the gradient)."""
     neighbour_penalty: float = 0.0
     """Factor of [Q(s, â) − Q(s, NN(â))]² in the critic's loss."""
+    table_lr: float | None = None
+    """Rate of row-wise Adagrad on the numbers that each item has of its own in the critics; None = Adam, as for all
+    else, which moves a row that is rarely read as far as its rate goes, however small the error."""
     lr: float = 1e-3
     actor_lr: float = 1e-3
     clip_norm: float = 10.0
@@ -120,6 +136,8 @@ class Config:
             raise ValueError(f"gamma is {self.gamma}; expected a discount in [0, 1]")
         if not 0 < self.target_rate <= 1:
             raise ValueError(f"target_rate is {self.target_rate}; expected a share in (0, 1]")
+        if self.link != "logistic" and (self.item_span or self.critic_loss == "by_pick"):
+            raise ValueError('item_span and critic_loss = "by_pick" need link = "logistic"')
         if not self.value_unit > 0:
             raise ValueError(f"value_unit is {self.value_unit}; expected a number above 0")
         for name in ("smoothing", "critic_l2", "neighbour_penalty"):
@@ -134,86 +152,6 @@ class Config:
             raise ValueError("hidden widths must be at least 1")
 
 
-class Networks(nn.Module):
-    """Everything that has a target copy: vectors of the items, actor, critics."""
-
-    features: Tensor
-
-    def __init__(
-        self, config: Config, state_width: int, catalog: Catalog, *, generator: Generator | None = None
-    ) -> None:
-        super().__init__()
-        self.table: ItemTable | None = None
-        if config.embedding == "catalog":
-            # not a weight: the catalog has it
-            self.register_buffer("features", catalog_vectors(catalog), persistent=False)
-            width = self.features.shape[1]
-        else:
-            width = config.item_width
-            self.table = ItemTable(catalog.num_rows, width)
-            if generator is not None:
-                normal_(self.table.weight, width**-0.5, generator)
-        self.actor_net = network([state_width, *config.actor_hidden, width], generator=generator)
-        self.critics = nn.ModuleList(
-            TwoTowers(
-                state_width,
-                width,
-                catalog.num_rows,
-                width=config.critic_width,
-                state_hidden=config.state_hidden,
-                item_hidden=config.item_hidden,
-                item_bias=config.item_bias,
-                logistic=config.link == "logistic",
-                unit=config.value_unit,
-                level=config.initial_value,
-                generator=generator,
-            )
-            for _ in range(1 + config.twin)
-        )
-
-    def vectors(self) -> Float[Tensor, "N E"]:
-        """Of every row, norms about 1."""
-        return self.features if self.table is None else self.table.whole()
-
-    def proto(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
-        """The proto-action: a point of the unit sphere."""
-        return on_sphere(self.actor_net(state))
-
-    def critic(self, number: int = 0) -> TwoTowers:
-        """One of them; the first ranks."""
-        found = self.critics[number]
-        assert isinstance(found, TwoTowers)
-        return found
-
-    def values(
-        self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"], *, number: int = 0
-    ) -> Float[Tensor, "B A"]:
-        """Q of some items."""
-        critic = self.critic(number)
-        query, level = critic.queries(state)
-        return critic.values(self._products(critic, query, items), level)
-
-    def best(
-        self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]
-    ) -> tuple[Float[Tensor, "B 1"], Int[Tensor, "B 1"]]:
-        """The largest Q among some items by the first critic, and its column; what is no item counts for nothing."""
-        critic = self.critic()
-        query, level = critic.queries(state)
-        # the link is monotone: it has to be computed of the largest product only
-        product = self._products(critic, query, items).masked_fill(items < FIRST_ITEM, sampling.NEG_INF)
-        largest, column = product.max(dim=1, keepdim=True)
-        return critic.values(largest, level), column
-
-    def _products(
-        self, critic: TwoTowers, query: Float[Tensor, "B K"], items: Int[Tensor, "B A"]
-    ) -> Float[Tensor, "B A"]:
-        vectors = self.vectors()
-        if items.shape[1] * FEW <= len(vectors):
-            return torch.einsum("bd,bad->ba", query, critic.keys(vectors[items], items))
-        keys = critic.keys(vectors, torch.arange(len(vectors)))
-        return (query @ keys.T).gather(1, items)
-
-
 class Policy(RankedPolicy):
     """The critic's order of the k items nearest to the proto-action; nothing else is ever shown."""
 
@@ -224,7 +162,7 @@ class Policy(RankedPolicy):
     ) -> None:
         super().__init__(encoder, catalog.num_rows)
         self.config = config
-        self.networks = Networks(config, encoder.width, catalog, generator=generator)
+        self.networks = _networks(config, encoder.width, catalog, generator)
         count = config.neighbours or math.ceil(config.neighbour_share * catalog.num_items)
         if count > catalog.num_items:
             raise ValueError(
@@ -255,12 +193,22 @@ class Policy(RankedPolicy):
         critic, keys = self.networks.critic(), self._all_keys()
         query, level = critic.queries(state)
         if items is None:
-            product = query @ keys.T
-        elif items.shape[1] * FEW <= self.num_rows:
+            return critic.values(query @ keys.T, level, torch.arange(self.num_rows))
+        if items.shape[1] * FEW <= self.num_rows:
             product = (keys[items] @ query.unsqueeze(2)).squeeze(2)
         else:
             product = (query @ keys.T).gather(1, items)
-        return critic.values(product, level)
+        return critic.values(product, level, items)
+
+    def best(
+        self, state: Float[Tensor, "B D"], proto: Float[Tensor, "B E"], networks: ProtoNetworks
+    ) -> tuple[Float[Tensor, "B 1"], Int[Tensor, "B 1"]]:
+        """Largest Q among the k items nearest to proto-actions, and its item, by some networks."""
+        keys = self._all_keys() if networks is self.networks else None
+        if self.searches and not (self.config.retrieval == "exact" and isinstance(self.retriever, Exact | None)):
+            return networks.best_of(state, self.nearest(proto, self.count)[0], keys)
+        # to know the k nearest, their order is not needed: a tenth of the time of an exact search
+        return networks.best_near(state, proto, self.positions, self.count, keys)
 
     def nearest(self, proto: Float[Tensor, "B E"], count: int) -> tuple[Int[Tensor, "B C"], Float[Tensor, "B C"]]:
         """Items nearest to proto-actions, nearest first, and the cosines; item 0 where a search found less."""
@@ -290,6 +238,9 @@ class Policy(RankedPolicy):
 
         The k nearest are looked for among what may be shown; a slate longer than k looks for as many as it has places.
         """
+        if k == 1 and candidates is None and exclude is None and explore is None:
+            values, items = self.best(state, self.query(state), self.networks)
+            return sampling.shortlist(values, 1, None)[0], items
         count = max(self.count, k)
         if count >= self.num_rows - FIRST_ITEM:
             return self._whole(state, k, candidates, exclude, explore)
@@ -358,7 +309,7 @@ class Policy(RankedPolicy):
         """[g(a) ; b(a)] of every row; kept between decisions."""
         if self._keys is not None and not torch.is_grad_enabled():
             return self._keys
-        keys = self.networks.critic().keys(self.networks.vectors(), torch.arange(self.num_rows))
+        keys = self.networks.keys()
         if not self.training and not torch.is_grad_enabled():
             self._keys = keys
         return keys
@@ -383,6 +334,10 @@ class Learner:
         others = [*encoder_weights, *self.networks.critics.parameters()]
         if self.networks.table is not None:
             others += self.networks.table.parameters()
+        self.rows: RowWiseAdagrad | None = None
+        if config.table_lr is not None:
+            self.rows = RowWiseAdagrad(item_tables(self.networks.critics), learning_rate=config.table_lr)
+            others = [weight for weight in others if weight.requires_grad]
         self.parameters = others + actor
         self.optimiser = torch.optim.Adam(
             [{"params": others, "weight_decay": config.critic_l2}, {"params": actor, "lr": config.actor_lr}],
@@ -391,6 +346,7 @@ class Learner:
         )
         self.generator = generator
         self.updates = 0
+        self.ends = SessionEnds()
         let_dropout_draw(encoder, generator)
 
     def update(self, trajectories: Trajectories) -> dict[str, float]:
@@ -412,11 +368,27 @@ class Learner:
         state, after = states[user, t], states[user, t + 1].detach()
         item = trajectories.slate[user, t, position]
         reward = threshold(trajectories.reward, config.reward_at_least)[user, t, position]
-        y = td_target(reward, self._next_value(after), trajectories.terminated[user, t], config.gamma)
+        picked, ended = trajectories.choice[user, t] == position, trajectories.terminated[user, t]
+        following, counts = self._next_value(after), torch.ones_like(reward)
+        if config.ends == "drawn":
+            y = td_target(reward, following, ended, config.gamma)
+        else:
+            chance = self.ends.chance(trajectories.choice[user, t] >= 0, ended)
+            y, counts = td_target_without_draw(reward, following, ended, chance, config.gamma)
 
         vectors, unit = networks.vectors(), config.value_unit
-        errors = [networks.critic(number).each(state, vectors[item], item) - y for number in range(1 + config.twin)]
-        critic_loss = torch.stack([(error / unit).square().mean() for error in errors]).sum()
+        losses = []
+        for number in range(1 + config.twin):
+            critic = networks.critic(number)
+            if config.critic_loss == "by_pick":
+                # E[y] = P(picked) E[y | picked] + P(not) E[y | not]: each part learns from its own steps
+                logit, if_picked, if_not = critic.by_pick(state, vectors[item], item)
+                error = torch.where(picked, if_picked, if_not) - y
+                losses.append(nn.functional.binary_cross_entropy_with_logits(logit, picked.float()))
+            else:
+                error = critic.each(state, vectors[item], item) - y
+            losses.append((counts * (error / unit).square()).mean())
+        critic_loss = torch.stack(losses).sum()
         figures = {"loss": float(critic_loss.detach())}
         loss, here = critic_loss, state.detach()
         proto = networks.proto(here)
@@ -424,13 +396,17 @@ class Learner:
             gap = self._gap(here, proto.detach())
             figures["neighbour_gap"] = float(gap.detach())
             loss = loss + config.neighbour_penalty * gap
-        critic = networks.critic().requires_grad_(False)
-        actor_loss = -critic.each(here, proto, None).mean() / unit
-        critic.requires_grad_(True)
+        # for the actor the critic stands still
+        still = [weight.requires_grad_(False) for weight in networks.critic().parameters() if weight.requires_grad]
+        actor_loss = -networks.critic().each(here, proto, None).mean() / unit
+        for weight in still:
+            weight.requires_grad_(True)
         figures["actor_loss"] = float(actor_loss.detach())
         if self.updates % config.actor_every == 0:
             loss = loss + actor_loss
         descend(loss, self.parameters, self.optimiser, config.clip_norm)
+        if self.rows is not None:
+            self.rows.step()
 
         self.updates += 1
         with torch.no_grad():
@@ -445,22 +421,21 @@ class Learner:
     def _next_value(self, after: Float[Tensor, "P D"]) -> Float[Tensor, " P"]:
         """Q'(s', π'(s')), of twins the smaller one, at the item that the first chooses."""
         policy, target = self.policy, self.target
-        if policy.searches:
-            proto = target.proto(after)
-            if self.config.smoothing:
-                proto = perturbed(proto, std=self.config.smoothing, limit=SMOOTHING_LIMIT, generator=self.generator)
-            near, _ = policy.nearest(proto, policy.count)
-        else:
-            near = torch.arange(FIRST_ITEM, policy.num_rows).expand(len(after), -1)
-        best, column = target.best(after, near)
+        proto = target.proto(after)
+        if self.config.smoothing:
+            proto = perturbed(proto, std=self.config.smoothing, limit=SMOOTHING_LIMIT, generator=self.generator)
+        best, item = policy.best(after, proto, target)
         if self.config.twin:
-            other = target.values(after, near.gather(1, column), number=1)
-            best = torch.minimum(best, other)
+            best = torch.minimum(best, target.values(after, item, number=1))
         return best.squeeze(1)
 
     def _gap(self, state: Float[Tensor, "P D"], proto: Float[Tensor, "P E"]) -> Float[Tensor, ""]:
         """The regulariser: the critic at the proto-action beside the critic at the nearest item, in value_unit²."""
-        nearest = self.policy.nearest(proto, 1)[0].squeeze(1)
+        policy = self.policy
+        if self.config.retrieval == "exact":
+            nearest = (proto @ policy.positions.T).argmax(dim=1) + FIRST_ITEM
+        else:
+            nearest = policy.nearest(proto, 1)[0].squeeze(1)
         critic = self.networks.critic()
         at_nearest = critic.each(state, self.networks.vectors()[nearest], nearest)
         unit = self.config.value_unit
@@ -469,14 +444,49 @@ class Learner:
     def state_dict(self) -> dict[str, Tensor]:
         """Weights, the networks that do not serve, moments, the count of updates and the generator."""
         other = {f"other.{name}": value.detach() for name, value in self.other.state_dict().items()}
+        rows = {} if self.rows is None else {f"rows.{name}": sums for name, sums in self.rows.state_dict().items()}
         flat = flat_state(self.policy, self.optimiser, self.generator)
-        return flat | other | {"updates": torch.tensor(self.updates)}
+        return flat | other | {"updates": torch.tensor(self.updates), "ends": self.ends.counts} | rows
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Put them back."""
         restore_state(self.policy, self.optimiser, self.generator, state)
         self.other.load_state_dict(under("other.", state))
         self.updates = int(state["updates"])
+        self.ends.counts = state["ends"].clone()
+        if self.rows is not None:
+            self.rows.load_state_dict(under("rows.", state))
+
+
+def _networks(config: Config, state_width: int, catalog: Catalog, generator: Generator | None) -> ProtoNetworks:
+    features = catalog_vectors(catalog) if config.embedding == "catalog" else None
+    width = config.item_width if features is None else features.shape[1]
+    critics = [
+        TwoTowers(
+            state_width,
+            width,
+            catalog.num_rows,
+            width=config.critic_width,
+            state_hidden=config.state_hidden,
+            item_hidden=config.item_hidden,
+            item_bias=config.item_bias,
+            logistic=config.link == "logistic",
+            item_span=config.item_span,
+            unit=config.value_unit,
+            level=config.initial_value,
+            generator=generator,
+        )
+        for _ in range(1 + config.twin)
+    ]
+    return ProtoNetworks(
+        state_width,
+        features=features,
+        num_rows=catalog.num_rows,
+        item_width=width,
+        actor_hidden=config.actor_hidden,
+        critics=critics,
+        generator=generator,
+    )
 
 
 def _retriever(config: Config) -> Retriever:

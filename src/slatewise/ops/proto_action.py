@@ -5,8 +5,9 @@ Dulac-Arnold et al., "Deep Reinforcement Learning in Large Discrete Action Space
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 
@@ -37,6 +38,62 @@ def td_target(
 ) -> Float[Tensor, " P"]:
     """The target y = r + γ Q'(s', π'(s')); nothing follows where the session ended by itself."""
     return reward + gamma * next_value.masked_fill(terminated, 0.0)
+
+
+def td_target_without_draw(
+    reward: Float[Tensor, " P"],
+    next_value: Float[Tensor, " P"],
+    terminated: Bool[Tensor, " P"],
+    end_chance: Float[Tensor, " P"],
+    gamma: float,
+) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"]]:
+    """The target r + γ (1 − p) Q'(s', π'(s')), and the weight of its error: 1 / (1 − p) if the session went on, else 0.
+
+    p is the chance that a session ends after such an outcome. The weighted error has the same mean as that of
+    `td_target`, where the coin itself stands in the target, and lacks the coin's variance: p (1 − p) (γ Q')². Where a
+    session ended, nobody saw s'; such steps count by the weight of those that went on.
+
+    Args:
+        reward: r.
+        next_value: Q'(s', π'(s')).
+        terminated: the session ended by itself.
+        end_chance: p in [0, 1).
+        gamma: γ.
+    """
+    goes_on = 1 - end_chance
+    return reward + gamma * goes_on * next_value, (~terminated).to(reward.dtype) / goes_on
+
+
+def largest_columns(values: Float[Tensor, "B N"], k: int) -> Int[Tensor, "B K"]:
+    """Columns of the k largest numbers of each row, in no order; NumPy's partition takes a fifth of torch's time."""
+    rank = values.shape[1] - k
+    return torch.from_numpy(np.argpartition(values.detach().numpy(), rank, axis=1)[:, rank:])
+
+
+def best_of_nearest(
+    worth: Float[Tensor, "B N"], closeness: Float[Tensor, "B N"] | None, k: int
+) -> tuple[Float[Tensor, "B 1"], Int[Tensor, "B 1"]]:
+    """The largest worth among the k columns of the largest closeness, and its column.
+
+    The best of all is looked at first: where fewer than k columns are closer, it is the best of the nearest. Only for
+    the other rows the k-th closeness is found. Of columns that are as close as the k-th, all count.
+
+    Args:
+        worth: of every column.
+        closeness: of every column; None = all are near.
+        k: 1 to N.
+    """
+    values = worth.detach().numpy()
+    column = values.argmax(axis=1)[:, None]
+    if closeness is not None:
+        close = closeness.detach().numpy()
+        closer = (close > np.take_along_axis(close, column, axis=1)).sum(axis=1)
+        far = np.flatnonzero(closer >= k)
+        if len(far):
+            rank = close.shape[1] - k
+            limit = np.partition(close[far], rank, axis=1)[:, rank : rank + 1]
+            column[far] = np.where(close[far] >= limit, values[far], -np.inf).argmax(axis=1)[:, None]
+    return torch.from_numpy(np.take_along_axis(values, column, axis=1)), torch.from_numpy(column)
 
 
 def neighbour_gap(at_proto: Float[Tensor, " P"], at_nearest: Float[Tensor, " P"]) -> Float[Tensor, ""]:

@@ -117,7 +117,9 @@ def epsilon_greedy(greedy: Slates, epsilon: float, *, candidates: Int[Tensor, "B
     Raises:
         InputError: candidates with padding.
     """
-    if bool((candidates < FIRST_ITEM).any()):
+    # one list that all users share is looked at once
+    distinct = candidates[:1] if candidates.stride(0) == 0 else candidates
+    if bool((distinct < FIRST_ITEM).any()):
         raise located("random slates need full lists of candidates; some are padded")
     size = greedy.items.shape[1]
     random, chain = uniform_slates(candidates, size, generator=generator)
