@@ -142,6 +142,26 @@ def test_a_log_of_single_items_becomes_lists_with_an_empty_place() -> None:
     assert learner.update(lists)["loss"] > 0
 
 
+def test_a_map_of_what_is_seen_is_what_is_seen_at_first() -> None:
+    env = learners.open_env(200, 1, 10)
+    encoder, seen = learners.Mapped(env), env.reset(seed=0)
+    torch.testing.assert_close(encoder.initial(seen)[1], seen.context)
+    record = learners.logged(200, 1, 10, 20, 5)
+    carry, _ = encoder.initial(record.observation(0))
+    _, after = encoder.step(carry, record.step(0), record.observation(1))
+    torch.testing.assert_close(after, encoder(record)[:, 1])
+
+
+@pytest.mark.parametrize("items", [200, 60_000])
+def test_the_softmax_learns_with_all_items_and_with_negatives(items: int) -> None:
+    env = learners.open_env(items, 1, 10)
+    learner = learners.built("reinforce", ways.WAYS[ways.LOGGED].at(items), env, generator=Generator().manual_seed(0))
+    before = learners.states_of(learner.policy, env.world.observed).clone()
+    for _ in range(3):
+        assert learner.update(learners.logged(items, 1, 10, 20, 5))["behaviour_loss"] > 0
+    assert not torch.equal(learners.states_of(learner.policy, env.world.observed), before)
+
+
 def test_growth_by_hand() -> None:
     slope, low, high = large_actions.growth([(1.0, 3.0), (10.0, 30.0), (100.0, 300.0)])
     assert (slope, low, high) == pytest.approx((1.0, 1.0, 1.0))

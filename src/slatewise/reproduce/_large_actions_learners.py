@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from slatewise import config as configs
 from slatewise.data.replay import Replay
@@ -25,7 +25,7 @@ from slatewise.sim.topic_graph import Config, Env, World, logging_policy
 from slatewise.sim.toys import NoHistory
 from slatewise.train.on_policy import learn_on_policy
 from slatewise.train.online import Schedule
-from slatewise.types import FIRST_ITEM, Exploration, Slates, Step, Trajectories
+from slatewise.types import FIRST_ITEM, Exploration, Observation, Slates, Step, Trajectories
 
 Settings = Mapping[str, Any]
 PASS = 1000
@@ -83,13 +83,37 @@ def what_is_seen(env: Env) -> observed.Encoder:
     return observed.Encoder(observed.Config(history=False, context_width=env.config.width + 1), env.catalog)
 
 
+class Mapped(nn.Module):
+    """The context times a learned matrix, the identity at first: what items that are known by number share."""
+
+    def __init__(self, env: Env) -> None:
+        super().__init__()
+        self.width = env.config.width + 1
+        self.map = nn.Parameter(torch.eye(self.width))
+
+    def forward(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
+        """States before each step and after the last."""
+        return trajectories.context @ self.map.T
+
+    def initial(self, observation: Observation) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B D"]]:
+        """Nothing to remember."""
+        return observation.context.new_zeros(len(observation.user), 1), observation.context @ self.map.T
+
+    def step(
+        self, carry: Float[Tensor, "B M"], step: Step, observation: Observation
+    ) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B D"]]:
+        """The next context."""
+        del step
+        return carry, observation.context @ self.map.T
+
+
 def built(method: str, settings: Settings, env: Env, *, generator: Generator) -> Learner:
     """An untrained learner of a method with the encoder it reads.
 
     Wolpertinger, SlateQ, FCPO and the tree see the items' features; the others know items by number alone.
     """
     module = module_of(method)
-    encoder = what_is_seen(env) if method not in _encoders else _encoders[method](env)
+    encoder = _encoders.get(method, what_is_seen)(env)
     config = configs.convert(module.Config, dict(settings), where=method)
     learner: Learner = module.Learner(config, encoder, env.catalog, generator=generator)
     if isinstance(learner, tpgr.Learner) and learner.config.depth > 1:
@@ -202,9 +226,10 @@ def candidates(items: int, count: int, seed: int) -> Int[Tensor, " C"]:
     return found
 
 
-def states_of(method: str, world: World) -> Float[Tensor, "S X"]:
-    """The state that a method's policy reads at each topic."""
-    return world.observed if method not in _encoders else world.observed[:, :0]
+@torch.no_grad()
+def states_of(policy: Policy, seen: Float[Tensor, "B X"]) -> Float[Tensor, "B D"]:
+    """The state that a policy reads where this is seen and nothing was shown before."""
+    return policy.encoder.initial(Observation(user=torch.arange(len(seen)), context=seen))[1]
 
 
 _methods: dict[str, Any] = {
@@ -221,5 +246,7 @@ _methods: dict[str, Any] = {
 _encoders: dict[str, Callable[[Env], Any]] = {
     "random": lambda _: NoHistory(),
     "popularity": lambda _: NoHistory(),
+    "cloning": Mapped,
+    "reinforce": Mapped,
     "item_knn": lambda env: window.Encoder(window.Config(length=WINDOW), env.catalog),
 }

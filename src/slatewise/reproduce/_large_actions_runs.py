@@ -53,7 +53,7 @@ def decided(policy: Policy, world: World, settings: Mapping[str, Any]) -> Int[Te
     if "candidates" in settings:
         among = learners.candidates(width, settings["candidates"], int(settings["seed"]))
         width = 100 * len(among)
-    states = learners.states_of(settings["method"], world)
+    states = learners.states_of(policy, world.observed)
     found = [
         policy.recommend(some, 1, candidates=None if among is None else among.expand(len(some), -1)).items[:, 0]
         for some in torch.split(states, max(1, SCORES // width))

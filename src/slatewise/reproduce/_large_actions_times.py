@@ -49,7 +49,7 @@ def decision_times(settings: Mapping[str, Any]) -> dict[str, Any]:
         policy = learners.built(given["method"], given["settings"], env, generator=generator).policy
         if isinstance(policy, nn.Module):
             policy.eval()
-        read = states.get(given["method"], seen)
+        read = states[given["method"]] if given["method"] in states else learners.states_of(policy, seen)
         deciders[name] = (_decider(policy, given, items, seed), given.get("scores", items), read)
     found: dict[str, Any] = {name: {str(batch): [] for batch in BATCHES} for name in deciders}
     with torch.inference_mode():

@@ -46,7 +46,7 @@ SOURCES = (
 )
 SEEDS, QUICK_SEEDS = 5, 2
 BLOCKS, QUICK_BLOCKS = 5, 3
-LONGEST = 0.3
+LONGEST = 0.1
 """Seconds that one method's decisions of a block may take."""
 FROM = 10_000
 """Below that, a decision costs what it costs to be asked at all; growth is fitted from here on."""
