@@ -4,12 +4,14 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
+import torch
 
 from slatewise.config import convert
 from slatewise.methods import wolpertinger as method
 from slatewise.reproduce import _wolpertinger_runs as runs
 from slatewise.reproduce import wolpertinger
 from slatewise.reproduce._cells import Cell
+from slatewise.sim.accept_graph import Config, Env
 
 TINY = asdict(
     runs.Size(items=300, users=20, steps=24, updates=1, batch=32, replay=24, epsilon_steps=15, curve_points=3)
@@ -26,7 +28,7 @@ def tiny(cell: Cell) -> Cell:
             if "neighbours" in given:
                 given["neighbours"] //= 10
             given |= {"flat_below": 100, "probes": 4}
-        settings |= {"items": 800, "rounds": 5, "methods": methods}
+        settings |= {"items": 800, "rounds": 5, "starts": 40, "methods": methods}
     if settings["kind"] == "lemma":
         settings |= {"draws": 2000, "k": [1, 5]}
     return Cell(name=cell.name, settings=settings)
@@ -56,6 +58,8 @@ def test_cells_have_names_of_their_own_and_settings_that_convert() -> None:
         "k-1-percent-regularised-0",
         "k-10-percent-twin-critics-0",
         "k-1-percent-approximate-search-0",
+        "k-10-percent-learned-vectors-0",
+        "k-100-percent-squared-error-0",
     ],
 )
 def test_every_kind_of_cell_runs_and_repeats_itself(name: str) -> None:
@@ -66,6 +70,9 @@ def test_every_kind_of_cell_runs_and_repeats_itself(name: str) -> None:
         assert once["full search"]["faster"] == 1.0
         assert once["1,000 nearest, exact"]["recall"] == 1.0
         assert 0.3 < once["100 nearest, approximate"]["recall"] <= 1.0
+        returns = {name: figures["return"] for name, figures in once.items()}
+        assert returns == {name: figures["return"] for name, figures in again.items()}
+        assert returns["full search"] == max(returns.values())
         return
     assert {key: once[key] for key in once if key != "seconds"} == {
         key: again[key] for key in again if key != "seconds"
@@ -77,11 +84,34 @@ def test_every_kind_of_cell_runs_and_repeats_itself(name: str) -> None:
         assert all(0.3 < value < 8 for _, value in once["curve"])
 
 
+def test_weights_set_by_hand_show_what_is_most_likely_accepted() -> None:
+    env = Env(Config(num_items=120, width=5, world_seed=3), num_users=1)
+    settings = wolpertinger.KNOWING | {"neighbour_share": 1.0}
+    policy = runs.knowing(settings, env, seed=0)
+    states = env.world.observed(torch.arange(120))
+    best = torch.cat([chance.argmax(dim=1) for _, chance in env.world.rows()])
+    assert torch.equal(policy.recommend(states, 1).items[:, 0] - 2, best)
+    values = policy.networks.values(states[:1], torch.arange(2, 122).unsqueeze(0)).detach()
+    chance = env.world.accepts(torch.zeros(120, dtype=torch.int64), torch.arange(120))
+    torch.testing.assert_close(values[0] - values[0, 0], chance - chance[0], atol=1e-5, rtol=1e-5)
+    proto = torch.nn.functional.normalize(states, dim=1)
+    torch.testing.assert_close(policy.query(states).detach(), proto)
+
+
+def test_the_return_from_some_states_is_that_from_all_where_these_are_all() -> None:
+    env = Env(Config(num_items=120, width=5, world_seed=3), num_users=1)
+    policy = runs.knowing(wolpertinger.KNOWING | {"neighbours": 7}, env, seed=0)
+    everywhere = runs.return_from(policy, env.world, torch.arange(120))
+    assert everywhere == pytest.approx(runs.measure(policy, env.world), abs=1e-5)
+    # two starts, and what is shown from there on: closer to all than to nothing
+    assert runs.return_from(policy, env.world, torch.tensor([3, 90])) == pytest.approx(everywhere, rel=0.5)
+
+
 def made_up(quick: bool) -> dict[str, Any]:
     results: dict[str, Any] = {
         "references": {"optimum": 8.5, "greedy": 7.5, "random": 0.5},
         "decisions": {
-            name: {"milliseconds": 1.0 / (1 + place), "faster": 1.0 + 2 * place, "recall": 0.9}
+            name: {"milliseconds": 1.0 / (1 + place), "faster": 1.0 + 2 * place, "recall": 0.9, "return": 8.0}
             for place, name in enumerate(wolpertinger.SEARCHES)
         },
         "lemma": {"0.5": [[1.0, 0.1, 0.105], [10.0, 0.9, 0.9]]},

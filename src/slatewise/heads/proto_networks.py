@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -21,6 +22,15 @@ FEW = 64
 BLOCK = 1 << 19
 """Values of all items are computed for so many states at a time that these are about as many numbers: they stay in a
 core's cache."""
+
+
+class Keys(NamedTuple):
+    """What a critic needs to know of every row, whatever the state."""
+
+    product: Float[Tensor, "N K"]
+    """[g(a) ; b(a)]."""
+    spans: Float[Tensor, " N"] | None
+    """h(a), where items have spans of their own."""
 
 
 class ProtoNetworks(nn.Module):
@@ -75,10 +85,11 @@ class ProtoNetworks(nn.Module):
         assert isinstance(found, TwoTowers)
         return found
 
-    def keys(self) -> Float[Tensor, "N K"]:
-        """[g(a) ; b(a)] of every row, by the first critic."""
-        vectors = self.vectors()
-        return self.critic().keys(vectors, torch.arange(len(vectors)))
+    def keys(self) -> Keys:
+        """Of the first critic."""
+        critic, vectors = self.critic(), self.vectors()
+        every = torch.arange(len(vectors))
+        return Keys(critic.keys(vectors, every), None if critic.monotone else critic.spans(every))
 
     def values(
         self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"], *, number: int = 0
@@ -93,7 +104,7 @@ class ProtoNetworks(nn.Module):
         return critic.values(product, level, items)
 
     def best_of(
-        self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"], keys: Float[Tensor, "N K"] | None = None
+        self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"], keys: Keys | None = None
     ) -> tuple[Float[Tensor, "B 1"], Int[Tensor, "B 1"]]:
         """The largest Q among some items, and its item; what is no item counts for nothing.
 
@@ -102,14 +113,15 @@ class ProtoNetworks(nn.Module):
             items: found by a search.
             keys: what `keys` gives, where somebody has it ready.
         """
-        critic = self.critic()
         if keys is None:
             values = self.values(state, items)
-        else:
-            query, level = critic.queries(state)
-            values = critic.values(torch.einsum("bd,bad->ba", query, keys[items]), level, items)
-        largest, place = values.masked_fill(items < FIRST_ITEM, sampling.NEG_INF).max(dim=1, keepdim=True)
-        return largest, items.gather(1, place)
+            largest, place = values.masked_fill(items < FIRST_ITEM, sampling.NEG_INF).max(dim=1, keepdim=True)
+            return largest, items.gather(1, place)
+        critic = self.critic()
+        query, level = critic.queries(state)
+        ranked = _ranked(critic, query, keys, items).masked_fill_(items < FIRST_ITEM, sampling.NEG_INF)
+        largest, place = ranked.max(dim=1, keepdim=True)
+        return critic.from_ranking(largest, level), items.gather(1, place)
 
     @torch.no_grad()
     def best_near(
@@ -118,7 +130,7 @@ class ProtoNetworks(nn.Module):
         proto: Float[Tensor, "B E"],
         positions: Float[Tensor, "I E"],
         count: int,
-        keys: Float[Tensor, "N K"] | None = None,
+        keys: Keys | None = None,
     ) -> tuple[Float[Tensor, "B 1"], Int[Tensor, "B 1"]]:
         """The largest Q among the items nearest to proto-actions, and its item, every item compared and none sorted.
 
@@ -129,21 +141,28 @@ class ProtoNetworks(nn.Module):
             count: k; all items where it is their number.
             keys: what `keys` gives, where somebody has it ready.
         """
-        critic, every = self.critic(), torch.arange(FIRST_ITEM, FIRST_ITEM + len(positions))
-        keys = (self.keys() if keys is None else keys)[FIRST_ITEM:]
+        critic = self.critic()
         query, level = critic.queries(state)
-        spans = None if critic.monotone else critic.spans(every)
-        searches, few = count < len(every), count * FEW <= len(every)
+        product, spans = (None if part is None else part[FIRST_ITEM:] for part in (keys or self.keys()))
+        assert product is not None
+        here = Keys(product, spans)
+        searches, few = count < len(positions), count * FEW <= len(positions)
         found = []
-        rows = max(1, BLOCK // len(every))
+        rows = max(1, BLOCK // len(positions))
         for asked, towards in zip(torch.split(query, rows), torch.split(proto, rows), strict=True):
             closeness = towards @ positions.T if searches else None
             if few and closeness is not None:
                 near = largest_columns(closeness, count)
-                product = torch.einsum("bd,bad->ba", asked, keys[near])
-                largest, place = critic.ranking(product, None if spans is None else spans[near]).max(1, keepdim=True)
+                largest, place = _ranked(critic, asked, here, near).max(dim=1, keepdim=True)
                 found.append((largest, near.gather(1, place)))
             else:
-                found.append(best_of_nearest(critic.ranking(asked @ keys.T, spans), closeness, count))
+                found.append(best_of_nearest(critic.ranking(asked @ product.T, spans), closeness, count))
         ranked, column = (torch.cat(parts) for parts in zip(*found, strict=True))
         return critic.from_ranking(ranked, level), column + FIRST_ITEM
+
+
+def _ranked(
+    critic: TwoTowers, query: Float[Tensor, "B K"], keys: Keys, rows: Int[Tensor, "B A"]
+) -> Float[Tensor, "B A"]:
+    product = torch.einsum("bd,bad->ba", query, keys.product[rows])
+    return critic.ranking(product, None if keys.spans is None else keys.spans[rows])

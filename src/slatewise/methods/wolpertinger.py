@@ -31,7 +31,7 @@ from torch import Generator, Tensor, nn
 
 from slatewise.heads.catalog_vectors import catalog_vectors
 from slatewise.heads.optimiser import descend, flat_state, let_dropout_draw, restore_state, under
-from slatewise.heads.proto_networks import FEW, ProtoNetworks
+from slatewise.heads.proto_networks import FEW, Keys, ProtoNetworks
 from slatewise.heads.ranked import RankedPolicy
 from slatewise.heads.session_ends import SessionEnds
 from slatewise.heads.two_towers import TwoTowers
@@ -173,7 +173,7 @@ class Policy(RankedPolicy):
         # where the search believes the items are: part of the policy, because slates depend on it
         positions = on_sphere(self.networks.vectors().detach()[FIRST_ITEM:])
         self.register_buffer("positions", positions.clone(), persistent=config.embedding == "learned")
-        self._keys: Tensor | None = None
+        self._keys: Keys | None = None
 
     @property
     def searches(self) -> bool:
@@ -190,7 +190,7 @@ class Policy(RankedPolicy):
 
     def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
         """Q of the first critic."""
-        critic, keys = self.networks.critic(), self._all_keys()
+        critic, keys = self.networks.critic(), self._all_keys().product
         query, level = critic.queries(state)
         if items is None:
             return critic.values(query @ keys.T, level, torch.arange(self.num_rows))
@@ -305,8 +305,8 @@ class Policy(RankedPolicy):
         self._keys, self.retriever = None, None
         return loaded
 
-    def _all_keys(self) -> Float[Tensor, "N D"]:
-        """[g(a) ; b(a)] of every row; kept between decisions."""
+    def _all_keys(self) -> Keys:
+        """Of every row; kept between decisions."""
         if self._keys is not None and not torch.is_grad_enabled():
             return self._keys
         keys = self.networks.keys()

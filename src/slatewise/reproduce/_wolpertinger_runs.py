@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -34,16 +35,16 @@ class Size:
     """How much of everything."""
 
     items: int = 13_138
-    users: int = 200
+    users: int = 250
     """Places of the environment that is learned in."""
-    steps: int = 2500
-    """Steps of each place: 500,000 transitions."""
-    updates: int = 3
-    batch: int = 128
-    replay: int = 2500
+    steps: int = 640
+    """Steps of each place: 160,000 transitions."""
+    updates: int = 2
+    batch: int = 256
+    replay: int = 640
     """Steps kept per place."""
     epsilon: float = 0.05
-    epsilon_steps: int = 500
+    epsilon_steps: int = 130
     curve_points: int = 10
 
 
@@ -106,36 +107,87 @@ def references(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def decision_times(settings: dict[str, Any]) -> dict[str, Any]:
-    """CPU milliseconds of one decision for one user, and how many of the nearest a search finds.
+    """CPU milliseconds of one decision for one user, what the search finds, and what the policy then earns.
 
-    Policies take turns, a block of decisions each. They have weights, all the same, but have not learned: a decision
-    takes as long, whatever the weights. CPU time, because other work on the machine does not count in it.
+    Nothing is learned: the critic is set to the chance of acceptance itself and the actor to where the state stands, so
+    that only the search makes a difference. Policies take turns, a block of decisions each. CPU time, because other
+    work on the machine does not count in it.
     """
     seed, rounds = settings["seed"], settings["rounds"]
-    env = Env(Config(num_items=settings["items"], world_seed=0), num_users=1)
-    policies = {name: learner(method, env, seed=seed).policy.eval() for name, method in settings["methods"].items()}
+    env = Env(Config(num_items=settings["items"], world_seed=settings.get("world_seed", 0)), num_users=1)
+    policies = {name: knowing(method, env, seed=seed) for name, method in settings["methods"].items()}
     draw = Generator().manual_seed(stream(seed, 5))
-    states = torch.randn(rounds + 1, BLOCK, 1, env.config.width, generator=draw)
+    starts = torch.randint(env.config.num_items, (settings["starts"],), generator=draw)
+    blocks = torch.randint(env.config.num_items, (rounds + 1, BLOCK, 1), generator=draw)
     taken: dict[str, list[float]] = {name: [] for name in policies}
     with torch.inference_mode():
-        for block in states:
+        for block in blocks:
+            states = [env.world.observed(at) for at in block]
             for name, policy in policies.items():
                 begun = time.process_time()
-                for state in block:
+                for state in states:
                     policy.recommend(state, 1)
                 taken[name].append((time.process_time() - begun) / BLOCK)
         # in the first block caches fill and indices are fitted
         kept = {name: values[1:] for name, values in taken.items()}
         full, exact = kept[settings["full"]], policies[settings["exact"]]
-        proto = exact.query(states.flatten(0, 2))
+        proto = exact.query(env.world.observed(starts))
         return {
             name: {
                 "milliseconds": 1000 * statistics.median(values),
                 "faster": statistics.median(full) / statistics.median(values),
                 "recall": _recall(policies[name], exact, proto) if policies[name].searches else 1.0,
+                "return": return_from(policies[name], env.world, starts),
             }
             for name, values in kept.items()
         }
+
+
+def knowing(settings: dict[str, Any], env: Env, *, seed: int) -> wolpertinger.Policy:
+    """A policy that nobody trained: Q(s, a) = W + a constant, and the proto-action points along q."""
+    config, policy = env.config, learner(settings, env, seed=seed).policy
+    critic, width = policy.networks.critic(), env.config.width
+    # the state is √E q; the item's tower reads √E times its features in units of their mean norm
+    norm = float(env.world.shown.norm(dim=1).mean())
+    with torch.no_grad():
+        for weight in policy.networks.parameters():
+            weight.zero_()
+        for net, slope in (
+            (critic.state, config.slope / width**0.5),
+            (critic.item, norm / width**0.5),
+            (policy.networks.actor_net, 1.0),
+        ):
+            matrix, _ = net.parameters()
+            matrix[:width].copy_(slope * torch.eye(width))
+        *_, last = critic.item.parameters()
+        last[-1] = config.offset
+        assert critic.span is not None
+        critic.span.fill_(math.log(math.e - 1))  # softplus⁻¹(1)
+    return policy.eval()
+
+
+@torch.inference_mode()
+def return_from(policy: wolpertinger.Policy, world: World, starts: Int[Tensor, " S"]) -> float:
+    """Expected return of sessions that start, and go on after a reject, at any of these states.
+
+    Exact for them: only states that the policy leads to from there are looked at, and each of them once.
+    """
+    config, shown = world.config, torch.full((world.config.num_items,), -1)
+    new = torch.unique(starts)
+    while len(new):
+        some = torch.split(new, CHUNK)
+        shown[new] = torch.cat([policy.recommend(world.observed(at), 1).items[:, 0] for at in some]) - FIRST_ITEM
+        after = torch.unique(shown[new])
+        new = after[shown[after] < 0]
+    reached = (shown >= 0).nonzero().squeeze(1)
+    p = world.accepts(reached, shown[reached]).double()
+    values, change = torch.zeros(config.num_items, dtype=torch.float64), 1.0
+    while change > accept_graph.TOLERANCE:
+        on, off = (1 - config.end_after_accept) * values[shown[reached]], (1 - config.end_after_reject)
+        better = p * (1 + on) + (1 - p) * off * values[starts].mean()
+        change = float((better - values[reached]).abs().max())
+        values[reached] = better
+    return float(values[starts].mean())
 
 
 def _recall(policy: wolpertinger.Policy, exact: wolpertinger.Policy, proto: Float[Tensor, "B E"]) -> float:
@@ -185,4 +237,4 @@ def full() -> dict[str, Any]:
 
 def quick() -> dict[str, Any]:
     """A smaller catalog and fewer steps: enough to see the order."""
-    return asdict(Size(items=2000, steps=500, replay=500, epsilon_steps=150, curve_points=5))
+    return asdict(Size(items=2000, steps=320, replay=320, epsilon_steps=100, curve_points=5))
