@@ -44,6 +44,7 @@ def untouched(**settings: Any) -> tpgr.Learner:
         {"depth": 4, "arity": 3, "hidden": 0, "baseline": "step", "weight_cap": 2.0},
         {"depth": 3, "arity": 4, "by_row": True},
         {"depth": 1, "beam": 1, "no_repeats": False},
+        {"depth": 2, "baseline": "value", "unit_gain": True, "value_hidden": 4},
     ],
 )
 def test_the_contract_with_other_settings(settings: dict[str, Any]) -> None:
@@ -80,6 +81,24 @@ def test_the_baseline_is_the_mean_at_the_same_step() -> None:
     users[1] = [seen(2, 3.0), seen(3, 0.0)]
     figures = untouched(baseline="step").update(batch(*users))
     assert figures["loss"] == pytest.approx((2 * LOG4 - 2 * LOG4 / 2) / 4)
+
+
+def test_gains_of_unit_size() -> None:
+    """Gains 1, −1, 2, −2 have the deviation √2.5; the loss of the same users is divided by it."""
+    users = [[seen(2, 3.0), seen(4, 4.0)], [seen(2, 3.0), seen(3, 0.0)]]
+    figures = untouched(baseline="step", unit_gain=True).update(batch(*users))
+    assert figures["loss"] == pytest.approx((2 * LOG4 - 2 * LOG4 / 2) / 4 / 2.5**0.5)
+    # one gain alone has none, and the loss stays finite
+    assert np.isfinite(untouched(unit_gain=True).update(batch([seen(2, 3.0)]))["loss"])
+
+
+def test_what_the_state_lets_expect_is_subtracted() -> None:
+    """Every state is 0, so V is one number, which goes to the mean return; the gains are what lies above it."""
+    users = [[seen(2, 4.0)], [seen(3, 2.0)]]
+    learner = untouched(baseline="value", value_lr=0.05, lr=1e-9)
+    losses = [learner.update(batch(*users))["loss"] for _ in range(300)]
+    assert losses[0] == pytest.approx(3 * LOG4)
+    assert losses[-1] == pytest.approx(0.0, abs=0.02)
 
 
 def test_the_entropy_counts() -> None:
@@ -179,6 +198,7 @@ def toys_without_features() -> Any:
         ({"gamma": 1.5}, "gamma is 1.5"),
         ({"entropy": -0.1}, "entropy is -0.1"),
         ({"weight_cap": 0.0}, "weight_cap is 0.0"),
+        ({"value_hidden": 0}, "value_hidden is 0"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:

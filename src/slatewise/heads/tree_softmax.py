@@ -91,6 +91,8 @@ class TreeSoftmax(nn.Module):
         """Items below each child of each node, by level."""
         self.full: list[bool] = []
         """Whether every node of a level has items below every child."""
+        self.fewest: list[int] = []
+        """Items below that child of a level which has the fewest, of those that have any."""
         self.register_load_state_dict_post_hook(lambda module, _: module.look_up())  # type: ignore[no-untyped-call]
         self.plant(in_order(torch.arange(FIRST_ITEM, num_rows), depth=depth, arity=arity))
 
@@ -119,6 +121,7 @@ class TreeSoftmax(nn.Module):
             filled.view(self.arity ** (level + 1), -1).sum(dim=1).view(-1, self.arity) for level in range(self.depth)
         ]
         self.full = [bool((count > 0).all()) for count in self.counts]
+        self.fewest = [int(count[count > 0].min()) for count in self.counts]
 
     def limits(
         self, states: int, *, candidates: Int[Tensor, "B C"] | None = None, exclude: Int[Tensor, "B X"] | None = None
@@ -227,13 +230,16 @@ class TreeSoftmax(nn.Module):
         """Which children have something open below; None = all of them."""
         if limits is not None and limits.only is not None:
             return self._below(level, node, limits.only) > 0
-        taken = limits is not None and limits.taken.shape[1] > 0
-        if self.full[level] and not taken:
-            return None
-        count = self.counts[level][node]
-        if limits is not None and taken:
-            count = count - self._below(level, node, limits.taken)
-        return count > 0
+        if limits is None or limits.taken.shape[1] < self.fewest[level]:
+            # too few are taken to close anything that has items
+            return None if self.full[level] else self.counts[level][node] > 0
+        if level < self.depth - 1:
+            return self.counts[level][node] > self._below(level, node, limits.taken)
+        # every child is a leaf: what is taken is closed
+        place = limits.taken.unsqueeze(1) - (node * self.arity).unsqueeze(2)
+        elsewhere = (place < 0) | (place >= self.arity) | (limits.taken < 0).unsqueeze(1)
+        held = torch.nn.functional.pad(self.counts[level][node] > 0, (0, 1))
+        return held.scatter_(2, place.masked_fill(elsewhere, self.arity), False)[:, :, :-1]
 
     def _below(self, level: int, node: Int[Tensor, "B W"], leaf: Int[Tensor, "B X"]) -> Int[Tensor, "B W c"]:
         """How many of some leaves lie below each child."""
@@ -274,9 +280,14 @@ class TreeSoftmax(nn.Module):
                 logits = logits.masked_fill(~open_.squeeze(1), NEG_INF)
                 if level == 0:
                     stuck = ~open_.squeeze(1).any(dim=1, keepdim=True)
-            # the largest of logit + Gumbel noise is a draw by softmax
-            noise = torch.empty_like(logits).exponential_(generator=generator).log_()
-            child = (logits - noise).argmax(dim=1, keepdim=True)
+            # a uniform number falls into one of the pieces that the probabilities cut [0, 1) into; Gumbel noise would
+            # need a logarithm for every child
+            share = torch.softmax(logits, dim=1).cumsum_(dim=1)
+            uniform = torch.rand(len(layer), 1, generator=generator, dtype=share.dtype) * share[:, -1:]
+            child = torch.searchsorted(share, uniform, right=True).clamp_(max=self.arity - 1)
+            if open_ is not None:
+                # rounding can end past the last piece that has a length
+                child = torch.where(logits.gather(1, child) > NEG_INF, child, logits.argmax(dim=1, keepdim=True))
             log_prob = log_prob + logits.gather(1, child) - logits.logsumexp(dim=1, keepdim=True)
             node = node * self.arity + child
         if stuck is not None:

@@ -15,8 +15,9 @@ own down the tree without what was shown, and nothing of the size of the catalog
 policy acts while it learns.
 
 Deviations: a hidden layer per level is shared by its nodes; the state is one of the encoders' (the authors pretrain an
-SRU); an optional baseline, mean return of the batch at the same step; the mean path entropy stands for that of π; from
-a log of single items with propensities, steps can be weighted by min(π/β, weight_cap).
+SRU); an optional baseline, the mean return of the batch at the same step or a network of the state; gains can be put on
+one scale; the mean path entropy stands for that of π; from a log of single items with propensities, steps can be
+weighted by min(π/β, weight_cap).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from torch import Generator, Tensor, nn
 
 from slatewise.data.ratings import ratings
 from slatewise.data.splits import Split
+from slatewise.heads.choice import network
 from slatewise.heads.item_vectors import Kind, vectors_of
 from slatewise.heads.optimiser import descend, flat_state, let_dropout_draw, restore_state, under
 from slatewise.heads.ranked import RankedPolicy
@@ -68,9 +70,15 @@ class Config:
     gamma: float = 0.6
     """γ."""
     entropy: float = 0.01
-    """Weight of the entropy of π, in units of the return."""
-    baseline: Literal["none", "step"] = "none"
-    """step: subtract the mean return of the batch at the same step of the session; for learning in an environment."""
+    """Weight of the entropy of π, in units of the return (of its deviation, with `unit_gain`)."""
+    baseline: Literal["none", "step", "value"] = "none"
+    """step: subtract the mean return of the batch at the same step of the session; value: subtract what a network of
+    the state expects, which is fitted to the returns along the way. For learning in an environment."""
+    value_hidden: int = 64
+    value_lr: float = 3e-3
+    """Learning rate of that network."""
+    unit_gain: bool = False
+    """Divide R_t − b_t by its standard deviation over the batch, so that settings do not depend on the reward's."""
     weight_cap: float | None = None
     """Upper limit of π/β for single items of known propensity; None = every step counts as if π had served it."""
     no_repeats: bool = True
@@ -92,6 +100,8 @@ class Config:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.arity is not None and self.arity < 2:
             raise ValueError(f"arity is {self.arity}; a node with one child decides nothing, expected 2 or more")
+        if self.value_hidden < 1:
+            raise ValueError(f"value_hidden is {self.value_hidden}; expected at least 1")
         if self.hidden < 0:
             raise ValueError(f"hidden is {self.hidden}; expected 0 (none) or a width")
         if not 0 <= self.gamma <= 1:
@@ -280,6 +290,10 @@ class Learner:
         self.item_tables = RowWiseAdagrad(items, learning_rate=config.table_lr, frozen=FIRST_ITEM)
         self.parameters: list[nn.Parameter] = [weight for weight in self.policy.parameters() if weight.requires_grad]
         self.optimiser = torch.optim.Adam(self.parameters, lr=config.lr, fused=True)
+        self.value: nn.Sequential | None = None
+        if config.baseline == "value":
+            self.value = network([encoder.width, config.value_hidden, 1], generator=generator)
+            self.value_optimiser = torch.optim.Adam(self.value.parameters(), lr=config.value_lr, fused=True)
         self.generator = generator
         let_dropout_draw(encoder, generator)
 
@@ -315,7 +329,8 @@ class Learner:
         policy.train()
         for tables in (self.tables, self.item_tables):
             tables.forget()
-        layer = policy.tree.layer(at_rows(policy.encoder(trajectories), rows))
+        state = at_rows(policy.encoder(trajectories), rows)
+        layer = policy.tree.layer(state)
         user, step, position = rows.unbind(dim=1)
         parts = []
         for some in torch.split(torch.arange(len(rows)), CHUNK):
@@ -324,6 +339,10 @@ class Learner:
             parts.append(policy.tree.path_log_prob(layer[some], mine, limits=limits))
         log_pi, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
         gain = self._gain(trajectories)[user, step, position]
+        if self.value is not None:
+            gain = self._above_expected(gain, state.detach())
+        if config.unit_gain:
+            gain = gain / gain.std(correction=0).clamp(min=1e-6)
         weight = torch.ones_like(gain)
         if config.weight_cap is not None and trajectories.slate.shape[2] == 1:
             ratio = importance_weight(log_pi.detach(), trajectories.logp[user, step, 0], cap=config.weight_cap)
@@ -344,6 +363,9 @@ class Learner:
         flat = flat_state(self.policy, self.optimiser, self.generator)
         for tables in (self.tables, self.item_tables):
             flat |= {f"rows.{name}": value for name, value in tables.state_dict().items()}
+        if self.value is not None:
+            value_state = flat_state(self.value, self.value_optimiser, self.generator)
+            flat |= {f"value.{name}": value for name, value in value_state.items()}
         return flat
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -351,6 +373,20 @@ class Learner:
         restore_state(self.policy, self.optimiser, self.generator, state)
         for tables in (self.tables, self.item_tables):
             tables.load_state_dict(under("rows.", state))
+        if self.value is not None:
+            restore_state(self.value, self.value_optimiser, self.generator, under("value.", state))
+
+    def _above_expected(self, gain: Float[Tensor, " P"], state: Float[Tensor, "P D"]) -> Float[Tensor, " P"]:
+        """R_t − V(s_t) with V as it was before this batch, to which it is then fitted by one step."""
+        assert self.value is not None
+        expected: Tensor = self.value(state).squeeze(1)
+        descend(
+            (expected - gain).square().mean(),
+            list(self.value.parameters()),
+            self.value_optimiser,
+            self.config.clip_norm,
+        )
+        return gain - expected.detach()
 
     def _gain(self, trajectories: Trajectories) -> Float[Tensor, "B T K"]:
         """R_t − b_t of every shown item: its own reward and all that followed its step."""
@@ -359,7 +395,7 @@ class Learner:
         total = reward.sum(dim=2)
         returns = discounted_returns(total, config.gamma, ends=trajectories.terminated | trajectories.truncated)
         gain = (returns - total).unsqueeze(2) + reward
-        if config.baseline == "none":
+        if config.baseline != "step":
             return gain
         shown = (trajectories.learn.unsqueeze(2) & (trajectories.slate >= FIRST_ITEM)).float()
         mean = (gain * shown).sum(dim=(0, 2)) / shown.sum(dim=(0, 2)).clamp(min=1)
