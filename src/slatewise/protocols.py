@@ -102,6 +102,13 @@ class Prepares(Protocol):
 
 
 @runtime_checkable
+class TellsUnmet(Protocol):
+    """A learner with a limit to keep: what to tell of it where learning has not met it, else None."""
+
+    def unmet(self) -> str | None: ...
+
+
+@runtime_checkable
 class EstimatesBehaviour(Protocol):
     """A policy with an estimate β̂ of the policies that wrote its log: states, and log β̂ of every row there.
 

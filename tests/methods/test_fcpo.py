@@ -319,3 +319,9 @@ def test_it_trains_from_a_log_of_ratings(tmp_path: Path) -> None:
     result = train(tables, tmp_path / "run")
     assert result.epochs == 2
     assert math.isfinite(result.value)
+    assert result.unmet is None
+    tables["method"]["cost_limit"] = 0.01
+    told = train(tables, tmp_path / "out-of-reach").unmet
+    assert told is not None
+    assert "the cost limit 0.01 was not met" in told
+    assert "the least cost reached is 0." in told

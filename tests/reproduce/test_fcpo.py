@@ -11,6 +11,7 @@ from torch import Generator
 from slatewise.reproduce import _fcpo_runs as runs
 from slatewise.reproduce import fcpo
 from slatewise.reproduce._cells import Cell
+from slatewise.reproduce._fcpo_policies import MostLiked, Random
 
 PLACE = runs.Place(data=None, slate_size=2, steps=3)
 SIZE = runs.Size(epochs=2, updates=2, places=8, draws=1)
@@ -73,11 +74,23 @@ def test_likes_become_sessions_without_an_order() -> None:
 
 def test_random_lists_show_popular_items_as_often_as_there_are() -> None:
     policy = runs.fresh(PLACE, SETTING, seed=0).policy
-    found = runs.judged(PLACE, runs.Random(policy), part="train", draws=10, seed=0)
+    found = runs.judged(PLACE, Random(policy), part="train", draws=10, seed=0)
     assert found["rate"] == pytest.approx(0.2, abs=0.03)
     assert found["coverage"] == 1.0
     # half of what a person likes is half of the catalog's half: a quarter of all items are hits
     assert found["hits"] == pytest.approx(PLACE.slate_size / 4, abs=0.1)
+
+
+def test_most_liked_items_keep_a_limit_to_the_place() -> None:
+    policy = runs.fresh(PLACE, SETTING, seed=0).policy
+    rates = []
+    for limit in (None, 0.5, 0.0):
+        fixed = MostLiked(policy, runs.likes(PLACE), PLACE.world.popular, limit, PLACE.slate_size)
+        slates = fixed.recommend(torch.zeros(3, SETTING.state_width), PLACE.slate_size)
+        assert bool((slates.items == slates.items[:1]).all())
+        rates.append(PLACE.world.popular[slates.items].float().mean().item())
+    best = runs.likes(PLACE).argsort(descending=True)[: PLACE.slate_size]
+    assert rates == [PLACE.world.popular[best].float().mean().item(), 0.5, 0.0]
 
 
 def test_above_a_line() -> None:
@@ -127,7 +140,9 @@ def test_a_story_is_told_from_all_results(quick: bool, monkeypatch: pytest.Monke
                 }
             if kind == "trust_region":
                 found |= {"imitation": {"judged": judged(0.7)}, "random": {"judged": judged(0.2)}}
-                found["reranker"] = [judged(0.8 - price / 10) for price in runs.PRICES]
+                for name in ("off", *(f"{limit:g}" for limit in fcpo.LIMITS)):
+                    found[f"most_liked-{name}"] = {"judged": judged(0.5)}
+                found["reranker"] = [judged(0.8 - price / 40) for price in runs.PRICES]
             if cell.settings.get("drift"):
                 told = {"judged": judged(0.3), "kept": 0.6, "recoveries": 2, "unmet": ""}
                 found["drifting"] = {
@@ -139,7 +154,7 @@ def test_a_story_is_told_from_all_results(quick: bool, monkeypatch: pytest.Monke
             results[cell.name] = found
     story = fcpo.tell(results, quick=quick, seed_base=3)
     names = {row.name for row in story.rows}
-    assert {"FCPO, limit 0.4", "multiplier, limit 0.2", "re-ranker, price 1", "imitation"} <= names
+    assert {"FCPO, limit 0.4", "multiplier, limit 0.2", "re-ranker, price 9", "imitation"} <= names
     drifting = f"FCPO, limit {fcpo.DRIFT_LIMIT:g}, groups drift with exposure"
     assert (drifting in names) == (not quick)
     held = {check.name: check.holds for check in story.checks}

@@ -56,12 +56,14 @@ def train(
 
         result = run_training(tables, folder, resume=resume, overwrite=overwrite, on_step=on_step)
     value = {**asdict(result), "folder": str(result.folder)}
+    note = f"Note: {result.unmet}\n" if result.unmet else ""
     answer(
         value,
         as_json=as_json,
         text=(
             f"{result.folder}: {result.epochs} epochs, {result.steps} steps, {result.seconds:.1f} s, "
             f"{result.interactions_per_second:,.0f} interactions/s; validation {result.select} = {result.value:.4f} "
-            f"after epoch {result.best_epoch + 1}\nNext: slatewise evaluate {result.folder}"
+            f"after epoch {result.best_epoch + 1}\n"
+            f"{note}Next: slatewise evaluate {result.folder}"
         ),
     )

@@ -23,6 +23,7 @@ from slatewise.reproduce import _fcpo_runs as runs
 TITLE = "lists of MovieLens-100K under a limit on popular items"
 SOURCES = (
     "reproduce/fcpo.py",
+    "reproduce/_fcpo_policies.py",
     "reproduce/_fcpo_runs.py",
     "methods/fcpo.py",
     "heads",
@@ -45,7 +46,7 @@ WORDS = {"trust_region": "FCPO", "lagrangian": "multiplier"}
 
 def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     """Per seed: no limit, limits, drifting groups by the trust region; limits by a multiplier, drawn rows; the time."""
-    size = runs.Size(epochs=12, updates=12, places=32, draws=1) if quick else runs.Size()
+    size = runs.Size(epochs=10, updates=30, places=48, draws=1) if quick else runs.Size()
     limits: tuple[float | None, ...] = (None, 0.4, 0.2) if quick else (None, *LIMITS)
     place, setting = runs.Place(data=DATA), runs.Setting()
     shared = runs.settings_of(size, setting, place, data=_fingerprint(), part="test")
@@ -74,8 +75,11 @@ def tell(results: Mapping[str, dict[str, Any]], *, quick: bool, seed_base: int) 
         for kind in ("trust_region", "lagrangian")
     )
     rows: list[Row] = []
-    for name, label in (("random", "random lists"), ("imitation", "imitation"), ("off", "FCPO, no limit")):
+    for name, label in _FREE:
         rows += _figures(label, [one[name]["judged"] for one in ours])
+    for limit in limits:
+        label = f"most liked items, the same for everybody, limit {limit:g}"
+        rows += _figures(label, [one[f"most_liked-{limit:g}"]["judged"] for one in ours])
     for kind, found in (("trust_region", ours), ("lagrangian", rival)):
         for limit in limits:
             label = f"{WORDS[kind]}, limit {limit:g}"
@@ -117,6 +121,12 @@ def tell(results: Mapping[str, dict[str, Any]], *, quick: bool, seed_base: int) 
     )
 
 
+_FREE = (
+    ("random", "random lists"),
+    ("most_liked-off", "most liked items, the same for everybody"),
+    ("imitation", "imitation"),
+    ("off", "FCPO, no limit"),
+)
 _GROUPS = {"drifting": "groups drift with exposure", "once": "groups fixed once"}
 _SPEED = {
     "milliseconds": "ms a batch",

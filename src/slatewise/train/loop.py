@@ -25,7 +25,7 @@ from slatewise import config as configs
 from slatewise.data import batches
 from slatewise.errors import InputError, SlatewiseError, located
 from slatewise.files import atomic_file
-from slatewise.protocols import Policy
+from slatewise.protocols import Policy, TellsUnmet
 from slatewise.train import checkpoint
 from slatewise.train.checkpoint import Checkpoint, Progress
 from slatewise.train.run import Run, lay_out
@@ -44,6 +44,8 @@ class Result:
     value: float
     seconds: float
     interactions_per_second: float
+    unmet: str | None = None
+    """What the learner tells of a limit that it has not met."""
 
 
 def train(
@@ -225,4 +227,5 @@ def _result(run: Run, progress: Progress) -> Result:
         value=progress.best,
         seconds=progress.seconds,
         interactions_per_second=progress.interactions / max(progress.seconds, 1e-9),
+        unmet=run.learner.unmet() if isinstance(run.learner, TellsUnmet) else None,
     )
