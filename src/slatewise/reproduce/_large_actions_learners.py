@@ -40,8 +40,8 @@ class Budget:
 
     places: int = 400
     """Users at a time, of a log and with a replay."""
-    steps: int = 256
-    """Steps of each: 102,400 interactions."""
+    steps: int = 128
+    """Steps of each: 51,200 interactions."""
     round_places: int = 128
     """Users at a time of on-policy methods, who learn after each round."""
     round_steps: int = 8

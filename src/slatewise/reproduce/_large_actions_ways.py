@@ -65,7 +65,7 @@ _WOLPERTINGER: dict[str, Any] = {
     "flat_below": 20_000,
     "probes": 64,
 }
-_SCHEDULE = {"schedule": {"updates": 8, "batch_size": 128, "epsilon": 0.05, "epsilon_steps": 100}}
+_SCHEDULE = {"schedule": {"updates": 4, "batch_size": 128, "epsilon": 0.05, "epsilon_steps": 50}}
 _TREE: dict[str, Any] = {"gamma": GAMMA, "lr": 3e-2, "baseline": "step", "no_repeats": False, "entropy": 0.01}
 _REINFORCE: dict[str, Any] = {"correction": "standard", "gamma": GAMMA, "lr": 1e-2}
 _BATCHES = {"updates": 400, "batch": 64}
@@ -79,7 +79,7 @@ WAYS: dict[str, Way] = {
         method="item_knn",
         learns="log",
         knows="what was accepted together, and the last picks in place of the state",
-        extra={"sessions": 1000},
+        extra={"sessions": 500},
     ),
     CLONING: Way(
         method="cloning",
@@ -96,7 +96,7 @@ WAYS: dict[str, Way] = {
         learns="rounds",
         knows=IDS,
         settings=_REINFORCE | {"lr": 2e-2},
-        largest=10_000,
+        largest=1000,
         why="to act it draws from all items, which are sorted for every decision: too long",
     ),
     SLATEQ: Way(
@@ -110,7 +110,7 @@ WAYS: dict[str, Way] = {
         method="wolpertinger",
         learns="replay",
         knows=FEATURES,
-        settings=_WOLPERTINGER | {"neighbours": 1},
+        settings=_WOLPERTINGER | {"neighbours": 1, "probes": 8},
         extra=_SCHEDULE,
     ),
     K_SHARE: Way(
@@ -123,7 +123,7 @@ WAYS: dict[str, Way] = {
         settings=_WOLPERTINGER | {"neighbour_share": 1.0},
         extra=_SCHEDULE,
         largest=100_000,
-        why="the target's maximum over 10⁶ items for 128 states, 0.5 GB, in each of 2,000 updates: too long",
+        why="the target's maximum over 10⁶ items for 128 states, 0.5 GB, in each of some 500 updates: too long",
     ),
     TREE2: Way(
         method="tpgr",
@@ -157,12 +157,12 @@ WAYS: dict[str, Way] = {
 
 
 def full() -> Budget:
-    """The interactions behind the table: 102,400."""
+    """The interactions behind the table: 51,200."""
     return Budget()
 
 
 def quick() -> Budget:
-    """A quarter of them."""
+    """Half of them."""
     return Budget(places=200, steps=128)
 
 
@@ -181,8 +181,6 @@ def cell_settings(way: Way, items: int, seed: int, budget: dict[str, Any], *, sh
     }
     if short and "updates" in settings:
         settings["updates"] //= 2
-    if short and "schedule" in settings:
-        settings["schedule"] = settings["schedule"] | {"epsilon_steps": 50}
     if short and "sessions" in settings:
         settings["sessions"] //= 2
     return settings
