@@ -69,10 +69,10 @@ PLAIN = {
 }
 """DDPG's critic as it is in the paper, with the settings that were best for it at 1,000 items of world and seed 100."""
 REGULAR = {"critic_l2": 1e-5, "neighbour_penalty": 0.1}
-"""Strong enough to show. With world and seed 100, at k = 0.1 %, it cost .03 of the optimum; none that helps is known."""
+"""Strong enough to show. With world and seed 100, at k = 0.1 %, it cost .03 of the optimum; none is known to help."""
 TWIN = {"twin": True, "smoothing": 0.2, "actor_every": 2}
 LISTS = {"retrieval": "approximate", "flat_below": 1000, "probes": 128}
-"""128 of 336 lists at 13,138 items, of 2,564 at 10⁵; with world and seed 100 half as many lost a fifth of the recall."""
+"""128 of 336 lists at 13,138 items, of 2,564 at 10⁵; with world and seed 100 half as many lost a fifth of recall."""
 FULL = "k = 100 %"
 K: dict[str, dict[str, Any]] = {
     "k = 1": {"neighbours": 1},
