@@ -59,7 +59,6 @@ def test_cells_have_names_of_their_own_and_settings_that_convert() -> None:
         "k-10-percent-twin-critics-0",
         "k-1-percent-approximate-search-0",
         "k-10-percent-learned-vectors-0",
-        "k-100-percent-squared-error-0",
     ],
 )
 def test_every_kind_of_cell_runs_and_repeats_itself(name: str) -> None:

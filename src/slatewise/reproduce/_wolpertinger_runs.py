@@ -49,7 +49,7 @@ class Size:
     """Steps kept per place."""
     epsilon: float = 0.05
     epsilon_steps: int = 110
-    curve_points: int = 10
+    curve_points: int = 5
 
 
 def world_config(size: Size, world_seed: int = 0) -> Config:
@@ -274,4 +274,4 @@ def full() -> dict[str, Any]:
 
 def quick() -> dict[str, Any]:
     """A smaller catalog and fewer steps: enough to see the order."""
-    return asdict(Size(items=2000, steps=320, replay=320, epsilon_steps=100, curve_points=5))
+    return asdict(Size(items=2000, steps=320, replay=320, epsilon_steps=100))
