@@ -31,7 +31,7 @@ MEMORY = 0.95
 """What an exposure still counts one update later, where popular items are chosen anew."""
 REGROUP = 5
 """Updates after which they are."""
-PRICES = (0.0, 4.0, 7.0, 9.0, 11.0, 13.0, 15.0, 18.0, 22.0)
+PRICES = (0.0, 6.0, 9.0, 11.0, 13.0, 16.0, 20.0)
 """What the re-ranker takes off the logits of popular items."""
 
 
@@ -39,9 +39,9 @@ PRICES = (0.0, 4.0, 7.0, 9.0, 11.0, 13.0, 15.0, 18.0, 22.0)
 class Size:
     """How long everything runs."""
 
-    epochs: int = 20
+    epochs: int = 16
     """Of imitation, over all people."""
-    updates: int = 50
+    updates: int = 40
     """Of policies under a limit."""
     places: int = 64
     """Sessions of one update."""
