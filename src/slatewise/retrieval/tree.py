@@ -292,7 +292,7 @@ def _refine(
 
 
 def _blocks(begins: Int[Tensor, " G"], each: int) -> Iterator[Int[Tensor, " _"]]:
-    yield from torch.split(begins, max(1, BLOCK // each))
+    yield from torch.split(begins, max(1, BLOCK // max(1, each)))
 
 
 def _halved(
