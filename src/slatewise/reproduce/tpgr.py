@@ -56,7 +56,9 @@ MAIN = ("pca", "ratings", 2)
 VECTORS = ("ratings", "vae", "factors", "text")
 TREES = [*((cut, vectors, 2) for cut in ("pca", "kmeans") for vectors in VECTORS), ("random", "ratings", 2)]
 DEPTHS = (1, 2, 3, 4)
-FLOOR = ("random", "popularity", "best liked")
+KINDRED = [(cut, MAIN[1], 2) for cut in ("pca", "kmeans")]
+FIXED = ("popularity", "best liked")
+"""Know no seed: computed once."""
 CHANGES = ("late items missing", "late items added", "added and practised", "other items removed")
 Results = Mapping[str, Mapping[str, Any]]
 METRICS = ("return", "precision", "recall", "f1")
@@ -78,27 +80,33 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
         add(tree_name(cut, vectors, depth), "tree", seed, alpha, unrated, method=method, vectors=vectors, **more)
 
     seeds = range(seed_base, seed_base + (QUICK_SEEDS if quick else SEEDS))
+    alphas = (ALPHA,) if quick else ALPHAS
+    # what the checks are about comes first, so that a run that was stopped can tell most
     for seed in seeds:
-        for cut, vectors, depth in [MAIN, TREES[-1]] if quick else TREES:
+        for cut, vectors, depth in dict.fromkeys([MAIN, TREES[-1], *(() if quick else KINDRED)]):
             add_tree(cut, vectors, depth, seed=seed)
-        for kind in FLOOR:
-            for alpha in (ALPHA,) if quick else ALPHAS:
-                add(kind.replace(" ", "-"), kind, seed, alpha)
-        if quick:
-            continue
+        for alpha in alphas:
+            add("random", "random", seed, alpha)
+    for kind in FIXED:
+        for alpha in alphas:
+            add(kind.replace(" ", "-"), kind, seeds[0], alpha)
+    for seed in seeds:
+        add_tree(*MAIN[:2], 1, seed=seed)
+        add("wolpertinger", "wolpertinger", seed, ALPHA, method=WOLPERTINGER)
+    for seed in () if quick else seeds:
         for depth in DEPTHS[1:]:
             add_tree(*MAIN[:2], depth, seed=seed)
         for alpha in ALPHAS:
             add_tree(*MAIN, seed=seed, alpha=alpha)
-        for kind in FLOOR:
-            add(kind.replace(" ", "-"), kind, seed, ALPHA, "completed")
-        add_tree(*MAIN, seed=seed, unrated="completed")
         method = TREE | {"depth": MAIN[2], "cut": MAIN[0]}
-        add("from-scratch", "tree", seed, ALPHA, method=method, vectors=MAIN[1], passes=0)
         add("changing-tree", "changing tree", seed, ALPHA, method=method, vectors=MAIN[1])
-    for seed in seeds:
-        add_tree(*MAIN[:2], 1, seed=seed)
-        add("wolpertinger", "wolpertinger", seed, ALPHA, method=WOLPERTINGER)
+        add("from-scratch", "tree", seed, ALPHA, method=method, vectors=MAIN[1], passes=0)
+        for cut, vectors, depth in TREES:
+            add_tree(cut, vectors, depth, seed=seed)
+        add_tree(*MAIN, seed=seed, unrated="completed")
+        add("random", "random", seed, ALPHA, "completed")
+    for kind in () if quick else FIXED:
+        add(kind.replace(" ", "-"), kind, seeds[0], ALPHA, "completed")
     return list(found.values())
 
 
@@ -188,8 +196,12 @@ class _Found:
         served: str | None = None,
     ) -> list[float]:
         """One figure per seed."""
-        cells = [self.results[_cell(name, alpha, unrated, seed)] for seed in self.seeds]
+        cells = [self.results[_cell(name, alpha, unrated, self.seed(name, seed))] for seed in self.seeds]
         return [float(cell[served or self.served(name)][metric]) for cell in cells]
+
+    def seed(self, name: str, seed: int) -> int:
+        """The seed of the cell that stands for a seed."""
+        return self.seeds[0] if name.replace("-", " ") in FIXED else seed
 
     def seconds(self, name: str) -> list[float]:
         """Processor time of learning, per seed."""
