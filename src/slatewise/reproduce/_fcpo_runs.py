@@ -39,13 +39,13 @@ PRICES = (0.0, 6.0, 9.0, 11.0, 13.0, 16.0, 20.0)
 class Size:
     """How long everything runs."""
 
-    epochs: int = 16
+    epochs: int = 12
     """Of imitation, over all people."""
-    updates: int = 40
+    updates: int = 36
     """Of policies under a limit."""
-    places: int = 64
+    places: int = 48
     """Sessions of one update."""
-    draws: int = 2
+    draws: int = 1
     """Times that everybody who is judged plays a session; best lists are the same every time, and played once."""
 
 
@@ -65,8 +65,9 @@ class Setting:
     """Divergence of the last update; it falls by the same factor every time, so that policies settle."""
     damping: float = 30.0
     """At .01, H of 64 states was no guide: other people's cost fell by .009 in a step of KL .05, here by .028."""
-    cg_iterations: int = 4
+    cg_iterations: int = 2
     fisher_states: int = 64
+    critic_steps: int = 3
     multiplier_lr: float = 0.5
     """Of lr and gain .5 and 10, .3 and 20: the first ended .07 below a limit of .3, the second came down too slowly."""
     multiplier_gain: float = 20.0
@@ -148,6 +149,7 @@ def fresh(place: Place, setting: Setting, *, seed: int, temperature: float | Non
         damping=setting.damping,
         cg_iterations=setting.cg_iterations,
         fisher_states=setting.fisher_states,
+        critic_steps=setting.critic_steps,
         multiplier_lr=setting.multiplier_lr,
         multiplier_gain=setting.multiplier_gain,
         reward_at_least=LIKED,

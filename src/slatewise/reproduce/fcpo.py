@@ -46,7 +46,7 @@ WORDS = {"trust_region": "FCPO", "lagrangian": "multiplier"}
 
 def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     """Per seed: no limit, limits, drifting groups by the trust region; limits by a multiplier, drawn rows; the time."""
-    size = runs.Size(epochs=10, updates=30, places=48, draws=1) if quick else runs.Size()
+    size = runs.Size(epochs=8, updates=30, places=32) if quick else runs.Size()
     limits: tuple[float | None, ...] = (None, 0.4, 0.2) if quick else (None, *LIMITS)
     place, setting = runs.Place(data=DATA), runs.Setting()
     shared = runs.settings_of(size, setting, place, data=_fingerprint(), part="test")
