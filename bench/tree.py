@@ -6,7 +6,7 @@ decision  a walk at batch 1 and at batch 1,024 over 10⁶ items at depth 3 (arit
           scores of a softmax over all the items, one product of the layer with a table of 32 numbers an item.
 size      the same walk at batch 1,024 over 10⁴ … 10⁶ items: slope of log CPU seconds over log N with its 95 %
           interval over rounds; and of the products over all items.
-build     trees of 10⁶ items × 64 numbers (500 clouds) by PCA, by balanced 2-means and at random.
+build     trees of 10⁶ items × 64 numbers (500 clouds) by PCA, by balanced k-means and at random.
 
 python bench/tree.py [--json] [--quick] [--rounds 5] [--threads 2] [--parts decision,size,build] [--seed 0]
 """

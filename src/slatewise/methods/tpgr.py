@@ -59,7 +59,7 @@ class Config:
     arity: int | None = None
     """c; None = ⌈N^{1/d}⌉. A larger one leaves room for items that come later."""
     cut: Cut = "pca"
-    """How a node's items are parted: principal components, balanced 2-means, or at random."""
+    """How a node's items are parted: principal components, balanced k-means, or at random."""
     vectors: Kind | Literal["features"] = "factors"
     """What the tree is built from before training: rating columns, a variational code of them, matrix factorisation;
     features of the catalog (text embeddings, for instance)."""
