@@ -114,6 +114,12 @@ def test_kmeans_is_tighter_than_pca_and_pca_than_chance() -> None:
     assert found["pca"] < 0.7 * found["random"]
 
 
+@pytest.mark.parametrize("cut", ["pca", "kmeans"])
+def test_vectors_without_numbers_give_a_tree_all_the_same(cut: Cut) -> None:
+    tree = build(torch.zeros(30, 0), numbers(30), depth=2, cut=cut)
+    assert torch.equal(torch.sort(tree.leaf_item[tree.leaf_item > 0]).values, numbers(30))
+
+
 def test_large_groups_are_cut_by_a_sample_of_their_rows() -> None:
     vectors = points(20_000, 3) * torch.tensor([10.0, 1.0, 1.0])
     tree = build(vectors, numbers(20_000), depth=15)

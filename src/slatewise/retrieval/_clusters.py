@@ -21,7 +21,7 @@ from torch import Tensor
 
 ELEMENTS = 1 << 22
 """Costs that are looked at at the same time: they fit the cache."""
-SAMPLE = 8192
+SAMPLE = 2048
 """Rows of a group (or 32 a cluster, if that is more) that centres are found from."""
 RATE = 0.3
 STEPS, FULL_STEPS, ROUNDS, EXCHANGES = 12, 4, 8, 6
@@ -107,7 +107,7 @@ def _means(
     groups, _, width = points.shape
     flat = (label + torch.arange(groups).unsqueeze(1) * count).flatten()
     load = torch.bincount(flat, minlength=groups * count).to(points.dtype)
-    total = torch.zeros(groups * count, width).index_add_(0, flat, points.reshape(-1, width))
+    total = torch.zeros(groups * count, width).index_add_(0, flat, points.flatten(0, 1))
     mean = (total / load.clamp(min=1).unsqueeze(1)).view(groups, count, width)
     load = load.view(groups, count)
     return torch.where((load > 0).unsqueeze(2), mean, otherwise), load
@@ -150,13 +150,15 @@ def _proposed(
     asks = waits.gather(1, row) & (room.sum(dim=1, keepdim=True) > 0)
     fixed = (centres.square().sum(dim=2) + prices).masked_fill(room == 0, torch.inf).unsqueeze(1)
     across = centres.transpose(1, 2)
+    flat, start = points.flatten(0, 1), torch.arange(groups).unsqueeze(1) * points.shape[1]
     wishes, regrets = [], []
     for some in torch.split(row, max(1, ELEMENTS // (groups * max(count, points.shape[2]))), dim=1):
-        mine = points.gather(1, some.unsqueeze(2).expand(-1, -1, points.shape[2]))
-        two = torch.baddbmm(fixed, mine, across, alpha=-2.0).topk(min(2, count), dim=2, largest=False)
-        wishes.append(two.indices[:, :, 0])
+        mine = flat.index_select(0, (some + start).flatten()).view(*some.shape, points.shape[2])
+        cost = torch.baddbmm(fixed, mine, across, alpha=-2.0)
+        least, wish = cost.min(dim=2, keepdim=True)
+        wishes.append(wish.squeeze(2))
         # infinite where only one cluster has room
-        regrets.append(two.values[:, :, -1] - two.values[:, :, 0])
+        regrets.append((cost.scatter_(2, wish, torch.inf).amin(dim=2, keepdim=True) - least).squeeze(2))
     number = torch.arange(groups).unsqueeze(1).expand_as(asks)[asks]
     wish, regret, row = torch.cat(wishes, dim=1)[asks], torch.cat(regrets, dim=1)[asks], row[asks]
     cluster = number * count + wish

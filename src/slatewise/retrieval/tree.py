@@ -316,7 +316,7 @@ def _halved(
 
 
 def _gathered(points: Float[Tensor, "N E"], rows: Int[Tensor, "G n"]) -> Float[Tensor, "G n E"]:
-    return points.index_select(0, rows.flatten()).view(*rows.shape, -1)
+    return points.index_select(0, rows.flatten()).view(*rows.shape, points.shape[1])
 
 
 def _principal(centred: Float[Tensor, "G n E"]) -> Float[Tensor, "G E"]:
