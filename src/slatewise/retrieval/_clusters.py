@@ -21,7 +21,7 @@ from torch import Tensor
 
 ELEMENTS = 1 << 22
 """Costs that are looked at at the same time: they fit the cache."""
-SAMPLE = 2048
+SAMPLE = 8192
 """Rows of a group (or 32 a cluster, if that is more) that centres are found from."""
 RATE = 0.3
 STEPS, FULL_STEPS, ROUNDS, EXCHANGES = 12, 4, 8, 6
