@@ -13,7 +13,7 @@ from slatewise.heads.negatives import Sampler
 from slatewise.methods import reinforce
 from slatewise.retrieval.approximate import Approximate
 from slatewise.retrieval.exact import Exact
-from slatewise.sim.toys import catalog
+from slatewise.sim.toys import NoHistory, catalog
 from slatewise.types import Exploration, Trajectories
 
 NUM_ITEMS = 60
@@ -194,3 +194,15 @@ def test_an_item_taken_out_of_the_index_is_shown_no_more_and_propensities_stay_e
 def test_settings_that_cannot_be_used_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         reinforce.Config(**settings)
+
+
+def test_an_encoder_without_weights_leaves_all_learning_to_the_tables() -> None:
+    generator = torch.Generator().manual_seed(3)
+    config = reinforce.Config(correction="standard", num_negatives=16)
+    learner, other = (reinforce.Learner(config, NoHistory(), catalog(NUM_ITEMS), generator=generator) for _ in "ab")
+    assert learner.parameters == []
+    before = learner.policy.vectors().clone()
+    learner.update(_log())
+    assert not torch.equal(learner.policy.vectors(), before)
+    other.load_state_dict(learner.state_dict())
+    torch.testing.assert_close(other.policy.vectors(), learner.policy.vectors(), rtol=0, atol=0)

@@ -191,7 +191,10 @@ class Learner:
         tables = item_tables(self.policy) if self.sampler is not None else {}
         self.tables = RowWiseAdagrad(tables, learning_rate=config.table_lr, frozen=FIRST_ITEM)
         self.parameters: list[nn.Parameter] = [weight for weight in self.policy.parameters() if weight.requires_grad]
-        self.optimiser = torch.optim.Adam(self.parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        # a group may be empty, a list of weights may not: all there is to learn can lie in the tables
+        self.optimiser = torch.optim.Adam(
+            [{"params": self.parameters}], lr=config.lr, weight_decay=config.weight_decay, fused=True
+        )
         self.generator = generator
         self.updates = 0
         for part in (encoder, self.policy.behaviour_encoder):
