@@ -31,6 +31,7 @@ from torch import Generator, Tensor
 from slatewise.errors import located
 from slatewise.sim._rollout import stream
 from slatewise.sim._slates import check_slates
+from slatewise.sim._solution import Solution
 from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step, Vocabulary
 
 MINUTE = 60_000_000
@@ -92,21 +93,6 @@ class World:
         for start in range(0, config.num_items, BLOCK):
             some = slice(start, start + BLOCK)
             yield some, (config.slope * self.stand[some] @ self.shown.T + config.offset).sigmoid_()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Solution:
-    """What a policy shows at each state, and what that earns."""
-
-    shown: Int[Tensor, " N"]
-    """Row of the item shown at each state: its number less 2."""
-    values: Float[Tensor, " N"]
-    """Expected return from each state, float64."""
-
-    @property
-    def value(self) -> float:
-        """Expected return of a session, which starts anywhere, all items alike."""
-        return float(self.values.mean())
 
 
 def value_of(world: World, shown: Int[Tensor, " N"]) -> Solution:

@@ -38,6 +38,7 @@ from slatewise.protocols import StateEncoder
 from slatewise.sim._draws import TopicDraws
 from slatewise.sim._places import Places, check_users, must_be_reset
 from slatewise.sim._slates import check_slates
+from slatewise.sim._solution import Solution
 from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step, Vocabulary
 
 
@@ -127,21 +128,6 @@ class World:
             if len(rows):
                 logit = config.slope * self.stand @ self.vector[rows].T + self.mood.unsqueeze(1) + config.offset
                 yield topic, rows, logit.sigmoid_()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Solution:
-    """What a policy shows at each state, and what that earns."""
-
-    shown: Int[Tensor, " S"]
-    """Row of the item shown at each state: its number less 2."""
-    values: Float[Tensor, " S"]
-    """Expected return from each state, float64."""
-
-    @property
-    def value(self) -> float:
-        """Expected return of a session, which starts at any topic, all alike."""
-        return float(self.values.mean())
 
 
 def best_of_topics(world: World) -> tuple[Float[Tensor, "S G"], Int[Tensor, "S G"]]:
