@@ -111,7 +111,7 @@ def tell(results: Mapping[str, dict[str, Any]], *, quick: bool, seed_base: int) 
         f"20 % of the items with the most ratings by the people who train.",
         "ndcg, gini and rate are of lists drawn as served; 'best lists' takes every row's best item instead. A "
         "temperature that is right for the first is not chosen for the second.",
-        *sorted({f"seed of {name}: {said}" for name, said in _unmet(results)}),
+        *sorted({f"{name.replace('_', ' ').replace('-', ', seed ')}: {said}" for name, said in _unmet(results)}),
     ]
     return Story(
         rows=tuple(rows),
@@ -196,7 +196,7 @@ def _checks(
             )
         )
     ratio = speed["1"]["ratio"]
-    checks.append(Check(name="a list of 10 in one pass ≥ 4× faster", holds=ratio >= 4, figure=f"{ratio:.1f}×"))
+    checks.append(Check(name="a list of 10 in one pass ≥ 4× faster", holds=ratio >= 4, figure=f"{ratio:.2f}×"))
     return checks
 
 
