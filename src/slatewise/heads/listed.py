@@ -91,7 +91,10 @@ class ListedPolicy(nn.Module):
             raise ValueError(f"slate size {k}: the catalog has {self.num_rows - FIRST_ITEM} items; choose 1 to that")
         logits, items = self.open_logits(self.rows(state, k), candidates, exclude)
         chosen = list_rows.draw_rows(logits, explore, generator)
-        return Slates(items=numbers(chosen, items), logp=list_rows.rows_log_prob(logits, chosen, explore))
+        # what is not drawn is certain
+        sure = explore is None
+        logp = logits.new_zeros(chosen.shape) if sure else list_rows.rows_log_prob(logits, chosen, explore)
+        return Slates(items=numbers(chosen, items), logp=logp)
 
     def log_prob(
         self,
@@ -111,8 +114,8 @@ class ListedPolicy(nn.Module):
     def logits(self, rows: Float[Tensor, "B K E"]) -> Float[Tensor, "B K N"]:
         """W Vᵀ / τ of every item number; −inf for the reserved ones."""
         logits = (rows / self.temperature) @ self.vectors().T
-        reserved = torch.arange(self.num_rows) < FIRST_ITEM
-        return logits.masked_fill_(reserved, sampling.NEG_INF)
+        logits[..., :FIRST_ITEM] = sampling.NEG_INF
+        return logits
 
     def open_logits(
         self,
