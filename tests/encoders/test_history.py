@@ -65,10 +65,10 @@ def test_rewards_that_are_not_read_change_nothing() -> None:
 def test_dropout_draws_from_the_generator_it_was_given_and_keeps_the_mean() -> None:
     part = reader(dropout=0.25)
     items, rewards = torch.full((4000,), 5), torch.zeros(4000)
-    part.generator = Generator().manual_seed(1)
+    part.dropout.generator = Generator().manual_seed(1)
     with torch.no_grad():
         dropped = part.train().read(items, rewards)
-        part.generator = Generator().manual_seed(1)
+        part.dropout.generator = Generator().manual_seed(1)
         assert torch.equal(part.read(items, rewards), dropped)
         whole = part.eval().read(items, rewards)
     gone = float((dropped == 0).float().mean())

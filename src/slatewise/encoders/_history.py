@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from slatewise.encoders._dropout import Dropout
 from slatewise.ops.initial import normal_, uniform_
 from slatewise.ops.picks import bucket, compacted, picked
 from slatewise.tables import ItemTable
@@ -62,7 +63,7 @@ class HistoryReader(nn.Module):
     def __init__(self, config: HistoryConfig, catalog: Catalog) -> None:
         super().__init__()
         self.config = config
-        self.generator: Generator | None = None
+        self.dropout = Dropout(config.dropout)
         self.item = ItemTable(catalog.num_rows, config.item_width)
         """U"""
         self.register_buffer("edges", torch.tensor(config.reward_edges or (), dtype=torch.float32))
@@ -70,7 +71,7 @@ class HistoryReader(nn.Module):
         self.context = nn.Parameter(torch.zeros(config.width, config.context_width or 0))
 
     def reset(self, generator: Generator) -> None:
-        """Draw first values; the generator is kept for dropout."""
+        """Draw first values."""
         normal_(self.item.weight, self.config.item_width**-0.5, generator)
         normal_(self.bucket, self.config.item_width**-0.5, generator)
         uniform_(self.context, max(1, self.context.shape[1]) ** -0.5, generator)
@@ -97,10 +98,8 @@ class HistoryReader(nn.Module):
         read: Tensor = self.item(item)
         if len(self.edges):
             read = read + nn.functional.embedding(bucket(reward, self.edges), self.bucket)
-        if self.training and self.config.dropout > 0 and self.generator is not None:
-            keep = 1.0 - self.config.dropout
-            read = read * torch.empty_like(read).bernoulli_(keep, generator=self.generator) / keep
-        return read
+        kept = self.dropout.kept(read)
+        return read if kept is None else read * kept / (1.0 - self.dropout.share)
 
     def see(self, state: Float[Tensor, "*A D"], context: Float[Tensor, "*A X"]) -> Float[Tensor, "*A D"]:
         """The state with what is seen before the decision."""

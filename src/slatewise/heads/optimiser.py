@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from slatewise.encoders._history import HistoryReader
+from slatewise.encoders._dropout import Dropout
 from slatewise.protocols import StateEncoder
 
 
@@ -14,7 +14,7 @@ def let_dropout_draw(encoder: StateEncoder, generator: Generator) -> None:
     """Give the learner's generator to the parts of an encoder that draw while training."""
     if isinstance(encoder, nn.Module):
         for part in encoder.modules():
-            if isinstance(part, HistoryReader):
+            if isinstance(part, Dropout):
                 part.generator = generator
 
 

@@ -1,0 +1,106 @@
+"""What a user liked so far, as a set: the sum of the vectors of every item whose reward says so, of whole lists too.
+
+    s = tanh(h Σ_{i liked} U_i / √(1 + n) + b)        n: how many were liked
+
+The recurrent encoders read one pick a step; of a list in which several items were liked, this one reads them all. It
+knows no order, so it suits sessions in which taste does not change. Without the bend it is one half of a linear
+autoencoder of the items (Sedhain et al. 2015 read ratings in this way).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+from slatewise.encoders._dropout import Dropout
+from slatewise.ops.initial import normal_, uniform_
+from slatewise.protocols import Carry
+from slatewise.tables import ItemTable
+from slatewise.types import FIRST_ITEM, Catalog, Observation, Step, Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A set of liked items."""
+
+    width: int = 64
+    """D: width of the state, and of the item table U."""
+    reward_at_least: float | None = None
+    """From this reward on an item counts as liked; None = what the training log's median positive reward says."""
+    dropout: float = 0.0
+    """Share of the liked items that are left out in training."""
+    context_width: int | None = None
+    """X; None = as the training log has it."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"width is {self.width}; expected at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; expected a share in [0, 1)")
+
+    def resolved(self, *, rewards: NDArray[np.float32], context_width: int) -> Config:
+        """The settings with what was left open filled from the training part of a log."""
+        least = self.reward_at_least
+        if least is None:
+            positive = rewards[rewards > 0]
+            least = float(np.median(positive)) if len(positive) else 0.5
+        width = context_width if self.context_width is None else self.context_width
+        return replace(self, reward_at_least=least, context_width=width)
+
+
+class Encoder(nn.Module):
+    """The memory is the sum and how many it is of: (B, D + 1)."""
+
+    def __init__(self, config: Config, catalog: Catalog, *, generator: Generator | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.width = config.width
+        self.dropout = Dropout(config.dropout)
+        self.item = ItemTable(catalog.num_rows, config.width)
+        """U"""
+        self.bias = nn.Parameter(torch.zeros(config.width))
+        self.context = nn.Parameter(torch.zeros(config.width, config.context_width or 0))
+        if generator is not None:
+            normal_(self.item.weight, config.width**-0.5, generator)
+            normal_(self.bias.view(1, -1), 0.1, generator)
+            uniform_(self.context, max(1, self.context.shape[1]) ** -0.5, generator)
+            with torch.no_grad():
+                self.item.weight[:FIRST_ITEM] = 0.0  # padding and the unknown say nothing
+
+    def forward(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
+        """States before each step and after the last."""
+        sums = self._sums(trajectories).masked_fill(~trajectories.mask.unsqueeze(2), 0.0)
+        return self._see(nn.functional.pad(sums.cumsum(dim=1), (0, 0, 1, 0)), trajectories.context)
+
+    def initial(self, observation: Observation) -> tuple[Carry, Float[Tensor, "B D"]]:
+        """Nothing liked yet."""
+        nothing = self.bias.new_zeros(len(observation.user), self.width + 1)
+        return nothing, self._see(nothing, observation.context)
+
+    def step(self, carry: Carry, step: Step, observation: Observation) -> tuple[Carry, Float[Tensor, "B D"]]:
+        """With what was liked of one more list."""
+        carry = carry + self._sums(step)
+        return carry, self._see(carry, observation.context)
+
+    def _sums(self, shown: Step | Trajectories) -> Float[Tensor, "*B D1"]:
+        """[Σ U_i ; n] of every list."""
+        liked = self._liked(shown)
+        weight = liked.to(self.bias.dtype).unsqueeze(-2)
+        total = (weight @ self.item(shown.slate * liked)).squeeze(-2)
+        return torch.cat([total, weight.sum(dim=-1)], dim=-1)
+
+    def _liked(self, shown: Step | Trajectories) -> Bool[Tensor, "*B K"]:
+        least = 0.5 if self.config.reward_at_least is None else self.config.reward_at_least
+        liked = (shown.reward >= least) & (shown.slate >= FIRST_ITEM)
+        kept = self.dropout.kept(liked)
+        return liked if kept is None else liked & kept.bool()
+
+    def _see(self, sums: Float[Tensor, "*B D1"], context: Float[Tensor, "*B X"]) -> Float[Tensor, "*B D"]:
+        scaled = sums[..., :-1] / (1 + sums[..., -1:]).sqrt()
+        seen = scaled + self.bias
+        return torch.tanh(seen + context @ self.context.T if self.context.shape[1] else seen)
