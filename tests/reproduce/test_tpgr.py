@@ -53,7 +53,7 @@ def test_the_story_of_made_up_results(quick: bool) -> None:
     assert {cell.settings["seed"] for cell in cells} == set(range(3, 4 if quick else 8))
     story = tpgr.tell(results(cells), quick=quick, seed_base=3)
     assert all(check.holds for check in story.checks)
-    assert len(story.checks) == (6 if quick else 9)
+    assert len(story.checks) == (6 if quick else 10)
     share = next(row for row in story.rows if row.name == "tree, share of the softmax")
     assert share.ours == pytest.approx(0.99, abs=0.002)
     names = {row.name for row in story.rows}

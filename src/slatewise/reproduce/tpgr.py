@@ -42,6 +42,8 @@ SEEDS, QUICK_SEEDS = 5, 1
 SIZE: dict[str, Any] = {"users": 256, "batch": 32, "rounds": 32, "passes": 20, "imitation_lr": 0.012}
 """256 sessions a round, learned from by 32; passes over everybody's made sessions before that."""
 QUICK_SIZE = SIZE | {"rounds": 8, "passes": 3}
+LONGER = 72
+"""Rounds of a tree that may learn about as long, in processor time, as the softmax over the catalog in 32."""
 ALPHA = 0.1
 ALPHAS = (0.0, 0.1, 0.2)
 COMMON: dict[str, Any] = {"gamma": 0.6, "hidden": 32, "baseline": "value", "unit_gain": True, "weight_cap": 2.0}
@@ -58,6 +60,7 @@ VECTORS = ("ratings", "vae", "factors", "text")
 TREES = [*((cut, vectors, 2) for cut in ("pca", "kmeans") for vectors in VECTORS), ("random", "ratings", 2)]
 DEPTHS = (1, 2, 3, 4)
 KINDRED = [(cut, MAIN[1], 2) for cut in ("pca", "kmeans")]
+LONG = "tree-longer"
 FIXED = ("popularity", "best liked")
 """Know no seed: computed once."""
 CHANGES = ("late items missing", "late items added", "added and practised", "other items removed")
@@ -101,6 +104,7 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
             add_tree(*MAIN, seed=seed, alpha=alpha)
         method = TREE | {"depth": MAIN[2], "cut": MAIN[0]}
         add("changing-tree", "changing tree", seed, ALPHA, method=method, vectors=MAIN[1])
+        add(LONG, "tree", seed, ALPHA, method=method, vectors=MAIN[1], rounds=LONGER)
         add("from-scratch", "tree", seed, ALPHA, method=method, vectors=MAIN[1], passes=0)
         for cut, vectors, depth in TREES:
             add_tree(cut, vectors, depth, seed=seed)
@@ -156,9 +160,19 @@ def tell(results: Results, *, quick: bool, seed_base: int) -> Story:
             _row(f"a tree that changes: {change}", "return", found.values("changing-tree", served=change))
             for change in CHANGES
         ]
-    rows.append(_row("tree, share of the softmax", _SHARE, found.share(main)))
-    seconds = [("softmax", names["softmax"]), (main, names[main])]
-    rows += [_row(label, "seconds to learn", found.seconds(name)) for name, label in seconds]
+    rows += [
+        _row(label, _SHARE, found.share(name))
+        for name, label in (
+            (main, "tree, share of the softmax"),
+            (LONG, "tree that learns as long, share of the softmax"),
+        )
+        if found.has(name)
+    ]
+    rows += [
+        _row(names[name], "seconds to learn", found.seconds(name))
+        for name in ("softmax", main, LONG)
+        if found.has(name)
+    ]
     return Story(
         rows=tuple(rows),
         checks=tuple(_checks(found, quick)),
@@ -225,6 +239,7 @@ def _names() -> dict[str, str]:
         names[tree_name(cut, vectors, depth)] = f"tree, {cut}" + ("" if cut == "random" else f" of {vectors}")
     for depth in DEPTHS[2:]:
         names[tree_name(*MAIN[:2], depth)] = f"tree, {MAIN[0]} of {MAIN[1]}, depth {depth}"
+    names[LONG] = f"tree, {MAIN[0]} of {MAIN[1]}, {LONGER} rounds"
     return names | {"from-scratch": f"tree, {MAIN[0]} of {MAIN[1]}, without imitation first"}
 
 
@@ -234,7 +249,10 @@ def _said(metric: str, served: str) -> str:
 
 def _checks(found: _Found, quick: bool) -> list[Check]:
     main, chance = tree_name(*MAIN), tree_name(*TREES[-1])
-    checks = [_at_least("the tree earns ≥ 98 % of the softmax over the catalog", 0.98, found.share(main))]
+    checks = [_at_least("from as many sessions, the tree earns ≥ 98 % of the softmax", 0.98, found.share(main))]
+    if found.has(LONG):
+        name = "in about as much processor time, the tree earns ≥ 98 % of the softmax"
+        checks.append(_at_least(name, 0.98, found.share(LONG)))
     checks += [_above(found, main, other, quick) for other in ("wolpertinger", "popularity", "best-liked")]
     for cut in ("pca", "kmeans"):
         tree = tree_name(cut, MAIN[1], 2)
@@ -342,8 +360,8 @@ def _notes(quick: bool) -> tuple[str, ...]:
     size = QUICK_SIZE if quick else SIZE
     return (
         f"Every learned policy saw {size['passes']} sessions of each person who trains, put together from ratings, and "
-        f"played {size['rounds'] * size['users']:,} sessions of 32 items. Greedy serves the best item of a beam search "
-        "(exact at depth 1); drawn is one walk per item, sharp a walk at half the temperature. No item comes twice in "
+        f"played {size['rounds'] * size['users']:,} sessions of 32 items; where {LONGER} rounds stand, more. Greedy "
+        "serves the best item of a beam search (exact at depth 1); drawn is one walk per item, sharp a walk at half the temperature. No item comes twice in "
         "a session. Intervals are over seeds: the people are the same.",
         "Ratings are put on [−1, 1] with the lowest of the log at −1, so a rating of 3 is worth nothing. The paper's "
         "figures are on other scales and splits, and are not repeated here.",
