@@ -361,7 +361,7 @@ def _notes(quick: bool) -> tuple[str, ...]:
     return (
         f"Every learned policy saw {size['passes']} sessions of each person who trains, put together from ratings, and "
         f"played {size['rounds'] * size['users']:,} sessions of 32 items; where {LONGER} rounds stand, more. Greedy "
-        "serves the best item of a beam search (exact at depth 1); drawn is one walk per item, sharp a walk at half the "
+        "serves the best item of a beam search (exact at depth 1); drawn is one walk per item, sharp one at half the "
         "temperature. No item comes twice in a session. Intervals are over seeds: the people are the same.",
         "Ratings are put on [−1, 1] with the lowest of the log at −1, so a rating of 3 is worth nothing. The paper's "
         "figures are on other scales and splits, and are not repeated here.",
