@@ -161,3 +161,14 @@ def test_page_is_whole_and_escaped(tmp_path: Path) -> None:
     figure = drawn(STORY.figures[0])
     assert figure["data"][0]["y"] == [3.0, None]
     assert drawn(STORY.figures[1])["layout"]["xaxis"]["ticktext"] == ["one"]
+
+
+def test_many_names_stand_below_each_other() -> None:
+    names = tuple(f"method {number}" for number in range(7))
+    line = Curve(name="mean", x=tuple(map(float, range(7))), y=(1.0,) * 7, half=(0.1,) * 7)
+    figure = drawn(Figure(name="f", title="t", x="", y="return", labels=names, curves=(line,)))
+    assert figure["layout"]["yaxis"]["ticktext"] == list(names)
+    assert figure["layout"]["yaxis"]["autorange"] == "reversed", "the first name stands on top"
+    assert figure["layout"]["xaxis"]["title"]["text"] == "return"
+    assert figure["data"][0]["x"] == [1.0] * 7
+    assert figure["data"][0]["error_x"]["array"] == [0.1] * 7

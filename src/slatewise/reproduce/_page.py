@@ -24,6 +24,8 @@ td.n, th.n { text-align: right; }
 figure { margin: 2rem 0; overflow-x: auto; }
 figcaption { font-weight: 600; }
 """
+ABREAST = 6
+"""As many names stand next to each other; more, below each other."""
 SCRIPT = """
 const dark = matchMedia("(prefers-color-scheme: dark)").matches;
 const ink = dark ? "#e6e6e6" : "#222222", grid = dark ? "#444444" : "#dddddd";
@@ -94,14 +96,16 @@ def write_images(folder: Path, story: Story) -> list[Path]:
     for figure in story.figures:
         path = folder / f"{figure.name}.png"
         with atomic_file(path) as temporary:
-            temporary.write_bytes(go.Figure(**drawn(figure)).to_image(format="png", width=900, height=460, scale=2))
+            plot = go.Figure(**drawn(figure))
+            temporary.write_bytes(plot.to_image(format="png", width=900, height=plot.layout.height + 40, scale=2))
         written.append(path)
     return written
 
 
 def drawn(figure: Figure) -> dict[str, Any]:
-    """Data and layout for plotly."""
-    data = [_line(curve, index, bool(figure.labels)) for index, curve in enumerate(figure.curves)]
+    """Data and layout for plotly; many names stand below each other, so that all of them can be read."""
+    turned = len(figure.labels) > ABREAST
+    data = [_line(curve, index, dots=bool(figure.labels), turned=turned) for index, curve in enumerate(figure.curves)]
     x: dict[str, Any] = {"title": {"text": figure.x}, "automargin": True, "zeroline": False}
     if figure.labels:
         x |= {"tickvals": list(range(len(figure.labels))), "ticktext": list(figure.labels)}
@@ -111,30 +115,31 @@ def drawn(figure: Figure) -> dict[str, Any]:
     if figure.log_y:
         y |= {"type": "log"}
     layout = {
-        "height": 420,
+        "height": 120 + 24 * len(figure.labels) if turned else 420,
         "margin": {"l": 60, "r": 12, "t": 12, "b": 48},
-        "xaxis": x,
-        "yaxis": y,
+        "xaxis": y if turned else x,
+        "yaxis": x | {"autorange": "reversed"} if turned else y,
         "showlegend": len(figure.curves) > 1,
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
     }
     return {"data": data, "layout": layout}
 
 
-def _line(curve: Curve, index: int, dots: bool) -> dict[str, Any]:
+def _line(curve: Curve, index: int, *, dots: bool, turned: bool) -> dict[str, Any]:
     colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
     # dots of several curves over the same name stand side by side
-    x = [value + 0.12 * index for value in curve.x] if dots else list(curve.x)
+    places = [value + 0.12 * index for value in curve.x] if dots else list(curve.x)
+    values = [value if math.isfinite(value) else None for value in curve.y]
     line: dict[str, Any] = {
         "type": "scatter",
         "mode": "markers" if dots else "lines+markers" if len(curve.x) <= 20 else "lines",
         "name": curve.name,
-        "x": x,
-        "y": [value if math.isfinite(value) else None for value in curve.y],
+        "x": values if turned else places,
+        "y": places if turned else values,
         "line": {"color": colour, "dash": dash, "width": 2},
         "marker": {"color": colour, "size": 7},
     }
     if curve.half:
         bars = [value if math.isfinite(value) else 0.0 for value in curve.half]
-        line["error_y"] = {"type": "data", "array": bars, "thickness": 1.2, "width": 3}
+        line["error_x" if turned else "error_y"] = {"type": "data", "array": bars, "thickness": 1.2, "width": 3}
     return line
