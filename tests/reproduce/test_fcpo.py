@@ -163,4 +163,4 @@ def test_a_story_is_told_from_all_results(quick: bool, monkeypatch: pytest.Monke
     assert held["a list of 10 in one pass ≥ 4× faster"]
     assert held.get("less of what is popular now than with groups fixed once", True)
     assert any("was not met" in note for note in story.notes)
-    assert [figure.name for figure in story.figures] == ["frontier", "learning"]
+    assert [figure.name for figure in story.figures] == ["frontier", "rate", "learning"]

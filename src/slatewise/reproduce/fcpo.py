@@ -116,7 +116,7 @@ def tell(results: Mapping[str, dict[str, Any]], *, quick: bool, seed_base: int) 
     return Story(
         rows=tuple(rows),
         checks=tuple(_checks(ours, rival, results["speed"], limits)),
-        figures=(_frontier(ours, rival, limits), _learning(ours, limits)),
+        figures=(*(_frontier(ours, rival, limits, metric) for metric in _AGAINST), _learning(ours, limits)),
         notes=tuple(notes),
     )
 
@@ -128,6 +128,10 @@ _FREE = (
     ("off", "FCPO, no limit"),
 )
 _GROUPS = {"drifting": "groups drift with exposure", "once": "groups fixed once"}
+_AGAINST = {
+    "gini": ("frontier", "Quality against inequality of exposure", "Gini"),
+    "rate": ("rate", "Quality against the share of popular items", "share of popular items"),
+}
 _SPEED = {
     "milliseconds": "ms a batch",
     "ratio": "times as long by single picks",
@@ -153,7 +157,7 @@ def _checks(
         Check(
             name="Gini falls with every limit",
             holds=all(after < before for before, after in pairwise(gini)),
-            figure=" > ".join(f"{value:.3f}" for value in gini),
+            figure=" → ".join(f"{value:.3f}" for value in gini),
         )
     )
     loss = interval([1 - one["0.4"]["judged"]["ndcg"] / one["off"]["judged"]["ndcg"] for one in ours])
@@ -225,7 +229,7 @@ def _mean(gaps: Sequence[float]) -> float:
     return float(np.mean(kept)) if kept else math.nan
 
 
-def _frontier(ours: list[dict[str, Any]], rival: list[dict[str, Any]], limits: Sequence[float]) -> Figure:
+def _frontier(ours: list[dict[str, Any]], rival: list[dict[str, Any]], limits: Sequence[float], against: str) -> Figure:
     lines = {
         "FCPO": [[one[name]["judged"] for one in ours] for name in ("off", *(f"{limit:g}" for limit in limits))],
         "multiplier": [[one[f"{limit:g}"]["judged"] for one in rival] for limit in limits],
@@ -233,18 +237,17 @@ def _frontier(ours: list[dict[str, Any]], rival: list[dict[str, Any]], limits: S
     }
     curves = []
     for name, points in lines.items():
-        pairs = [[interval([one[metric] for one in point]) for metric in ("gini", "ndcg")] for point in points]
+        pairs = [[interval([one[metric] for one in point]) for metric in (against, "ndcg")] for point in points]
         curves.append(
             Curve(
                 name=name,
-                x=tuple(gini[0] for gini, _ in pairs),
+                x=tuple(value[0] for value, _ in pairs),
                 y=tuple(ndcg[0] for _, ndcg in pairs),
                 half=tuple(ndcg[2] - ndcg[0] for _, ndcg in pairs),
             )
         )
-    return Figure(
-        name="frontier", title="Quality against inequality of exposure", x="Gini", y="NDCG@10", curves=tuple(curves)
-    )
+    name, title, x = _AGAINST[against]
+    return Figure(name=name, title=title, x=x, y="NDCG@10", curves=tuple(curves))
 
 
 def _learning(ours: list[dict[str, Any]], limits: Sequence[float]) -> Figure:
