@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import math
+from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator, nn
 
-from slatewise.encoders import gru
-from slatewise.encoders._history import HistoryReader
+from slatewise.encoders import gru, liked
+from slatewise.encoders._dropout import Dropout
 from slatewise.heads.optimiser import descend, flat_state, let_dropout_draw, restore_state
 from slatewise.sim.toys import NoHistory
 from slatewise.testing import toy_catalog
@@ -68,9 +70,11 @@ def test_a_state_from_before_the_first_step() -> None:
     assert torch.equal(whole[0].weight, resumed[0].weight)
 
 
-def test_every_reader_of_an_encoder_draws_from_the_learner() -> None:
+@pytest.mark.parametrize("encoder", [gru, liked])
+def test_dropout_of_an_encoder_draws_from_the_learner(encoder: ModuleType) -> None:
     generator = Generator()
-    encoder = gru.Encoder(gru.Config(width=2, reward_edges=()), toy_catalog())
-    let_dropout_draw(encoder, generator)
-    assert [part.generator for part in encoder.modules() if isinstance(part, HistoryReader)] == [generator]
+    config = encoder.Config(width=2).resolved(rewards=np.ones(1, np.float32), context_width=0)
+    built = encoder.Encoder(config, toy_catalog())
+    let_dropout_draw(built, generator)
+    assert [part.generator for part in built.modules() if isinstance(part, Dropout)] == [generator]
     let_dropout_draw(NoHistory(), generator)  # an encoder that is no module has nothing to draw
