@@ -1,6 +1,6 @@
 """What a user liked so far, as a set: the sum of the vectors of every item whose reward says so, of whole lists too.
 
-    s = tanh(h Σ_{i liked} U_i / √(1 + n) + b)        n: how many were liked
+    s = tanh(Σ_{i liked} U_i / √(1 + n) + C x + b)        n: how many were liked, x: what is seen before the decision
 
 The recurrent encoders read one pick a step; of a list in which several items were liked, this one reads them all. It
 knows no order, so it suits sessions in which taste does not change. Without the bend it is one half of a linear
@@ -23,6 +23,9 @@ from slatewise.protocols import Carry
 from slatewise.tables import ItemTable
 from slatewise.types import FIRST_ITEM, Catalog, Observation, Step, Trajectories
 
+UNKNOWN_SCALE = 0.5
+"""What counts as liked where no log has said how rewards are given: a reward that comes or does not."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -31,7 +34,7 @@ class Config:
     width: int = 64
     """D: width of the state, and of the item table U."""
     reward_at_least: float | None = None
-    """From this reward on an item counts as liked; None = what the training log's median positive reward says."""
+    """From this reward on an item counts as liked; None = the median of the training log's positive rewards."""
     dropout: float = 0.0
     """Share of the liked items that are left out in training."""
     context_width: int | None = None
@@ -48,7 +51,7 @@ class Config:
         least = self.reward_at_least
         if least is None:
             positive = rewards[rewards > 0]
-            least = float(np.median(positive)) if len(positive) else 0.5
+            least = float(np.median(positive)) if len(positive) else UNKNOWN_SCALE
         width = context_width if self.context_width is None else self.context_width
         return replace(self, reward_at_least=least, context_width=width)
 
@@ -60,6 +63,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.width = config.width
+        self.least = UNKNOWN_SCALE if config.reward_at_least is None else config.reward_at_least
         self.dropout = Dropout(config.dropout)
         self.item = ItemTable(catalog.num_rows, config.width)
         """U"""
@@ -95,8 +99,7 @@ class Encoder(nn.Module):
         return torch.cat([total, weight.sum(dim=-1)], dim=-1)
 
     def _liked(self, shown: Step | Trajectories) -> Bool[Tensor, "*B K"]:
-        least = 0.5 if self.config.reward_at_least is None else self.config.reward_at_least
-        liked = (shown.reward >= least) & (shown.slate >= FIRST_ITEM)
+        liked = (shown.reward >= self.least) & (shown.slate >= FIRST_ITEM)
         kept = self.dropout.kept(liked)
         return liked if kept is None else liked & kept.bool()
 

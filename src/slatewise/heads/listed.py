@@ -92,8 +92,7 @@ class ListedPolicy(nn.Module):
         logits, items = self.open_logits(self.rows(state, k), candidates, exclude)
         chosen = list_rows.draw_rows(logits, explore, generator)
         # what is not drawn is certain
-        sure = explore is None
-        logp = logits.new_zeros(chosen.shape) if sure else list_rows.rows_log_prob(logits, chosen, explore)
+        logp = torch.zeros(chosen.shape) if explore is None else list_rows.rows_log_prob(logits, chosen, explore)
         return Slates(items=numbers(chosen, items), logp=logp)
 
     def log_prob(

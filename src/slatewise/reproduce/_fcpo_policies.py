@@ -1,4 +1,4 @@
-"""Policies that FCPO's runs put beside it: rows drawn from the Gaussian, a re-ranker, lists at random."""
+"""Policies that FCPO's runs put beside it: rows drawn from the Gaussian, a re-ranker, the most liked items."""
 
 from __future__ import annotations
 
@@ -86,17 +86,6 @@ class Reranked(ListedPolicy):
     def logits(self, rows: Float[Tensor, "B K E"]) -> Float[Tensor, "B K N"]:
         """Less the price."""
         return self.policy.logits(rows) - self.taken_off
-
-
-class Random(ListedPolicy):
-    """All items alike."""
-
-    def __init__(self, policy: fcpo.Policy) -> None:
-        super().__init__(policy.encoder, policy.item, temperature=1.0)
-
-    def rows(self, state: Float[Tensor, "B D"], k: int) -> Float[Tensor, "B K E"]:
-        """Zeros."""
-        return torch.zeros(len(state), k, self.item.weight.shape[1])
 
 
 class MostLiked(ListedPolicy):

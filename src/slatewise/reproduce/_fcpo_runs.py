@@ -17,11 +17,11 @@ from torch import Generator, Tensor
 from slatewise import metrics
 from slatewise.data.ratings import Ratings
 from slatewise.encoders import liked
-from slatewise.heads.listed import ListedPolicy
-from slatewise.methods import fcpo
-from slatewise.protocols import Carry
-from slatewise.reproduce._fcpo_policies import MostLiked, Random, Reranked, RowActor
+from slatewise.methods import fcpo, random
+from slatewise.protocols import Carry, Policy
+from slatewise.reproduce._fcpo_policies import MostLiked, Reranked, RowActor
 from slatewise.sim import Arm, log, play, rating_sessions, stream
+from slatewise.sim.toys import NoHistory
 from slatewise.train.on_policy import learn_on_policy
 from slatewise.types import FIRST_ITEM, Exploration, Observation, Step, Trajectories
 
@@ -258,7 +258,7 @@ def taught_by_rows(
 @torch.no_grad()
 def judged(
     place: Place,
-    policy: ListedPolicy,
+    policy: Policy,
     *,
     part: rating_sessions.Part,
     draws: int,
@@ -328,14 +328,14 @@ def limited(settings: dict[str, Any]) -> dict[str, Any]:
     start = imitated(place, setting, size, seed)
     found: dict[str, Any] = {}
 
-    def judge(policy: ListedPolicy, number: int, **more: Any) -> dict[str, float]:
+    def judge(policy: Policy, number: int, **more: Any) -> dict[str, float]:
         return judged(place, policy, part=part, draws=size.draws, seed=stream(seed, 100 + number), **more)
 
     if settings["kind"] == "trust_region":
         served = fresh(place, setting, seed=seed).policy
         served.load_state_dict(start.policy.state_dict())
         found["imitation"] = {"judged": judge(served, 0)}
-        found["random"] = {"judged": judge(Random(served), 1)}
+        found["random"] = {"judged": judge(uniform(place), 1)}
         for limit in settings["limits"]:
             fixed = MostLiked(served, likes(place), place.world.popular, limit, place.slate_size)
             found[f"most_liked-{_name(limit)}"] = {"judged": judge(fixed, 1, greedy=True)}
@@ -367,6 +367,11 @@ def limited(settings: dict[str, Any]) -> dict[str, Any]:
         taught_by_rows(place, start, learner, size, setting, seed=stream(seed, 12))
         found["rows"] = {"judged": judge(learner.policy, 41)}
     return found | {"seconds": time.monotonic() - begun}
+
+
+def uniform(place: Place) -> Policy:
+    """Lists at random."""
+    return random.Policy(random.Config(), NoHistory(), place.world.catalog)
 
 
 def likes(place: Place) -> Float[Tensor, " rows"]:

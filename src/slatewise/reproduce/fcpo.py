@@ -164,14 +164,14 @@ def _checks(
     checks.append(Check(name="NDCG loss at .4 ≤ 15 %", holds=loss[0] <= 0.15, figure=_said(*loss)))
     lines = {
         "the multiplier": [
-            [one["off"]["judged"], *_limits(other, limits)] for one, other in zip(ours, rival, strict=True)
+            [one["off"]["judged"], *_under_limits(other, limits)] for one, other in zip(ours, rival, strict=True)
         ],
         "the re-ranker": [one["reranker"] for one in ours],
     }
     for name, by_seed in lines.items():
         for metric, words in (("gini", "at the same Gini or less"), ("rate", "at the same rate of popular items")):
             gaps = [
-                _mean([above(point, line, metric) for point in _limits(one, limits)])
+                _mean([above(point, line, metric) for point in _under_limits(one, limits)])
                 for one, line in zip(ours, by_seed, strict=True)
             ]
             value, low, high = interval(gaps)
@@ -220,7 +220,7 @@ def above(point: Mapping[str, float], line: Sequence[Mapping[str, float]], metri
     return point["ndcg"] - float(max(here, ndcg[at <= point[metric]].max()))
 
 
-def _limits(one: Mapping[str, Any], limits: Sequence[float]) -> list[dict[str, float]]:
+def _under_limits(one: Mapping[str, Any], limits: Sequence[float]) -> list[dict[str, float]]:
     return [one[f"{limit:g}"]["judged"] for limit in limits]
 
 

@@ -358,9 +358,10 @@ def _curve(name: str, points: Sequence[tuple[float, Sequence[float]]]) -> Curve:
 
 def _notes(quick: bool) -> tuple[str, ...]:
     size = QUICK_SIZE if quick else SIZE
+    longer = "" if quick else f"; where {LONGER} rounds stand, more"
     return (
         f"Every learned policy saw {size['passes']} sessions of each person who trains, put together from ratings, and "
-        f"played {size['rounds'] * size['users']:,} sessions of 32 items; where {LONGER} rounds stand, more. Greedy "
+        f"played {size['rounds'] * size['users']:,} sessions of 32 items{longer}. Greedy "
         "serves the best item of a beam search (exact at depth 1); drawn is one walk per item, sharp one at half the "
         "temperature. No item comes twice in a session. Intervals are over seeds: the people are the same.",
         "Ratings are put on [−1, 1] with the lowest of the log at −1, so a rating of 3 is worth nothing. The paper's "
