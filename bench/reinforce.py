@@ -32,10 +32,10 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise.encoders import cfn
-from slatewise.heads.negatives import NegativeSampler, Sampler
-from slatewise.heads.softmax import SoftmaxHead
-from slatewise.memory import keep_freed_memory
 from slatewise.methods import reinforce
+from slatewise.nn.allocator import keep_freed_memory
+from slatewise.nn.negatives import NegativeSampler, Sampler
+from slatewise.nn.softmax import SoftmaxHead
 from slatewise.ops.negatives import Negatives, whole_catalog
 from slatewise.ops.products import product
 from slatewise.retrieval.approximate import Approximate

@@ -40,8 +40,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from slatewise.serve.schema import RecommendRequest
-from slatewise.serve.server import listen, run_server, url_of
+from slatewise.serve.http.schema import RecommendRequest
+from slatewise.serve.http.server import listen, run_server, url_of
 
 decode = msgspec.json.Decoder(RecommendRequest).decode
 answer = msgspec.json.encode({"echo": "x" * int(sys.argv[1])})

@@ -26,9 +26,9 @@ import torch
 from scipy.stats import t as student
 from torch import Generator, Tensor
 
-from slatewise.heads.tree_softmax import CHUNK, TreeSoftmax
+from slatewise.methods.tpgr.tree_softmax import CHUNK, TreeSoftmax
+from slatewise.nn.item_table import item_tables
 from slatewise.retrieval.tree import Cut, arity_of, build
-from slatewise.tables import item_tables
 from slatewise.types import FIRST_ITEM
 
 STATE, HIDDEN, DEPTH, VECTOR, BATCH = 64, 32, 3, 64, 1024

@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from slatewise import Exploration, artifact, evaluate
+from slatewise import Exploration, artifact, evaluation
 from slatewise.data import splits
 from slatewise.data.reading.importing import import_path
-from slatewise.train import train
+from slatewise.training import train
 
 
 def write_log(path: Path) -> None:
@@ -45,11 +45,11 @@ with TemporaryDirectory() as name:
 
     policy = artifact.load(folder / "run" / "artifact").policy
     split = splits.make("leave_one_out", data.interactions)
-    judged = evaluate.evaluate(policy, data, split, "test", evaluate.Config(k=(5,)))
+    judged = evaluation.evaluate(policy, data, split, "test", evaluation.Config(k=(5,)))
     print(f"test recall@5 {judged.value('recall@5'):.2f} over {judged.users} users")
 
     user, events = np.array([0]), np.diff(data.interactions.user_offsets)[:1]
-    used, state = evaluate.states_at(policy, data.interactions, user, events, max_history=100)
+    used, state = evaluation.states_at(policy, data.interactions, user, events, max_history=100)
     explore, generator = Exploration(top_m=10, keep=1), torch.Generator().manual_seed(1)
     slate = policy.recommend(state, 4, exclude=used, explore=explore, generator=generator)
     for item, logp in zip(slate.items[0].tolist(), slate.logp[0].exp().tolist(), strict=True):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from slatewise.ope.ips import Snips
+from slatewise.policies.fixed import FixedPolicy
 from slatewise.sim import toys
-from slatewise.sim.toys import Stationary
 
 REWARDS = tuple(float(reward) for reward in range(1, 11))
 SHOWN = tuple((11 - reward) / 55 for reward in range(1, 11))  # the log shows the worst items most
@@ -22,7 +22,7 @@ policies = {
 }
 for name, probabilities in policies.items():
     truth = sum(p * reward for p, reward in zip(probabilities, REWARDS, strict=True))
-    policy = Stationary(probabilities)
+    policy = FixedPolicy(probabilities)
     rows, steps, slots = log.slate.shape
     state = torch.zeros(rows * steps, 1)
     # the log shows single draws, so π is the number to compare with, not a slate's factor

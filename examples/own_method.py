@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from slatewise.heads.ranked import RankedPolicy
-from slatewise.ops.picks import picked
+from slatewise.ops.choices import picked
+from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.types import Catalog, Trajectories
 

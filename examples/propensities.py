@@ -7,11 +7,11 @@ from itertools import permutations
 import torch
 
 from slatewise import Exploration
-from slatewise.sim.toys import Stationary
+from slatewise.policies.fixed import FixedPolicy
 from slatewise.types import FIRST_ITEM
 
 # a policy over five items that needs no state, and a slate of three: the best item fixed, two drawn from the other four
-policy = Stationary((0.4, 0.25, 0.2, 0.1, 0.05))
+policy = FixedPolicy((0.4, 0.25, 0.2, 0.1, 0.05))
 explore = Exploration(top_m=5, keep=1, temperature=1.0)
 state = torch.zeros(1, 1)
 

@@ -18,9 +18,9 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from slatewise.evaluate import Config as EvaluationConfig
-from slatewise.evaluate import Ranking
-from slatewise.evaluate import figures as evaluated
+from slatewise.evaluation import Config as EvaluationConfig
+from slatewise.evaluation import Ranking
+from slatewise.evaluation import figures as evaluated
 from slatewise.report import (
     Column,
     Comparison,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Command, Trained
 
-from slatewise.train import judge, open_run, train
+from slatewise.training import judge, open_run, train
 
 
 def judged(*folders: Path) -> None:

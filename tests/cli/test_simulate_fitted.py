@@ -9,9 +9,11 @@ import pytest
 from tests.cli.conftest import Command
 
 from slatewise.data import Dataset, import_path
+from slatewise.rollout.episodes import play_episodes
+from slatewise.rollout.recording import recording
+from slatewise.sim._opening import open_world, served
 from slatewise.sim.log_fitted import METHOD
-from slatewise.simulate import open_world, play_episodes, recording, served
-from slatewise.train import train
+from slatewise.training import train
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("fitted")
     opened = open_world("interest_evolution", ["budget=20.0", "num_topics=4", "num_candidates=6"], num_users=120)
     with recording(folder / "log", opened.env.catalog, version="random") as recorder:
-        play_episodes(opened.env, served(opened, "random"), episodes=1, seed=1, recorder=recorder)
+        play_episodes(opened.env, served(opened, "random").policy, episodes=1, seed=1, recorder=recorder)
     return import_path(folder / "log", folder / "data")
 
 

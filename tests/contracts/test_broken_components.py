@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise.encoders import window
-from slatewise.heads.ranked import RankedPolicy
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.methods import cloning, popularity
+from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Carry
-from slatewise.sim.toys import NoHistory
 from slatewise.testing import ContractError, check_encoder, check_method, check_policy, toy_catalog
 from slatewise.types import FIRST_ITEM, Exploration, Observation, Slates, Step, Trajectories
 
@@ -28,7 +28,7 @@ class Fixed(RankedPolicy):
     """Scores that do not depend on the state: a correct policy to break."""
 
     def __init__(self) -> None:
-        super().__init__(NoHistory(), toy_catalog().num_rows)
+        super().__init__(StatelessEncoder(), toy_catalog().num_rows)
 
     def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
         logits = torch.linspace(0.0, 2.0, self.num_rows)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from slatewise.encoders import cfn, gru
+from slatewise.nn.item_table import RowWiseAdagrad
 from slatewise.sim.toys import catalog
-from slatewise.tables import RowWiseAdagrad
 from slatewise.types import Trajectories
 
 Built = cfn.Encoder | gru.Encoder

@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Generator
 
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.methods import fcpo
+from slatewise.rollout.on_policy import learn_on_policy
 from slatewise.sim import toys
-from slatewise.train.on_policy import learn_on_policy
 from slatewise.types import FIRST_ITEM, Exploration
 
 pytestmark = pytest.mark.slow
@@ -36,7 +37,7 @@ def learner(**settings: Any) -> fcpo.Learner:
             **settings,
         }
     )
-    made = fcpo.Learner(config, toys.NoHistory(), toys.catalog(6), generator=Generator().manual_seed(0))
+    made = fcpo.Learner(config, StatelessEncoder(), toys.catalog(6), generator=Generator().manual_seed(0))
     made.start_exposure(torch.tensor([0.0, 0, 9, 9, 1, 1, 1, 1]))
     return made
 

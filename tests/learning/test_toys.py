@@ -14,7 +14,7 @@ from slatewise import config as configs
 from slatewise.data import splits
 from slatewise.data.batches import shuffled, windows
 from slatewise.encoders import gru
-from slatewise.evaluate import Config, evaluate
+from slatewise.evaluation import Config, evaluate
 from slatewise.methods import cloning, reinforce
 from slatewise.protocols import Learner
 from slatewise.sim import toys

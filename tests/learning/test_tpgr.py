@@ -10,11 +10,11 @@ import torch
 from torch import Generator
 
 from slatewise.encoders import gru
-from slatewise.heads.item_vectors import vectors_of
+from slatewise.item_vectors.ratings import vectors_of
 from slatewise.methods import tpgr
-from slatewise.sim import returns
+from slatewise.rollout.on_policy import learn_on_policy
+from slatewise.rollout.returns import returns
 from slatewise.sim.rating_sessions import Config, Env, open_world
-from slatewise.train.on_policy import learn_on_policy
 from slatewise.types import FIRST_ITEM, Exploration
 
 pytestmark = pytest.mark.slow

@@ -11,10 +11,10 @@ from torch import Generator, Tensor
 
 from slatewise.encoders import observed
 from slatewise.methods import wolpertinger
+from slatewise.rollout.off_policy import Schedule, learn_online
 from slatewise.sim import accept_graph
 from slatewise.sim.accept_graph import Config, Env
 from slatewise.testing import toy_catalog, toy_log
-from slatewise.train.online import Schedule, learn_online
 from slatewise.types import Catalog, Trajectories
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,8 @@ from torch import Generator, Tensor
 
 from slatewise.data.batches import Windows, trajectories
 from slatewise.encoders import window
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.methods import item_knn, popularity, random
-from slatewise.sim.toys import NoHistory
 from slatewise.testing import check_method, toy_catalog, written_log
 from slatewise.types import Exploration, Interactions, Trajectories
 
@@ -36,7 +36,7 @@ LOG = whole(written_log([uses(2, 3), uses(3, 2, 4, 2), uses(4), uses(5)]))
 
 
 def test_random_slates_by_hand() -> None:
-    policy = random.Policy(random.Config(), NoHistory(), toy_catalog(4))
+    policy = random.Policy(random.Config(), StatelessEncoder(), toy_catalog(4))
     assert policy.log_pi(STATE, torch.tensor([[2, 5]])).exp().tolist() == [[0.25, 0.25]]
     # 1 of 4, then 1 of 3; exploration has nothing to add
     for explore in (None, Exploration(top_m=2, keep=2)):
@@ -47,19 +47,19 @@ def test_random_slates_by_hand() -> None:
 
 
 def test_random_slates_show_every_item_alike() -> None:
-    policy = random.Policy(random.Config(), NoHistory(), toy_catalog(5))
+    policy = random.Policy(random.Config(), StatelessEncoder(), toy_catalog(5))
     slates = policy.recommend(STATE.expand(8000, -1), 2, generator=Generator().manual_seed(0))
     share = torch.bincount(slates.items.flatten(), minlength=7)[2:] / 8000
     torch.testing.assert_close(share, torch.full((5,), 0.4), atol=0.022, rtol=0)  # 4 σ = 4 √(.4 · .6 / 8000)
 
 
 def test_random_learns_nothing_and_knows_the_loss_of_guessing() -> None:
-    learner = random.Learner(random.Config(), NoHistory(), toy_catalog(4), generator=Generator())
+    learner = random.Learner(random.Config(), StatelessEncoder(), toy_catalog(4), generator=Generator())
     assert learner.update(LOG) == {"loss": math.log(4)}
 
 
 def test_popularity_by_hand() -> None:
-    learner = popularity.Learner(popularity.Config(), NoHistory(), toy_catalog(4), generator=Generator())
+    learner = popularity.Learner(popularity.Config(), StatelessEncoder(), toy_catalog(4), generator=Generator())
     figures = learner.update(LOG)
     assert learner.policy.count.tolist() == [0, 0, 3, 2, 2, 1]
     # (counts + 1) / (8 + 4)
@@ -72,7 +72,7 @@ def test_popularity_by_hand() -> None:
 
 def test_popularity_counts_picks_not_impressions_nor_the_unknown() -> None:
     shown = written_log([[{"items": [2, 3], "choice": 1}, {"items": [4], "choice": -1}, {"items": [1]}]])
-    learner = popularity.Learner(popularity.Config(), NoHistory(), toy_catalog(4), generator=Generator())
+    learner = popularity.Learner(popularity.Config(), StatelessEncoder(), toy_catalog(4), generator=Generator())
     learner.update(whole(shown))
     assert learner.policy.count.tolist() == [0, 0, 0, 1, 0, 0]
     nothing = written_log([[{"items": [4], "choice": -1}]])

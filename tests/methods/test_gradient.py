@@ -11,8 +11,8 @@ import torch
 from torch import Generator
 
 from slatewise.data.batches import Windows, trajectories
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.methods import cloning, reinforce
-from slatewise.sim.toys import NoHistory
 from slatewise.testing import check_method, toy_catalog, written_log
 from slatewise.types import Trajectories
 
@@ -34,11 +34,11 @@ def seen(item: int, reward: float, **more: Any) -> dict[str, Any]:
 def untouched(**settings: Any) -> reinforce.Learner:
     """π and β̂ still give every one of four items the same: with a state of 0 only biases count, and they are 0."""
     config = reinforce.Config(**{"slate_size": 2, "weight_cap": 100.0, **settings})
-    return reinforce.Learner(config, NoHistory(), toy_catalog(NUM_ITEMS), generator=Generator().manual_seed(0))
+    return reinforce.Learner(config, StatelessEncoder(), toy_catalog(NUM_ITEMS), generator=Generator().manual_seed(0))
 
 
 def test_the_loss_of_cloning_by_hand() -> None:
-    learner = cloning.Learner(cloning.Config(), NoHistory(), toy_catalog(NUM_ITEMS), generator=Generator())
+    learner = cloning.Learner(cloning.Config(), StatelessEncoder(), toy_catalog(NUM_ITEMS), generator=Generator())
     shown = batch([{"items": [2, 3]}, {"items": [4]}])
     assert learner.update(shown) == {"loss": pytest.approx(LOG4)}
     # 2, 3 and 4 were shown, 5 was not
@@ -48,7 +48,7 @@ def test_the_loss_of_cloning_by_hand() -> None:
 
 
 def test_cloning_learns_nothing_from_padding_alone() -> None:
-    learner = cloning.Learner(cloning.Config(), NoHistory(), toy_catalog(NUM_ITEMS), generator=Generator())
+    learner = cloning.Learner(cloning.Config(), StatelessEncoder(), toy_catalog(NUM_ITEMS), generator=Generator())
     before = learner.state_dict()
     assert learner.update(batch([{"items": [1]}])) == {"loss": 0.0}
     assert torch.equal(learner.state_dict()["policy.head.bias.weight"], before["policy.head.bias.weight"])

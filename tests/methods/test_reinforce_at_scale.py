@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from slatewise.encoders import cfn
-from slatewise.heads.negatives import Sampler
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.methods import reinforce
+from slatewise.nn.negatives import Sampler
 from slatewise.retrieval.approximate import Approximate
 from slatewise.retrieval.exact import Exact
-from slatewise.sim.toys import NoHistory, catalog
+from slatewise.sim.toys import catalog
 from slatewise.types import Exploration, Trajectories
 
 NUM_ITEMS = 60
@@ -199,7 +200,9 @@ def test_settings_that_cannot_be_used_are_refused(settings: dict[str, Any], mess
 def test_an_encoder_without_weights_leaves_all_learning_to_the_tables() -> None:
     generator = torch.Generator().manual_seed(3)
     config = reinforce.Config(correction="standard", num_negatives=16)
-    learner, other = (reinforce.Learner(config, NoHistory(), catalog(NUM_ITEMS), generator=generator) for _ in "ab")
+    learner, other = (
+        reinforce.Learner(config, StatelessEncoder(), catalog(NUM_ITEMS), generator=generator) for _ in "ab"
+    )
     assert learner.parameters == []
     before = learner.policy.vectors().clone()
     learner.update(_log())

@@ -11,9 +11,9 @@ from torch import Generator, Tensor, nn
 
 from slatewise.encoders import cfn
 from slatewise.errors import InputError
-from slatewise.heads.behaviour import BehaviourByPolicy, BehaviourFrequency, BehaviourHead
-from slatewise.heads.softmax import SoftmaxHead
 from slatewise.methods import reinforce
+from slatewise.nn.behaviour import BehaviourByPolicy, BehaviourFrequency, BehaviourHead
+from slatewise.nn.softmax import SoftmaxHead
 from slatewise.ops.negatives import uniform
 from slatewise.testing import check_method, toy_catalog, toy_log
 

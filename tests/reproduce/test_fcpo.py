@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Generator
 
-from slatewise.reproduce import _fcpo_runs as runs
 from slatewise.reproduce import fcpo
 from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._fcpo_policies import MostLiked
+from slatewise.reproduce.fcpo import runs
+from slatewise.reproduce.fcpo.policies import MostLiked
 
 PLACE = runs.Place(data=None, slate_size=2, steps=3)
 SIZE = runs.Size(epochs=2, updates=2, places=8, draws=1)

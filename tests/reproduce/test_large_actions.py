@@ -9,15 +9,12 @@ import torch
 from torch import Generator, Tensor
 
 from slatewise.config import convert
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.methods import popularity, slateq
-from slatewise.reproduce import _large_actions_learners as learners
-from slatewise.reproduce import _large_actions_runs as runs
-from slatewise.reproduce import _large_actions_times as times
-from slatewise.reproduce import _large_actions_ways as ways
 from slatewise.reproduce import large_actions
 from slatewise.reproduce._cells import Cell
-from slatewise.sim.toys import NoHistory
-from slatewise.train.online import Schedule
+from slatewise.reproduce.large_actions import learners, runs, times, ways
+from slatewise.rollout.off_policy import Schedule
 
 TINY = asdict(learners.Budget(places=20, steps=12, round_places=10, round_steps=6))
 
@@ -108,7 +105,7 @@ def test_a_long_batch_is_timed_by_its_first_pieces() -> None:
 
 def test_a_policy_that_cannot_score_all_chooses_among_its_candidates() -> None:
     world = learners.opened(5000, 1)
-    policy = popularity.Policy(popularity.Config(), NoHistory(), learners.open_env(5000, 1, 2).catalog)
+    policy = popularity.Policy(popularity.Config(), StatelessEncoder(), learners.open_env(5000, 1, 2).catalog)
     policy.count += torch.arange(5002)
     settings = {"items": 5000, "seed": 4, "method": "popularity", "candidates": 50}
     among = learners.candidates(5000, 50, 4)

@@ -8,10 +8,9 @@ import torch
 
 from slatewise.config import convert
 from slatewise.methods import slateq as method
-from slatewise.reproduce import _slateq_runs as runs
-from slatewise.reproduce import _slateq_whole as whole
 from slatewise.reproduce import slateq
 from slatewise.reproduce._cells import Cell
+from slatewise.reproduce.slateq import runs, whole
 from slatewise.sim.interest_evolution import Config
 
 TINY = asdict(runs.Size(users=40, steps=24, updates=1, batch=32, measured=60, curve_users=20, curve_points=2))

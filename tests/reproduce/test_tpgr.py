@@ -10,8 +10,8 @@ import torch
 from torch import Generator
 
 from slatewise.errors import InputError
-from slatewise.reproduce import _tpgr_runs as runs
 from slatewise.reproduce import tpgr
+from slatewise.reproduce.tpgr import runs
 from slatewise.sim.rating_sessions import Config, made_up_ratings, open_world
 from slatewise.testing import toy_catalog, toy_dataset, written_log
 

@@ -8,9 +8,9 @@ import torch
 
 from slatewise.config import convert
 from slatewise.methods import wolpertinger as method
-from slatewise.reproduce import _wolpertinger_runs as runs
 from slatewise.reproduce import wolpertinger
 from slatewise.reproduce._cells import Cell
+from slatewise.reproduce.wolpertinger import runs
 from slatewise.sim.accept_graph import Config, Env
 
 TINY = asdict(

@@ -3,13 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from slatewise.reproduce import Story, _youtube_toys, youtube
-from slatewise.reproduce._youtube_drift import RANKS, SERVED, VARIANTS, nominations
+from slatewise.reproduce import Story, youtube
+from slatewise.reproduce.youtube import toys
+from slatewise.reproduce.youtube.drift import RANKS, SERVED, VARIANTS, nominations
 from slatewise.sim.drift import WORLDS
 
 
 def test_closed_forms_of_the_experiments() -> None:
-    best = {experiment.name: experiment.value(experiment.optimum()) for experiment in _youtube_toys.EXPERIMENTS}
+    best = {experiment.name: experiment.value(experiment.optimum()) for experiment in toys.EXPERIMENTS}
     assert best == {
         "fig. 2, uncorrected": pytest.approx(5.5),
         "fig. 2, corrected": pytest.approx(10.0),
@@ -19,10 +20,10 @@ def test_closed_forms_of_the_experiments() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", _youtube_toys.EXPERIMENTS, ids=lambda experiment: experiment.name)
-def test_bandits_are_solved_with_beta_estimated(experiment: _youtube_toys.Experiment) -> None:
-    pi, beta = _youtube_toys.learned(experiment, seed=11, steps=_youtube_toys.STEPS, batch=_youtube_toys.BATCH)
-    torch.testing.assert_close(pi.double(), experiment.optimum(), atol=_youtube_toys.TOLERANCE, rtol=0)
+@pytest.mark.parametrize("experiment", toys.EXPERIMENTS, ids=lambda experiment: experiment.name)
+def test_bandits_are_solved_with_beta_estimated(experiment: toys.Experiment) -> None:
+    pi, beta = toys.learned(experiment, seed=11, steps=toys.STEPS, batch=toys.BATCH)
+    torch.testing.assert_close(pi.double(), experiment.optimum(), atol=toys.TOLERANCE, rtol=0)
     torch.testing.assert_close(beta, torch.tensor(experiment.bandit.behaviour), atol=0.03, rtol=0)
 
 
@@ -50,7 +51,7 @@ def _made_up(quick: bool, seed_base: int) -> dict[str, dict[str, object]]:
         if kind == "toys":
             found[cell.name] = {
                 experiment.name: {"pi": experiment.optimum().tolist(), "beta": list(experiment.bandit.behaviour)}
-                for experiment in _youtube_toys.EXPERIMENTS
+                for experiment in toys.EXPERIMENTS
             }
         elif kind == "pair":
             curve = [min(1.0, rank / 100) for rank in RANKS]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from slatewise.ops.picks import picked
+from slatewise.ops.choices import picked
 from slatewise.types import Catalog, Observation, Step, Trajectories
 
 

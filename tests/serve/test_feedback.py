@@ -11,8 +11,8 @@ import torch
 from tests.serve.world import Open, catalog, history, imported, in_numbers_of, save_artifact
 
 from slatewise.serve import Feedback, Recommender, RecommendRequest
+from slatewise.serve.http.schema import Explore
 from slatewise.serve.refused import RefusedError, UnknownEventError
-from slatewise.serve.schema import Explore
 
 GREEDY = Explore(keep=5)
 

@@ -21,7 +21,7 @@ from slatewise.cli.serve import serve
 from slatewise.data import load
 from slatewise.data.wire import load_events
 from slatewise.errors import InputError, SlatewiseError
-from slatewise.serve.server import listen, url_of
+from slatewise.serve.http.server import listen, url_of
 
 COMMAND = [sys.executable, "-c", "from slatewise.cli import main; main()"]
 

@@ -14,8 +14,8 @@ from tests.serve.world import NUM_ITEMS, Open, catalog, history, imported, in_nu
 from slatewise.data import prepare
 from slatewise.serve import Feedback, RecommendRequest
 from slatewise.serve.clock import EPOCH, Clock, event_name
+from slatewise.serve.http.schema import Explore, RecommendAnswer
 from slatewise.serve.refused import RefusedError
-from slatewise.serve.schema import Explore, RecommendAnswer
 from slatewise.types import FIRST_ITEM, Exploration
 
 

@@ -9,15 +9,15 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from tests.serve.test_events import disk_of
+from tests.serve.events.test_files import disk_of
 from tests.serve.world import NUM_ITEMS, Open, imported, save_artifact, state_of
 
 from slatewise.data import prepare
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.serve import Feedback, Recommender, RecommendRequest
-from slatewise.serve.events import SegmentedLog
-from slatewise.serve.schema import Explore
-from slatewise.serve.store import Store
+from slatewise.serve.events.files import SegmentedLog
+from slatewise.serve.http.schema import Explore
+from slatewise.serve.stores.lmdb import Store
 from slatewise.types import FIRST_ITEM
 
 EVERYTHING = RecommendRequest(user_id="ann", k=NUM_ITEMS, explore=Explore(keep=NUM_ITEMS))

@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import Generator
 
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
+from slatewise.policies.topic import TopicDraws, TopicHistory
 from slatewise.protocols import Env, Policy, StateEncoder
-from slatewise.sim import check_slates, drift, log, returns
-from slatewise.sim._draws import TopicDraws, TopicHistory
-from slatewise.sim.toys import NoHistory
+from slatewise.rollout.returns import returns
+from slatewise.rollout.trajectories import record_trajectories
+from slatewise.sim import drift
+from slatewise.sim._slates import check_slates
 from slatewise.types import PAD, Slates
 
 SMALL = drift.Config(num_items=300, num_topics=6, slate_size=4, lifetime=8, width=8, null_utility=2.0)
@@ -176,7 +179,7 @@ def test_popular_items_are_appealing_and_no_better() -> None:
 def test_logs_name_their_policies_and_exact_propensities(world: str) -> None:
     env = drift.Env(SMALL, num_users=60)
     arms = drift.logging_arms(env, drift.WORLDS[world])
-    record = log(env, arms, steps=8, seed=4, exclude_last=3)
+    record = record_trajectories(env, arms, steps=8, seed=4, exclude_last=3)
     assert record.slate.shape == (60, 8, 4)
     shares = {arm.policy_id: arm.share for arm in arms}
     for arm in arms:
@@ -221,7 +224,7 @@ def test_draws_are_without_replacement_by_enumeration() -> None:
 
 def test_draws_keep_exclusions_and_fill_with_empty_places() -> None:
     topic = torch.tensor([0] * 6)
-    policy = TopicDraws(NoHistory(), topic, torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0, 1.0]), num_topics=1)
+    policy = TopicDraws(StatelessEncoder(), topic, torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0, 1.0]), num_topics=1)
     state = torch.zeros(500, 1)
     banned = torch.tensor([[3, 3, 0]]).expand(500, -1)
     drawn = policy.recommend(state, 4, exclude=banned, generator=Generator().manual_seed(0))

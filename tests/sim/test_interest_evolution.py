@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
 from slatewise.methods import random as uniform
 from slatewise.ops.choice import ChoiceModel
 from slatewise.ops.slates import uniform_slates
 from slatewise.protocols import Env as EnvProtocol
 from slatewise.protocols import Policy
-from slatewise.sim import log, returns
-from slatewise.sim._rollout import Arm
+from slatewise.rollout.play import Arm
+from slatewise.rollout.returns import returns
+from slatewise.rollout.trajectories import record_trajectories
 from slatewise.sim.interest_evolution import Config, Env, myopic, oracle
-from slatewise.sim.toys import NoHistory
 from slatewise.types import Observation, Slates, Step
 
 
@@ -53,7 +54,7 @@ def test_figures_of_the_reference_implementation(
 ) -> None:
     env = Env(Config(choice=choice), num_users=4096)
     served: dict[str, Policy] = {
-        "random": uniform.Policy(uniform.Config(), NoHistory(), env.catalog),
+        "random": uniform.Policy(uniform.Config(), StatelessEncoder(), env.catalog),
         "myopic": myopic(env),
         "oracle": oracle(env),
     }
@@ -211,8 +212,8 @@ def test_cascade_reads_from_the_top() -> None:
 
 def test_log_of_an_environment() -> None:
     env = Env(Config(budget=20.0), num_users=30)
-    policy = uniform.Policy(uniform.Config(), NoHistory(), env.catalog)
-    record = log(env, [Arm(policy=policy, policy_id=3)], steps=25, seed=0)
+    policy = uniform.Policy(uniform.Config(), StatelessEncoder(), env.catalog)
+    record = record_trajectories(env, [Arm(policy=policy, policy_id=3)], steps=25, seed=0)
     assert isinstance(env, EnvProtocol)
     assert int(record.mask.sum()) == 30 * 25
     assert bool(record.terminated.any())

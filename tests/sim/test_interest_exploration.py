@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
 from slatewise.methods import random as uniform
 from slatewise.protocols import Env as EnvProtocol
 from slatewise.protocols import Policy
-from slatewise.sim import returns
+from slatewise.rollout.returns import returns
 from slatewise.sim.interest_exploration import Config, Env, myopic, oracle
-from slatewise.sim.toys import NoHistory
 from slatewise.types import Observation, Slates
 
 
@@ -82,7 +82,7 @@ def test_what_policies_earn() -> None:
     def earned(policy: str) -> float:
         env = Env(Config(session_length=20), num_users=1500)
         served: dict[str, Policy] = {
-            "random": uniform.Policy(uniform.Config(), NoHistory(), env.catalog),
+            "random": uniform.Policy(uniform.Config(), StatelessEncoder(), env.catalog),
             "myopic": myopic(env),
             "oracle": oracle(env),
         }

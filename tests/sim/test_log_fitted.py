@@ -15,13 +15,16 @@ from slatewise.data import Dataset, import_path
 from slatewise.data.preparation import prepare
 from slatewise.data.simulated import prepare_simulated
 from slatewise.errors import InputError
+from slatewise.rollout.episodes import play_episodes
+from slatewise.rollout.recording import recording
+from slatewise.sim._opening import open_world, served
 from slatewise.sim.log_fitted import Config, Env, Fitted, examine, load, myopic
 from slatewise.sim.log_fitted.env import METHOD, _repeated
+from slatewise.sim.log_fitted.held_out import judge_fit
 from slatewise.sim.log_fitted.learner import Config as ModelConfig
 from slatewise.sim.log_fitted.learner import levels
-from slatewise.simulate import judge_fit, open_world, play_episodes, recording, served
 from slatewise.testing import check_env, check_method
-from slatewise.train import train
+from slatewise.training import train
 
 WORLD = ("budget=20.0", "num_topics=4", "num_candidates=6", "lowest_quality=-2.0")
 
@@ -32,7 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("fitted")
     opened = open_world("interest_evolution", WORLD, num_users=400)
     with recording(folder / "log", opened.env.catalog, version="random") as recorder:
-        play_episodes(opened.env, served(opened, "random"), episodes=1, seed=1, recorder=recorder)
+        play_episodes(opened.env, served(opened, "random").policy, episodes=1, seed=1, recorder=recorder)
     return import_path(folder / "log", folder / "data")
 
 
@@ -109,7 +112,7 @@ def test_sessions_are_like_those_of_the_log(data: Dataset, run: Path) -> None:
 def test_another_log_is_judged_whole(data: Dataset, run: Path, tmp_path: Path) -> None:
     opened = open_world("interest_evolution", WORLD, num_users=30)
     with recording(tmp_path / "log", opened.env.catalog, version="random") as recorder:
-        play_episodes(opened.env, served(opened, "random"), episodes=1, seed=9, recorder=recorder)
+        play_episodes(opened.env, served(opened, "random").policy, episodes=1, seed=9, recorder=recorder)
     import_path(tmp_path / "log", tmp_path / "data")
     judged = judge_fit(run, tmp_path / "data")
     assert (judged.part, judged.report.users) == ("all", 30)
@@ -118,7 +121,7 @@ def test_another_log_is_judged_whole(data: Dataset, run: Path, tmp_path: Path) -
 def test_policies_play_in_it_by_name(run: Path) -> None:
     opened = open_world(str(run), ["num_candidates=6"], num_users=300)
     earned = {
-        name: play_episodes(opened.env, served(opened, name), episodes=1, seed=2).figure("click_rate")
+        name: play_episodes(opened.env, served(opened, name).policy, episodes=1, seed=2).figure("click_rate")
         for name in ("random", "myopic")
     }
     assert earned["myopic"].value > earned["random"].value + 4 * earned["random"].stderr
@@ -249,7 +252,7 @@ def test_a_log_of_uses_is_learned_against_items_drawn_at_random(tmp_path: Path) 
     rewards = {entry.model: entry.value for entry in report.likelihoods if entry.what == "reward"}
     assert rewards["model"] > np.log(1 / 5)
     opened = open_world(str(tmp_path / "run"), ["slate_size=4", "max_steps=10"], num_users=200)
-    played = play_episodes(opened.env, served(opened, "random"), episodes=1, seed=0)
+    played = play_episodes(opened.env, served(opened, "random").policy, episodes=1, seed=0)
     assert played.figure("length").value == 10
     # null_share is about random slates
     assert played.figure("click_rate").value == pytest.approx(0.5, abs=0.15)

@@ -9,7 +9,7 @@ import torch
 
 from slatewise.errors import InputError
 from slatewise.protocols import Env as EnvProtocol
-from slatewise.sim import returns
+from slatewise.rollout.returns import returns
 from slatewise.sim.long_term_satisfaction import Config, Env, myopic, oracle
 from slatewise.types import Observation, Slates
 

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from slatewise.data.ratings import Ratings, ratings
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
 from slatewise.methods.random import Config as RandomConfig
 from slatewise.methods.random import Policy as RandomPolicy
-from slatewise.sim import log, returns, toys
-from slatewise.sim._rollout import Arm
+from slatewise.rollout.play import Arm
+from slatewise.rollout.returns import returns
+from slatewise.rollout.trajectories import record_trajectories
+from slatewise.sim import toys
 from slatewise.sim.rating_sessions import Config, Env, World, open_world, part_people
 from slatewise.testing import check_env, toy_catalog, toy_dataset, written_log
 from slatewise.types import Exploration, Slates
@@ -164,10 +167,10 @@ def test_random_recommendations_earn_what_the_table_says() -> None:
     items = torch.arange(2, 42).expand(600, -1)
     env.reset(seed=1)
     expected = 20 * float(env.answers(items).mean())
-    policy = RandomPolicy(RandomConfig(), toys.NoHistory(), env.catalog)
+    policy = RandomPolicy(RandomConfig(), StatelessEncoder(), env.catalog)
     found = returns(env, policy, seed=1, explore=Exploration(top_m=40))
     assert found.interval[0] < expected < found.interval[1]
-    record = log(env, [Arm(policy=policy, explore=Exploration(top_m=40))], steps=20, seed=2)
+    record = record_trajectories(env, [Arm(policy=policy, explore=Exploration(top_m=40))], steps=20, seed=2)
     assert all(len(set(row)) == 20 for row in record.slate.squeeze(2).tolist())
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
 from slatewise.methods import random as uniform
 from slatewise.protocols import Env as EnvProtocol
-from slatewise.sim import returns
+from slatewise.rollout.returns import returns
 from slatewise.sim.topic_boredom import Config, Env, myopic
-from slatewise.sim.toys import NoHistory
 from slatewise.types import Slates
 
 # everything above the offset is clicked, nothing else: no coin is tossed
@@ -197,7 +197,7 @@ def test_published_short_term_oracle() -> None:
     short = returns(sharp, myopic(sharp), seed=1)
     assert abs(short.value - 72.2) < 4 * short.stderr + 0.5
     few = Env(Config(), num_users=100)
-    random = returns(few, uniform.Policy(uniform.Config(), NoHistory(), few.catalog), seed=1)
+    random = returns(few, uniform.Policy(uniform.Config(), StatelessEncoder(), few.catalog), seed=1)
     assert abs(random.value - 32.5) < 4 * random.stderr + 0.4
 
 

@@ -9,9 +9,12 @@ import torch
 from torch import Generator, Tensor
 
 from slatewise.encoders import observed
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
 from slatewise.methods import random
-from slatewise.sim import Arm, log, returns
+from slatewise.rollout.play import Arm
+from slatewise.rollout.returns import returns
+from slatewise.rollout.trajectories import record_trajectories
 from slatewise.sim.topic_graph import (
     Config,
     Env,
@@ -25,7 +28,6 @@ from slatewise.sim.topic_graph import (
     random_value,
     value_of,
 )
-from slatewise.sim.toys import NoHistory
 from slatewise.types import Slates
 
 SMALL = Config(num_items=300, num_topics=6, world_seed=3)
@@ -123,7 +125,7 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
 
 def test_what_is_played_earns_what_was_computed() -> None:
     env = Env(SMALL, num_users=4000)
-    anything = random.Policy(random.Config(), NoHistory(), env.catalog)
+    anything = random.Policy(random.Config(), StatelessEncoder(), env.catalog)
     for policy, value in (
         (anything, random_value(env.world)),
         (logging_policy(env, context_encoder(env)), logged_value(env.world)),
@@ -158,7 +160,7 @@ def test_one_goes_where_the_accepted_item_leads() -> None:
 def test_the_log_has_the_propensities_it_was_drawn_with() -> None:
     env = Env(SMALL, num_users=500)
     policy = logging_policy(env, context_encoder(env))
-    record = log(env, [Arm(policy=policy, policy_id=1)], steps=20, seed=1)
+    record = record_trajectories(env, [Arm(policy=policy, policy_id=1)], steps=20, seed=1)
     shown = record.mask
     state = record.context[:, :-1][shown]
     assert torch.allclose(policy.log_prob(state, record.slate[shown]), record.logp[shown])

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slatewise.errors import InputError
+from slatewise.policies.fixed import FixedPolicy
 from slatewise.protocols import Env, Policy
-from slatewise.sim import returns, toys
+from slatewise.rollout.returns import returns
+from slatewise.sim import toys
 from slatewise.types import Exploration, Slates
 
 
@@ -77,7 +79,7 @@ def test_a_set_earns_the_sum_of_its_items() -> None:
 
 
 def test_measured_return_is_the_closed_form() -> None:
-    policy = toys.Stationary(toys.BIASED.behaviour)
+    policy = FixedPolicy(toys.BIASED.behaviour)
     assert isinstance(policy, Policy)
     earned = returns(
         toys.Env(toys.BIASED, num_users=20_000), policy, seed=1, explore=Exploration(top_m=10, temperature=1.0)

@@ -11,8 +11,8 @@ from rich.table import Table
 from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text, progress
 
 if TYPE_CHECKING:
-    from slatewise.evaluate import Calibration, Evaluation
-    from slatewise.train import FinishedRun
+    from slatewise.evaluation import Calibration, Evaluation
+    from slatewise.training import FinishedRun
 
 EVALUATE = """Judge a trained run on held-out data: full ranking, seen items excluded, 95 % intervals.
 
@@ -95,7 +95,7 @@ def _judge(
     quiet: bool,
 ) -> tuple[FinishedRun, Evaluation]:
     from slatewise.errors import located
-    from slatewise.train import Progress, fitted_behaviour, judge, open_run
+    from slatewise.training import Progress, fitted_behaviour, judge, open_run
 
     if part not in ("valid", "test"):
         raise located(f'--part is "{part}"; expected valid or test')

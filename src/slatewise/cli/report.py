@@ -14,7 +14,7 @@ from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text
 from slatewise.errors import located
 
 if TYPE_CHECKING:
-    from slatewise.train import FinishedRun
+    from slatewise.training import FinishedRun
 
 HELP = """Write one or several judged runs of the same data as one page that loads nothing from elsewhere.
 
@@ -43,10 +43,10 @@ def report(
     as_json: JsonFlag = False,
 ) -> None:
     """Write; see HELP."""
-    from slatewise import evaluate
+    from slatewise import evaluation
     from slatewise.report import write
     from slatewise.report.runs import Entry, page
-    from slatewise.train import open_run
+    from slatewise.training import open_run
 
     if part not in ("valid", "test"):
         raise located(f'--part is "{part}"; expected valid or test')
@@ -55,7 +55,7 @@ def report(
     _check_alike(opened)
     judged = [_judged(run, part) for run in opened]
     first, dataset = opened[0], opened[0].dataset
-    logged = evaluate.has_single_draw_propensities(dataset)
+    logged = evaluation.has_single_draw_propensities(dataset)
     entries = [
         Entry(
             folder=run.folder,

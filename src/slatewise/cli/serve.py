@@ -68,7 +68,7 @@ def serve(
     import torch
 
     from slatewise.serve import Options, create_app, open_recommender
-    from slatewise.serve.server import listen, run_server, url_of
+    from slatewise.serve.http.server import listen, run_server, url_of
 
     torch.set_num_threads(threads)
     options = Options(

@@ -15,7 +15,9 @@ from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text, progr
 from slatewise.errors import located
 
 if TYPE_CHECKING:
-    from slatewise.simulate import Judged, Played, Recorder
+    from slatewise.rollout.episodes import Played
+    from slatewise.rollout.recording import Recorder
+    from slatewise.sim.log_fitted.held_out import Judged
     from slatewise.types import Exploration
 
 HELP = """Play a policy in a simulated world: episodes, return, length and click rate with standard errors.
@@ -75,7 +77,9 @@ def simulate(
     as_json: JsonFlag = False,
 ) -> None:
     """Simulate; see HELP."""
-    from slatewise.simulate import open_world, play_episodes, recording, served
+    from slatewise.rollout.episodes import play_episodes
+    from slatewise.rollout.recording import recording
+    from slatewise.sim._opening import open_world, served
 
     if fidelity is not None:
         _judge(Path(env), fidelity, seed=seed, as_json=as_json)
@@ -89,7 +93,7 @@ def simulate(
         with recording(record, world.env.catalog, version=who.version) if record else nullcontext() as recorder:
             played = play_episodes(
                 world.env,
-                who,
+                who.policy,
                 episodes=rounds,
                 seed=seed,
                 explore=_exploration(top_m, keep, temperature),
@@ -118,7 +122,7 @@ def simulate(
 
 
 def _judge(run: Path, log: Path, *, seed: int, as_json: bool) -> None:
-    from slatewise.simulate import judge_fit
+    from slatewise.sim.log_fitted.held_out import judge_fit
 
     if not run.is_dir():
         raise located(

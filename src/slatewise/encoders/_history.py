@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from slatewise.encoders._dropout import Dropout
+from slatewise.nn.dropout import Dropout
+from slatewise.nn.item_table import ItemTable
+from slatewise.ops.choices import bucket, compacted, picked
 from slatewise.ops.initial import normal_, uniform_
-from slatewise.ops.picks import bucket, compacted, picked
-from slatewise.tables import ItemTable
 from slatewise.types import FIRST_ITEM, Catalog, Observation, Step, Trajectories
 
 C = TypeVar("C", bound="HistoryConfig")

@@ -15,8 +15,8 @@ from torch import Generator, Tensor, nn
 
 from slatewise.encoders._history import HistoryConfig, HistoryReader
 from slatewise.ops.cfn import cfn_states, cfn_step
+from slatewise.ops.choices import at_count
 from slatewise.ops.initial import fan_in_
-from slatewise.ops.picks import at_count
 from slatewise.protocols import Carry
 from slatewise.types import Catalog, Observation, Step, Trajectories
 

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from slatewise.encoders._history import HistoryConfig, HistoryReader
+from slatewise.ops.choices import at_count
 from slatewise.ops.gru import gru_states
 from slatewise.ops.initial import uniform_
-from slatewise.ops.picks import at_count
 from slatewise.protocols import Carry
 from slatewise.types import Catalog, Observation, Step, Trajectories
 

@@ -17,10 +17,10 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from slatewise.encoders._dropout import Dropout
+from slatewise.nn.dropout import Dropout
+from slatewise.nn.item_table import ItemTable
 from slatewise.ops.initial import normal_, uniform_
 from slatewise.protocols import Carry
-from slatewise.tables import ItemTable
 from slatewise.types import FIRST_ITEM, Catalog, Observation, Step, Trajectories
 
 UNKNOWN_SCALE = 0.5

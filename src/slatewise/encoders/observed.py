@@ -15,7 +15,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from slatewise.ops.picks import picked
+from slatewise.ops.choices import picked
 from slatewise.protocols import Carry
 from slatewise.types import Catalog, Observation, Step, Trajectories
 

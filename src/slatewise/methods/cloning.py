@@ -14,10 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
-from slatewise.heads.optimiser import descend, flat_state, let_dropout_draw, restore_state
-from slatewise.heads.ranked import RankedPolicy
-from slatewise.heads.softmax import SoftmaxHead
-from slatewise.ops.shown import at_rows, shown_rows
+from slatewise.nn.descent import descend
+from slatewise.nn.dropout import let_dropout_draw
+from slatewise.nn.softmax import SoftmaxHead
+from slatewise.nn.state_dict import flat_state, restore_state
+from slatewise.ops.shown_rows import at_rows, shown_rows
+from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.types import Catalog, Trajectories
 

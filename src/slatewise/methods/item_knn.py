@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 from scipy import sparse
 from torch import Generator, Tensor
 
-from slatewise.heads.ranked import RankedPolicy
-from slatewise.ops.picks import picked
+from slatewise.ops.choices import picked
+from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.types import FIRST_ITEM, Catalog, Trajectories
 

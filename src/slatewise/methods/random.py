@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from slatewise.heads.ranked import RankedPolicy
+from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.types import FIRST_ITEM, Catalog, Exploration, Slates, Trajectories
 

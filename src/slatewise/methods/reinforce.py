@@ -24,12 +24,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.errors import InputError
-from slatewise.heads.behaviour import Behaviour, BehaviourByPolicy, BehaviourFrequency, BehaviourHead
-from slatewise.heads.negatives import NegativeSampler, Sampler
-from slatewise.heads.optimiser import descend, flat_state, let_dropout_draw, restore_state, under
-from slatewise.heads.ranked import RankedPolicy
-from slatewise.heads.softmax import SoftmaxHead
-from slatewise.memory import keep_freed_memory
+from slatewise.nn.allocator import keep_freed_memory
+from slatewise.nn.behaviour import Behaviour, BehaviourByPolicy, BehaviourFrequency, BehaviourHead
+from slatewise.nn.descent import descend
+from slatewise.nn.dropout import let_dropout_draw
+from slatewise.nn.item_table import RowWiseAdagrad, item_tables
+from slatewise.nn.negatives import NegativeSampler, Sampler
+from slatewise.nn.softmax import SoftmaxHead
+from slatewise.nn.state_dict import flat_state, restore_state, under
 from slatewise.ops.importance import (
     divergence_weight,
     importance_weight,
@@ -39,9 +41,9 @@ from slatewise.ops.importance import (
 )
 from slatewise.ops.negatives import Negatives
 from slatewise.ops.returns import discounted_returns, threshold
-from slatewise.ops.shown import at_steps
+from slatewise.ops.shown_rows import at_steps
+from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
-from slatewise.tables import RowWiseAdagrad, item_tables
 from slatewise.types import FIRST_ITEM, Catalog, Trajectories
 
 DEFAULT_ENCODER = "gru"

@@ -25,11 +25,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.errors import located
-from slatewise.heads.choice import ChoiceHead, ItemReader, Reads, network
-from slatewise.heads.optimiser import descend, flat_state, let_dropout_draw, restore_state, under
-from slatewise.heads.ranked import RankedPolicy
+from slatewise.nn.choice import ChoiceHead, ItemReader, Reads, network
+from slatewise.nn.descent import descend
+from slatewise.nn.dropout import let_dropout_draw
+from slatewise.nn.state_dict import flat_state, restore_state, under
 from slatewise.ops import sampling
 from slatewise.ops.slates import Optimiser, best_slates, slate_value
+from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.types import FIRST_ITEM, Catalog, Exploration, Trajectories
 

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slatewise.ope.intervals import Z95, ratio
 from slatewise.ope.verdict import judge
+from slatewise.stats import Z95, ratio
 from slatewise.types import FIRST_ITEM, Estimate, Trajectories
 
 

@@ -1,4 +1,4 @@
-"""The columns that a comparison of rankings has, by the names that `slatewise.evaluate` gives its figures."""
+"""The columns that a comparison of rankings has, by the names that `slatewise.evaluation` gives its figures."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from slatewise import artifact as artifacts
 from slatewise import config as configs
-from slatewise import evaluate
+from slatewise import evaluation
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import Part, Split
 from slatewise.report.columns import ranking_columns
@@ -48,7 +48,7 @@ def page(
     dataset: Dataset,
     split: Split,
     part: Part,
-    settings: evaluate.Config,
+    settings: evaluation.Config,
     title: str,
     propensities: str,
     commands: Sequence[str] = (),
@@ -117,7 +117,7 @@ def _comparison(
     entries: Sequence[Entry],
     found: dict[Path, dict[str, Any]],
     dataset: Dataset,
-    settings: evaluate.Config,
+    settings: evaluation.Config,
     *,
     served: Path,
     part: Part,

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float
 
 from slatewise import artifact as artifacts
-from slatewise import evaluate, metrics
+from slatewise import evaluation
 from slatewise.artifact import Artifact
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import Part, Split
+from slatewise.evaluation import metrics
 from slatewise.report.page import Example, Exposure, Histogram, Recommended, Used
 from slatewise.types import FIRST_ITEM
 
@@ -22,10 +23,10 @@ LAST_USED = 8
 
 
 def propensity_histogram(
-    serving: Artifact, dataset: Dataset, split: Split, part: Part, settings: evaluate.Config
+    serving: Artifact, dataset: Dataset, split: Split, part: Part, settings: evaluation.Config
 ) -> Histogram | None:
     """How probable the held-out items were to a policy."""
-    logp = evaluate.held_out_log_pi(serving.policy, dataset, split, part, settings).numpy()
+    logp = evaluation.held_out_log_pi(serving.policy, dataset, split, part, settings).numpy()
     probability = np.exp(logp[np.isfinite(logp) & (logp < 0)])
     if not len(probability):
         return None
@@ -46,7 +47,7 @@ def exposure(
     dataset: Dataset,
     split: Split,
     part: Part,
-    settings: evaluate.Config,
+    settings: evaluation.Config,
     *,
     allow_modules: bool = False,
 ) -> tuple[Exposure, ...]:
@@ -63,7 +64,7 @@ def exposure(
     shares = []
     for label, folder in folders.items():
         policy = artifacts.load(folder / "artifact", allow_modules=allow_modules).policy
-        ranking = evaluate.rank(policy, dataset.interactions, split, part, settings)
+        ranking = evaluation.rank(policy, dataset.interactions, split, part, settings)
         count = torch.bincount(ranking.items.flatten(), minlength=dataset.catalog.num_rows)[FIRST_ITEM:].double()
         shares.append(
             Exposure(
@@ -83,7 +84,7 @@ def _lorenz(count: Float[np.ndarray, " N"]) -> tuple[float, ...]:
 
 
 def examples(
-    serving: Artifact, dataset: Dataset, split: Split, part: Part, settings: evaluate.Config, *, number: int
+    serving: Artifact, dataset: Dataset, split: Split, part: Part, settings: evaluation.Config, *, number: int
 ) -> tuple[Example, ...]:
     """Users spread evenly over the log, with what they used last and the slate of a policy.
 
@@ -102,15 +103,15 @@ def examples(
     # evenly over the user numbers: nobody chose the ones that look good
     users = users[np.linspace(0, len(users) - 1, num=min(number, len(users))).astype(int)]
     log, catalog = dataset.interactions, dataset.catalog
-    seen, state = evaluate.states_at(serving.policy, log, users, first[users], max_history=settings.max_history)
+    seen, state = evaluation.states_at(serving.policy, log, users, first[users], max_history=settings.max_history)
     generator = torch.Generator().manual_seed(0)
     k = max(settings.k)
     exclude = seen if settings.exclude_seen else None
     with torch.inference_mode():
         slates = serving.policy.recommend(state, k, exclude=exclude, generator=generator)
         single = serving.policy.log_pi(state, slates.items).exp()
-    held_item, held_reward = evaluate.picks(log, users, first[users], last[users])
-    used_item, used_reward = evaluate.picks(log, users, np.maximum(first[users] - LAST_USED, 0), first[users])
+    held_item, held_reward = evaluation.picks(log, users, first[users], last[users])
+    used_item, used_reward = evaluation.picks(log, users, np.maximum(first[users] - LAST_USED, 0), first[users])
     shown = []
     for row, user in enumerate(users):
         later = dict(zip(held_item[row].tolist(), held_reward[row].tolist(), strict=True))

@@ -21,7 +21,17 @@ from slatewise.errors import located
 from slatewise.reproduce import Cell, Check, Curve, Figure, Row, Story, interval
 
 TITLE = "next items of MovieLens-100K, leave-one-out, full ranking"
-SOURCES = ("configs/ml-100k", "encoders", "heads", "methods", "ops", "data", "train", "evaluate", "metrics.py")
+SOURCES = (
+    "configs/ml-100k",
+    "encoders",
+    "heads",
+    "methods",
+    "ops",
+    "data",
+    "train",
+    "evaluate",
+    "evaluation/metrics.py",
+)
 DATA = Path("data/ml-100k")
 RATING = 4.0
 """A held-out item rated at least this much is liked."""
@@ -106,7 +116,7 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
 
 def run(cell: Cell) -> dict[str, Any]:
     """Figures of one run on the validation and the test part."""
-    from slatewise.train import judge, open_run, train
+    from slatewise.training import judge, open_run, train
 
     variant = next(variant for variant in variants() if variant.name == cell.settings["variant"])
     tables = tables_of(variant, prepared.load(DATA), seed=int(cell.settings["seed"]))

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from slatewise.data import batches
 from slatewise.data.prepared import Dataset
-from slatewise.ops.picks import picked
+from slatewise.ops.choices import picked
 from slatewise.protocols import StateEncoder
 from slatewise.serve.memory import Memory, rolled
 from slatewise.types import FIRST_ITEM, Catalog

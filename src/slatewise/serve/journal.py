@@ -12,8 +12,8 @@ import msgspec
 
 from slatewise.data.wire import Decision, Outcome, Record
 from slatewise.errors import located
-from slatewise.serve.events import START, SegmentedLog
-from slatewise.serve.store import Play, Store
+from slatewise.serve.events.files import START, SegmentedLog
+from slatewise.serve.stores.lmdb import Play, Store
 from slatewise.serve.users import Users
 
 BLOCK = 1000

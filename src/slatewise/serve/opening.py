@@ -15,10 +15,10 @@ from slatewise.artifact import Artifact
 from slatewise.data import prepared
 from slatewise.errors import InputError, located
 from slatewise.serve.config import Config
-from slatewise.serve.events import SegmentedLog
+from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.history import LoggedHistory
 from slatewise.serve.recommender import Recommender
-from slatewise.serve.store import Store
+from slatewise.serve.stores.lmdb import Store
 
 
 @dataclass(frozen=True, kw_only=True)

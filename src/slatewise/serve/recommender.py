@@ -21,13 +21,13 @@ from slatewise.artifact import Artifact
 from slatewise.data.wire import Decision, Outcome
 from slatewise.serve.clock import Clock, event_name
 from slatewise.serve.config import Config
-from slatewise.serve.door import Door
-from slatewise.serve.events import SegmentedLog
+from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.history import LoggedHistory
+from slatewise.serve.http.schema import Feedback, FeedbackAnswer, Receipt, RecommendAnswer, RecommendRequest, Shown
 from slatewise.serve.journal import Journal
 from slatewise.serve.refused import RefusedError
-from slatewise.serve.schema import Feedback, FeedbackAnswer, Receipt, RecommendAnswer, RecommendRequest, Shown
-from slatewise.serve.store import Store
+from slatewise.serve.requests import Door
+from slatewise.serve.stores.lmdb import Store
 from slatewise.serve.users import Users
 from slatewise.types import PAD
 

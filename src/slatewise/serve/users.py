@@ -13,7 +13,7 @@ from torch import Tensor
 from slatewise.protocols import StateEncoder
 from slatewise.serve.history import LoggedHistory
 from slatewise.serve.memory import Memory, carry_bytes, carry_from, moved, read, step_bytes, step_from
-from slatewise.serve.store import Play, Store, UserRecord
+from slatewise.serve.stores.lmdb import Play, Store, UserRecord
 from slatewise.types import FIRST_ITEM, Catalog, Observation, Step
 
 _NOTHING = np.zeros(0, np.int64)

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import located
-from slatewise.heads.ranked import RankedPolicy
+from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Env
-from slatewise.sim.toys import NoHistory
 
 
 class Privileged(RankedPolicy):
@@ -25,7 +25,7 @@ class Privileged(RankedPolicy):
             scores: one number per user and candidate, in the order of the env's candidates; per row of the item table
                 where the env has none.
         """
-        super().__init__(NoHistory(), env.catalog.num_rows)
+        super().__init__(StatelessEncoder(), env.catalog.num_rows)
         self._num_users = env.num_users
         self._scores = scores
 

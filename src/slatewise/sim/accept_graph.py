@@ -29,7 +29,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise.errors import located
-from slatewise.sim._rollout import stream
+from slatewise.seeds import stream_seed
 from slatewise.sim._slates import check_slates
 from slatewise.sim._solution import Solution
 from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step, Vocabulary
@@ -73,7 +73,7 @@ class World:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        draw = Generator().manual_seed(stream(config.world_seed, 0))
+        draw = Generator().manual_seed(stream_seed(config.world_seed, 0))
         shape, scale = (config.num_items, config.width), 1 / math.sqrt(config.width)
         self.stand = scale * torch.randn(shape, generator=draw)
         self.shown = scale * torch.randn(shape, generator=draw)

@@ -30,12 +30,13 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 from torch.nn.functional import embedding, normalize, pad
 
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import located
+from slatewise.policies.topic import TopicDraws, TopicHistory
 from slatewise.protocols import StateEncoder
-from slatewise.sim._draws import TopicDraws, TopicHistory
-from slatewise.sim._rollout import Arm, stream
+from slatewise.rollout.play import Arm
+from slatewise.seeds import stream_seed
 from slatewise.sim._slates import check_slates
-from slatewise.sim.toys import NoHistory
 from slatewise.types import FIRST_ITEM, PAD, Catalog, Exploration, Observation, Slates, Step, Vocabulary
 
 SECOND = 1_000_000
@@ -124,7 +125,7 @@ class Items:
     """The catalog's hidden and visible numbers; row i belongs to item number i, reserved rows are 0."""
 
     def __init__(self, config: Config) -> None:
-        generator = Generator().manual_seed(stream(config.world_seed, 0))
+        generator = Generator().manual_seed(stream_seed(config.world_seed, 0))
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator)
@@ -288,7 +289,7 @@ class Oracle:
 
     def __init__(self, env: Env, *, growth_price: float = 0.0) -> None:
         """Look into `env`; `growth_price`: minutes that a full unit of growth is worth, 0 = only the pick itself."""
-        self.encoder: StateEncoder = NoHistory()
+        self.encoder: StateEncoder = StatelessEncoder()
         self._env = env
         self._price = growth_price
 
@@ -345,9 +346,9 @@ def logging_arms(env: Env, world: World) -> list[Arm]:
     favour[FIRST_ITEM:] = items.popularity_rank[FIRST_ITEM:].float() ** -world.exponent
     topics = env.config.num_topics
     policies = (
-        (world.popular, TopicDraws(NoHistory(), one, favour, num_topics=1)),
+        (world.popular, TopicDraws(StatelessEncoder(), one, favour, num_topics=1)),
         (world.topical, TopicDraws(TopicHistory(items.topic, topics), items.topic, favour, num_topics=topics)),
-        (world.uniform, TopicDraws(NoHistory(), one, torch.ones(rows), num_topics=1)),
+        (world.uniform, TopicDraws(StatelessEncoder(), one, torch.ones(rows), num_topics=1)),
     )
     return [
         Arm(policy=policy, policy_id=number, share=share)

@@ -37,8 +37,8 @@ from torch import Tensor
 
 from slatewise.ops.choice import pick
 from slatewise.sim._oracle import Privileged
-from slatewise.sim._places import Places, candidates_of, check_users, must_be_reset
 from slatewise.sim._slates import check_slates
+from slatewise.sim._slots import Places, candidates_of, check_users, must_be_reset
 from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step, Vocabulary
 
 

@@ -33,9 +33,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slatewise.ops.logistic import sigmoid
 from slatewise.sim._oracle import Privileged
-from slatewise.sim._places import Places, candidates_of, check_users, must_be_reset, unit
 from slatewise.sim._slates import check_slates
+from slatewise.sim._slots import Places, candidates_of, check_users, must_be_reset
 from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step, Vocabulary
 
 
@@ -131,7 +132,7 @@ class Env:
         noise = self._generator.standard_normal((2, self.num_users), dtype=np.float32)
         mean = clickbait * config.choc_mean + (1 - clickbait) * config.kale_mean
         spread = clickbait * config.choc_std + (1 - clickbait) * config.kale_std
-        engagement = np.exp(unit(config.sensitivity * self._exposure) * mean + spread * noise[0])
+        engagement = np.exp(sigmoid(config.sensitivity * self._exposure) * mean + spread * noise[0])
         reward = np.zeros(items.shape, np.float32)
         reward[:, 0] = engagement * shown
         moved = config.memory * self._exposure - 2 * (clickbait - 0.5) + config.innovation_std * noise[1]
@@ -166,7 +167,7 @@ def myopic(env: Env) -> Privileged:
     """The document that engages most now: e^{μ + (standard deviation)²/2} with the hidden satisfaction known."""
 
     def scores() -> Float[Tensor, "B C"]:
-        satisfaction = unit(env.config.sensitivity * env._exposure)[:, None]
+        satisfaction = sigmoid(env.config.sensitivity * env._exposure)[:, None]
         return torch.from_numpy(np.log(_expected(env.config, env._clickbait, satisfaction)).astype(np.float32))
 
     return Privileged(env, scores)
@@ -189,7 +190,7 @@ def oracle(env: Env, *, grid: int = 161) -> Privileged:
     # the best of C draws is the j-th best of all grid scores with the chance that all C are no better, but one is it
     rank = np.linspace(0, 1, len(clickbait) + 1) ** config.num_candidates
     chance = np.diff(rank)
-    now = _expected(config, clickbait, unit(config.sensitivity * exposure)[:, None].astype(np.float64))
+    now = _expected(config, clickbait, sigmoid(config.sensitivity * exposure)[:, None].astype(np.float64))
     after = config.memory * exposure[:, None] - 2 * (clickbait - 0.5)
     values = np.zeros((config.session_length + 1, grid))
     for turn in reversed(range(config.session_length)):
@@ -205,7 +206,7 @@ def oracle(env: Env, *, grid: int = 161) -> Privileged:
         low = np.minimum(at.astype(np.int64), grid - 2)
         value = values[places.turn + 1]
         left, right = np.take_along_axis(value, low, axis=1), np.take_along_axis(value, low + 1, axis=1)
-        soon = _expected(config, env._clickbait, unit(config.sensitivity * here))
+        soon = _expected(config, env._clickbait, sigmoid(config.sensitivity * here))
         return torch.from_numpy((soon + left + (right - left) * (at - low)).astype(np.float32))
 
     return Privileged(env, scores)

@@ -32,8 +32,8 @@ from torch import Generator, Tensor
 from slatewise.data import prepared
 from slatewise.data.ratings import Ratings, ratings
 from slatewise.errors import located
-from slatewise.heads.item_vectors import Factors, factorise
-from slatewise.sim._rollout import stream
+from slatewise.item_vectors.ratings import Factors, factorise
+from slatewise.seeds import stream_seed
 from slatewise.sim._slates import check_slates
 from slatewise.sim.toys import catalog as numbered_items
 from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step
@@ -158,7 +158,7 @@ class Env:
 
     def reset(self, *, seed: int) -> Observation:
         """New people everywhere, and no session played."""
-        self._generator = Generator().manual_seed(stream(seed, 0))
+        self._generator = Generator().manual_seed(stream_seed(seed, 0))
         self._events = 0
         self._played = torch.zeros(self.num_users, dtype=torch.int64)
         self._person = torch.zeros(self.num_users, dtype=torch.int64)
@@ -308,7 +308,7 @@ def open_world(config: Config) -> World:
         )
     completion = None
     if config.unrated == "completed":
-        generator = Generator().manual_seed(stream(config.split_seed, 7))
+        generator = Generator().manual_seed(stream_seed(config.split_seed, 7))
         completion = factorise(found, width=config.completion_width, generator=generator)
     counts = found.users(parts["train"]).counts()
     number = int(config.popular_share * catalog.num_items)
@@ -321,7 +321,7 @@ def open_world(config: Config) -> World:
 def part_people(found: Ratings, config: Config) -> dict[Part, Int[Tensor, "V"]]:
     """Numbers of the people with ratings, by part, in rising order."""
     people = (found.offsets.diff() > 0).nonzero().squeeze(1)
-    order = people[torch.randperm(len(people), generator=Generator().manual_seed(stream(config.split_seed, 3)))]
+    order = people[torch.randperm(len(people), generator=Generator().manual_seed(stream_seed(config.split_seed, 3)))]
     tests = int(len(people) * config.test_share + 1e-9)
     valid = int(len(people) * config.valid_share + 1e-9)
     test, validation, train = order[:tests], order[tests : tests + valid], order[tests + valid :]

@@ -39,9 +39,10 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slatewise.ops.logistic import sigmoid
 from slatewise.sim._oracle import Privileged
-from slatewise.sim._places import Places, check_users, must_be_reset, unit
 from slatewise.sim._slates import check_slates
+from slatewise.sim._slots import Places, check_users, must_be_reset
 from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step, Vocabulary
 
 NEVER = -(1 << 20)
@@ -191,7 +192,7 @@ class Env:
     ) -> Bool[np.ndarray, "R K"]:
         config = self.config
         score = np.matmul(self.vector[items], worth[:, :, None])[:, :, 0]
-        chance = unit(config.slope * (score - config.offset)) * self._examined[: items.shape[1]]
+        chance = sigmoid(config.slope * (score - config.offset)) * self._examined[: items.shape[1]]
         if config.diversity_penalty > 1:
             same = self.topic[items]
             same = np.where(items == PAD, -1 - np.arange(items.shape[1]), same)

@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from slatewise.errors import located
-from slatewise.heads.ranked import RankedPolicy
-from slatewise.sim._rollout import Arm, log
+from slatewise.policies.fixed import FixedPolicy
+from slatewise.rollout.play import Arm
+from slatewise.rollout.trajectories import record_trajectories
 from slatewise.sim._slates import check_slates
 from slatewise.types import FIRST_ITEM, Catalog, Exploration, Observation, Slates, Step, Trajectories, Vocabulary
 
@@ -101,40 +102,6 @@ class Env:
         return Observation(user=user, context=torch.zeros(self.num_users, 0))
 
 
-class NoHistory:
-    """An encoder for policies that need no state: width 1, always 0."""
-
-    width = 1
-
-    def __call__(self, trajectories: Trajectories) -> Float[Tensor, "B S 1"]:
-        """Zeros."""
-        batch, steps = trajectories.mask.shape
-        return torch.zeros(batch, steps + 1, 1)
-
-    def initial(self, observation: Observation) -> tuple[Float[Tensor, "B 1"], Float[Tensor, "B 1"]]:
-        """Zeros."""
-        return torch.zeros(len(observation.user), 1), torch.zeros(len(observation.user), 1)
-
-    def step(
-        self, carry: Float[Tensor, "B 1"], step: Step, observation: Observation
-    ) -> tuple[Float[Tensor, "B 1"], Float[Tensor, "B 1"]]:
-        """Zeros."""
-        return carry, torch.zeros_like(carry)
-
-
-class Stationary(RankedPolicy):
-    """The same probabilities for everybody: scores are log-probabilities."""
-
-    def __init__(self, probabilities: tuple[float, ...]) -> None:
-        super().__init__(NoHistory(), len(probabilities) + FIRST_ITEM)
-        self.register_buffer("logits", torch.tensor([0.0] * FIRST_ITEM + list(probabilities)).log())
-
-    def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
-        """Log-probabilities of some items, or of all rows for None."""
-        logits = self.get_buffer("logits")
-        return logits.expand(len(state), -1) if items is None else logits[items]
-
-
 def logged(config: Config, *, events: int, seed: int, propensities: bool = True) -> Trajectories:
     """A log of single items that β wrote: one row per event, T = 1, K = 1.
 
@@ -144,10 +111,10 @@ def logged(config: Config, *, events: int, seed: int, propensities: bool = True)
         seed: of the draws.
         propensities: False leaves log β out (logp 0, logp_known False), as most logs do.
     """
-    policy = Stationary(config.behaviour)
+    policy = FixedPolicy(config.behaviour)
     explore = Exploration(top_m=len(config.rewards), keep=0, temperature=1.0)
     env = Env(replace(config, slate_size=1), num_users=events)
-    record = log(env, [Arm(policy=policy, policy_id=1, explore=explore)], steps=1, seed=seed)
+    record = record_trajectories(env, [Arm(policy=policy, policy_id=1, explore=explore)], steps=1, seed=seed)
     if propensities:
         return record
     return record.replace(logp=torch.zeros_like(record.logp), logp_known=torch.zeros_like(record.logp_known))

@@ -14,7 +14,7 @@ from slatewise import artifact
 from slatewise.encoders import observed
 from slatewise.errors import located
 from slatewise.ops.choice import pick
-from slatewise.ops.picks import picked
+from slatewise.ops.choices import picked
 from slatewise.sim._oracle import Privileged
 from slatewise.sim._slates import check_slates
 from slatewise.sim.log_fitted.learner import Config as ModelConfig

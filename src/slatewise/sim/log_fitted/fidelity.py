@@ -19,9 +19,9 @@ from torch.nn.functional import log_softmax, pad
 
 from slatewise.errors import located
 from slatewise.ops.calibration import Reliability, reliability
-from slatewise.ops.picks import picked
+from slatewise.ops.choices import picked
 from slatewise.ops.sessions import autocorrelation
-from slatewise.sim._rollout import stream
+from slatewise.seeds import stream_seed
 from slatewise.sim.log_fitted.env import Config, Env, Fitted
 from slatewise.sim.log_fitted.learner import Policy, parts
 from slatewise.sim.log_fitted.verdict import Support, examine
@@ -301,8 +301,8 @@ def _simulated(fitted: Fitted, batches: Sequence[Trajectories], seed: int) -> _S
     ends = fitted.policy.user.shape.ends
     longest = 5000 if ends else max(1, round(fitted.policy.user.shape.session_steps))
     env = Env(Config(max_steps=longest), num_users=number, fitted=fitted)
-    generator = Generator().manual_seed(stream(seed, 1))
-    env.reset(seed=stream(seed, 2))
+    generator = Generator().manual_seed(stream_seed(seed, 1))
+    env.reset(seed=stream_seed(seed, 2))
     open_ = torch.ones(number, dtype=torch.bool)
     picks, rewards, masks = [], [], []
     while bool(open_.any()):

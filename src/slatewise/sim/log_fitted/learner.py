@@ -18,11 +18,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, p
 from slatewise.data import batches
 from slatewise.data.splits import Split
 from slatewise.errors import InputError
-from slatewise.heads.choice import Reads
-from slatewise.heads.optimiser import descend, flat_state, let_dropout_draw, restore_state
-from slatewise.heads.ranked import RankedPolicy
-from slatewise.ops.picks import picked
+from slatewise.nn.choice import Reads
+from slatewise.nn.descent import descend
+from slatewise.nn.dropout import let_dropout_draw
+from slatewise.nn.state_dict import flat_state, restore_state
+from slatewise.ops.choices import picked
 from slatewise.ops.sessions import fitted_wear, since_reset
+from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.sim.log_fitted.model import Shape, UserModel, level_counts
 from slatewise.sim.log_fitted.verdict import examine, has_slates, picks

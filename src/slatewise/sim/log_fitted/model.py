@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn.functional import logsigmoid, one_hot, pad
 
-from slatewise.heads.choice import ChoiceHead, ItemReader, Reads, network
+from slatewise.nn.choice import ChoiceHead, ItemReader, Reads, network
 from slatewise.ops.sessions import mixture_draw, mixture_log_density
 from slatewise.types import FIRST_ITEM, PAD, Catalog
 

@@ -1,0 +1,51 @@
+"""No history: the state is one zero, for policies that treat every user alike or that know the state otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+
+from slatewise.types import Catalog, Observation, Step, Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Has no settings."""
+
+    def resolved(self, *, rewards: NDArray[np.float32], context_width: int) -> Config:
+        """Nothing is left open."""
+        del rewards, context_width
+        return self
+
+
+class Encoder(nn.Module):
+    """Width 1, always 0."""
+
+    width = 1
+
+    def __init__(
+        self, config: Config | None = None, catalog: Catalog | None = None, *, generator: Generator | None = None
+    ) -> None:
+        super().__init__()
+        del catalog, generator
+        self.config = config or Config()
+
+    def forward(self, trajectories: Trajectories) -> Float[Tensor, "B S 1"]:
+        """Zeros."""
+        batch, steps = trajectories.mask.shape
+        return torch.zeros(batch, steps + 1, 1)
+
+    def initial(self, observation: Observation) -> tuple[Float[Tensor, "B 0"], Float[Tensor, "B 1"]]:
+        """Nothing to remember, and zeros."""
+        return torch.zeros(len(observation.user), 0), torch.zeros(len(observation.user), 1)
+
+    def step(
+        self, carry: Float[Tensor, "B 0"], step: Step, observation: Observation
+    ) -> tuple[Float[Tensor, "B 0"], Float[Tensor, "B 1"]]:
+        """Zeros."""
+        return carry, torch.zeros(len(carry), 1)

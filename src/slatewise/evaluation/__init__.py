@@ -1,0 +1,145 @@
+"""A policy on held-out data: full ranking with intervals, off-policy estimates with logged or fitted propensities, and
+the calibration of its β̂ where it has one.
+
+One case a user: the state after everything before the part, against all that the user used within the part. Items that
+were used before are excluded from the list (`exclude_seen`), as in serving.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from slatewise.data.prepared import Dataset
+from slatewise.data.splits import Part, Split
+from slatewise.evaluation.calibration import Calibration, calibrate
+from slatewise.evaluation.off_policy import estimate_off_policy, has_single_draw_propensities, held_out_log_pi
+from slatewise.evaluation.ranking import Ranking, figure_names, figures, picks, rank, states_at
+from slatewise.evaluation.settings import Config, Figure
+from slatewise.protocols import EstimatesBehaviour, Policy
+from slatewise.types import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A policy judged on one part of a split."""
+
+    part: Part
+    users: int
+    figures: tuple[Figure, ...]
+    estimate: Estimate | None
+    behaviour: Calibration | None = None
+    """How well the policy's own β̂ foretells what is shown."""
+
+    def value(self, name: str) -> float:
+        """The figure of that name.
+
+        Raises:
+            KeyError: there is none; the message lists what there is.
+        """
+        for figure in self.figures:
+            if figure.name == name:
+                return figure.value
+        raise KeyError(f'no figure "{name}"; there are: {", ".join(figure.name for figure in self.figures)}')
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON can hold it; what is not a number becomes null."""
+        estimate = None
+        if self.estimate is not None:
+            estimate = {name: value for name, value in vars(self.estimate).items() if name != "contributions"}
+            estimate |= {"interval": [_finite(border) for border in self.estimate.interval]}
+            estimate = {name: _finite(value) for name, value in estimate.items()}
+        figures = [{name: _finite(value) for name, value in asdict(figure).items()} for figure in self.figures]
+        behaviour = self.behaviour.to_json() if self.behaviour is not None else None
+        return {
+            "part": self.part,
+            "users": self.users,
+            "figures": figures,
+            "off_policy": estimate,
+            "behaviour": behaviour,
+        }
+
+
+def evaluate(
+    policy: Policy,
+    dataset: Dataset,
+    split: Split,
+    part: Part,
+    config: Config,
+    *,
+    behaviour: Policy | None = None,
+    off_policy: bool = True,
+    seed: int = 0,
+    on_batch: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Ranking figures and, where propensities are logged or a behaviour policy is given, an off-policy estimate.
+
+    Args:
+        policy: the judged policy.
+        dataset: the log and its catalog.
+        split: its parts.
+        part: the part to judge on.
+        config: see Config.
+        behaviour: its ``log_pi`` stands for propensities that the log does not have.
+        off_policy: False leaves the estimate and the calibration out.
+        seed: of the draws of a policy that draws.
+        on_batch: told the number of users done after each batch.
+
+    Raises:
+        ValueError: a list longer than the catalog.
+    """
+    ranking = rank(policy, dataset.interactions, split, part, config, seed=seed, on_batch=on_batch)
+    count = training_counts(dataset, split)
+    judged = None
+    if off_policy and (behaviour is not None or has_single_draw_propensities(dataset)):
+        judged = estimate_off_policy(policy, dataset, split, part, config, behaviour=behaviour)
+    calibrated = None
+    if off_policy and isinstance(policy, EstimatesBehaviour):
+        calibrated = calibrate(policy, dataset, split, part, config)
+    return Evaluation(
+        part=part,
+        users=len(ranking.user),
+        figures=figures(ranking, config, num_rows=dataset.catalog.num_rows, count=count),
+        estimate=judged,
+        behaviour=calibrated,
+    )
+
+
+def training_counts(dataset: Dataset, split: Split) -> Float[Tensor, " R"]:
+    """How often each item number was used in the training part."""
+    log = dataset.interactions
+    event = np.arange(log.num_events) - np.repeat(log.user_offsets[:-1], np.diff(log.user_offsets))
+    trains = (event < np.repeat(split.train_end, np.diff(log.user_offsets))) & (np.asarray(log.choice) >= 0)
+    row = np.asarray(log.event_offsets)[:-1][trains] + np.asarray(log.choice)[trains]
+    return torch.from_numpy(np.bincount(log.item[row], minlength=dataset.catalog.num_rows)).float()
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+__all__ = [
+    "Calibration",
+    "Config",
+    "Evaluation",
+    "Figure",
+    "Ranking",
+    "calibrate",
+    "estimate_off_policy",
+    "evaluate",
+    "figure_names",
+    "figures",
+    "has_single_draw_propensities",
+    "held_out_log_pi",
+    "picks",
+    "rank",
+    "states_at",
+    "training_counts",
+]

@@ -1,1 +1,0 @@
-"""What several methods put on a state."""

@@ -1,0 +1,1 @@
+"""What an item is before training: vectors from ratings, features, text."""

@@ -1,0 +1,152 @@
+"""pCTR: the weights v(s, i) of the conditional choice model, learned from picks or given (Ie et al. 2019, sec. 5.1)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor, nn
+
+from slatewise.nn.item_table import ItemTable
+from slatewise.ops.choice import choice_weight
+from slatewise.ops.initial import fan_in_, normal_
+from slatewise.types import Catalog
+
+Reads = Literal["whole", "match"]
+
+
+class ItemReader(nn.Module):
+    """State and items → the numbers that a network about both reads.
+
+    whole: [state ; f_i]. match: the first E numbers of the state are the user's taste for the E features, and an item
+    is read as [⟨taste, f_i⟩ ; f_i ; rest of the state]: of the taste only what concerns the item.
+    f_i are the catalog's features, or learned where it has none.
+
+    Raises:
+        ValueError: match with a state narrower than the features, or with a catalog that has none.
+    """
+
+    features: Tensor
+
+    def __init__(
+        self,
+        state_width: int,
+        catalog: Catalog,
+        *,
+        reads: Reads,
+        item_width: int,
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.reads = reads
+        width = catalog.features.shape[1]
+        # not a weight: the catalog has it
+        self.register_buffer(
+            "features", torch.from_numpy(np.ascontiguousarray(catalog.features, dtype=np.float32)), persistent=False
+        )
+        self.learned = ItemTable(catalog.num_rows, item_width) if not width else None
+        if self.learned is not None and generator is not None:
+            normal_(self.learned.weight, 1.0, generator)
+        self.item_width = width or item_width
+        if reads == "match" and not 0 < width <= state_width:
+            raise ValueError(
+                f'reads = "match" needs items with features and a state at least as wide; there are {width} features '
+                f"and {state_width} numbers of state"
+            )
+        self.rest_width = state_width - width if reads == "match" else state_width
+        self.width = self.item_width + self.rest_width + (reads == "match")
+
+    def forward(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A I"]:
+        """Input rows, one per user and item."""
+        rows = self.features[items] if self.learned is None else self.learned(items)
+        rest = self.rest(state).unsqueeze(1).expand(-1, items.shape[1], -1)
+        if self.reads == "whole":
+            return torch.cat([rest, rows], dim=2)
+        match = torch.einsum("bae,be->ba", rows, state[:, : self.item_width]).unsqueeze(2)
+        return torch.cat([match, rows, rest], dim=2)
+
+    def rest(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B R"]:
+        """What of the state is read as it is, the same for every item."""
+        return state[:, self.item_width :] if self.reads == "match" else state
+
+    def affinity(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
+        """⟨taste, f_i⟩ of a state that begins with the user's taste."""
+        return torch.einsum("bae,be->ba", self.features[items], state[:, : self.item_width])
+
+
+def network(sizes: Sequence[int], *, generator: Generator | None, bias: float = 0.0) -> nn.Sequential:
+    """Linear layers with ReLU between them; the last bias starts at `bias`.
+
+    Args:
+        sizes: widths from input to output.
+        generator: of the first weights; zeros for None.
+        bias: what the network says before it learned anything, about.
+    """
+    layers: list[nn.Module] = []
+    for number, (before, after) in enumerate(itertools.pairwise(sizes)):
+        # without the first values that torch would draw from its global generator
+        layer = nn.utils.skip_init(nn.Linear, before, after)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            layer.weight.zero_()
+            layer.bias.fill_(bias if number == len(sizes) - 2 else 0.0)
+        if generator is not None and before:
+            fan_in_(layer.weight, generator)
+        layers += [nn.ReLU(), layer] if number else [layer]
+    return nn.Sequential(*layers)
+
+
+class ChoiceHead(nn.Module):
+    """v(s, i) and v(s, ⊥).
+
+    Given: choice_weight(⟨taste, f_i⟩), of a user model that is known. Learned: log v is a network and log v(s, ⊥) = 0,
+    because only ratios matter; fitted by the likelihood of picks.
+    """
+
+    def __init__(
+        self,
+        reader: ItemReader,
+        *,
+        model: Literal["learned", "proportional", "mnl"],
+        null_mass: float,
+        hidden: Sequence[int],
+        generator: Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.reader = reader
+        self.model = model
+        self.null_mass = null_mass
+        self.net = network([reader.width, *hidden, 1], generator=generator) if model == "learned" else None
+
+    def weight(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
+        """Weights of some items."""
+        if self.model == "learned":
+            return torch.exp(self.log_weight(state, items))
+        return choice_weight(self.reader.affinity(state, items), self.model)
+
+    def null_weight(self, state: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
+        """Weight of picking nothing."""
+        mass = state.new_full((len(state),), 0.0 if self.model == "learned" else self.null_mass)
+        return torch.exp(mass) if self.model == "learned" else choice_weight(mass, self.model)
+
+    def log_weight(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
+        """Log v as the network says it, kept within e^±15."""
+        assert self.net is not None
+        logits: Tensor = self.net(self.reader(state, items)).squeeze(2)
+        return logits.clamp(-15.0, 15.0)
+
+    def log_likelihood(
+        self,
+        state: Float[Tensor, "P D"],
+        slate: Int[Tensor, "P K"],
+        shown: Bool[Tensor, "P K"],
+        choice: Int[Tensor, " P"],
+    ) -> Float[Tensor, " P"]:
+        """Log P(choice | slate) of what was picked, −1 for nothing, among the places that show something."""
+        logits = self.log_weight(state, slate).masked_fill(~shown, -torch.inf)
+        # nothing comes first, with log v = 0
+        logits = nn.functional.pad(logits, (1, 0))
+        return torch.log_softmax(logits, dim=1).gather(1, (choice + 1).unsqueeze(1)).squeeze(1)

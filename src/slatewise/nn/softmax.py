@@ -1,0 +1,118 @@
+"""Softmax over the catalog: π(a|s) = exp(sᵀv_a / τ + b_a) / Σ_b exp(sᵀv_b / τ + b_b)  (Chen et al. 2019, eq. 5)."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+
+from slatewise.nn.item_table import ItemTable
+from slatewise.ops.full_softmax import log_softmax_at
+from slatewise.ops.initial import normal_
+from slatewise.ops.negatives import Negatives
+from slatewise.ops.sampled_softmax import sampled_log_softmax
+from slatewise.ops.slate_softmax import sampled_log_softmax_slate
+from slatewise.types import FIRST_ITEM
+
+LANES = 16
+"""Numbers that a search compares at once: vectors are filled up to a multiple with zeros, which change no product."""
+
+
+class SoftmaxHead(nn.Module):
+    """Item table V and bias; row i belongs to item number i, the two reserved rows are never scored."""
+
+    def __init__(
+        self, width: int, num_rows: int, *, temperature: float = 1.0, generator: Generator | None = None
+    ) -> None:
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"temperature is {temperature}; expected a number above 0")
+        self.temperature = temperature
+        self.item = ItemTable(num_rows, width)
+        """V"""
+        self.bias = ItemTable(num_rows, 1)
+        if generator is not None:
+            normal_(self.item.weight, width**-0.5, generator)
+
+    def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
+        """Logits of some items, or of every row for None."""
+        scaled = state / self.temperature
+        if items is None:
+            return torch.addmm(self.bias.whole()[:, 0], scaled, self.item.whole().T)
+        rows: Tensor = self.item(items)
+        bias: Tensor = self.bias(items)
+        return torch.einsum("bd,bad->ba", scaled, rows) + bias[..., 0]
+
+    def log_prob(
+        self, state: Float[Tensor, "P D"], item: Int[Tensor, " P"], negatives: Negatives | None = None
+    ) -> Float[Tensor, " P"]:
+        """Log π of one real item per state, normalised over the whole catalog, or over negatives that stand for it.
+
+        Args:
+            state: s of each position.
+            item: its item, ≥ 2.
+            negatives: None = exact; else an estimate whose gradient reaches only the rows of these items.
+        """
+        if negatives is None:
+            weight, bias = self.item.whole()[FIRST_ITEM:], self.bias.whole()[FIRST_ITEM:, 0]
+            return log_softmax_at(state / self.temperature, weight, bias, item - FIRST_ITEM)
+        return sampled_log_softmax(
+            state,
+            self.item(item),
+            self.item(negatives.items),
+            log_weight=negatives.log_weight,
+            hit=negatives.column(item),
+            positive_bias=self.bias(item)[:, 0],
+            negative_bias=self.bias(negatives.items)[:, 0],
+            temperature=self.temperature,
+        )
+
+    def log_probs(self, state: Float[Tensor, "P D"]) -> Float[Tensor, "P N"]:
+        """Log π of every row of the item table; −inf for reserved rows."""
+        real = torch.log_softmax(self.scores(state, None)[:, FIRST_ITEM:], dim=1)
+        return nn.functional.pad(real, (FIRST_ITEM, 0), value=float("-inf"))
+
+    def log_prob_slate(
+        self, state: Float[Tensor, "P D"], slate: Int[Tensor, "P K"], negatives: Negatives | None = None
+    ) -> Float[Tensor, "P K"]:
+        """Log π of every item of a slate, each as one draw; as `log_prob`, but the sum over the catalog is shared.
+
+        Args:
+            state: s of each slate.
+            slate: its items, ≥ 2.
+            negatives: None = exact; else an estimate whose gradient reaches only the rows of these items.
+        """
+        size = slate.shape[1]
+        if negatives is None or size == 1:
+            each = state.repeat_interleave(size, dim=0) if size > 1 else state
+            return self.log_prob(each, slate.flatten(), negatives).view(slate.shape)
+        return sampled_log_softmax_slate(
+            state,
+            self.item(slate),
+            self.item(negatives.items),
+            log_weight=negatives.log_weight,
+            hit=negatives.column(slate),
+            positive_bias=self.bias(slate)[..., 0],
+            negative_bias=self.bias(negatives.items)[:, 0],
+            temperature=self.temperature,
+        )
+
+    def vectors(self) -> Float[Tensor, "N E"]:
+        """One vector per real item whose inner product with `query` is its score; for a `Retriever`."""
+        weight = self.item.weight.detach()[FIRST_ITEM:]
+        filled = weight.new_zeros(len(weight), _filled(weight.shape[1] + 1))
+        filled[:, : weight.shape[1]] = weight
+        filled[:, weight.shape[1]] = self.bias.weight.detach()[FIRST_ITEM:, 0]
+        return filled
+
+    def query(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        """The state as `vectors` wants it: s / τ and 1."""
+        width = state.shape[1]
+        query = state.new_zeros(len(state), _filled(width + 1))
+        torch.div(state, self.temperature, out=query[:, :width])
+        query[:, width] = 1.0
+        return query
+
+
+def _filled(width: int) -> int:
+    return -(-width // LANES) * LANES

@@ -1,0 +1,1 @@
+"""What serves and does not learn, and what learning policies are built on."""

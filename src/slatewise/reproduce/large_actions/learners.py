@@ -1,0 +1,254 @@
+"""Every method of the house as it learns in the topic graph from the same number of interactions.
+
+From a log: `interactions` steps that `topic_graph.logging_policy` served. Online: as many steps that the method served
+itself. On-policy methods learn from each step once, those with a replay or a log as often as their settings say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+
+from slatewise import config as configs
+from slatewise.encoders import observed, window
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.methods import cloning, fcpo, item_knn, popularity, random, reinforce, slateq, tpgr, wolpertinger
+from slatewise.protocols import Learner, Policy
+from slatewise.rollout.off_policy import Schedule
+from slatewise.rollout.on_policy import learn_on_policy
+from slatewise.rollout.play import Arm
+from slatewise.rollout.replay import Replay
+from slatewise.rollout.trajectories import record_trajectories
+from slatewise.seeds import stream_seed
+from slatewise.sim.topic_graph import Config, Env, World, logging_policy
+from slatewise.types import FIRST_ITEM, Exploration, Observation, Slates, Step, Trajectories
+
+Settings = Mapping[str, Any]
+PASS = 1000
+"""Sessions read at a time by methods that count."""
+WINDOW = 5
+"""Picks that item-kNN remembers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How many interactions, and how they come."""
+
+    places: int = 400
+    """Users at a time, of a log and with a replay."""
+    steps: int = 128
+    """Steps of each: 51,200 interactions."""
+    round_places: int = 128
+    """Users at a time of on-policy methods, who learn after each round."""
+    round_steps: int = 8
+
+    @property
+    def interactions(self) -> int:
+        """Of all."""
+        return self.places * self.steps
+
+    @property
+    def rounds(self) -> int:
+        """Of on-policy methods."""
+        return self.interactions // (self.round_places * self.round_steps)
+
+
+@lru_cache(maxsize=1)
+def opened(items: int, world_seed: int) -> World:
+    """The world of a cell; cells of the same world follow each other."""
+    return World(Config(num_items=items, world_seed=world_seed))
+
+
+@lru_cache(maxsize=2)
+def open_env(items: int, world_seed: int, places: int) -> Env:
+    """The environment of a cell; it is reset before each use."""
+    world = opened(items, world_seed)
+    return Env(world.config, num_users=places, world=world)
+
+
+@lru_cache(maxsize=1)
+def logged(items: int, world_seed: int, places: int, steps: int, seed: int) -> Trajectories:
+    """The log of a cell, a session per row, its propensities known."""
+    env = open_env(items, world_seed, places)
+    arms = [Arm(policy=logging_policy(env, what_is_seen(env)), policy_id=1)]
+    return record_trajectories(env, arms, steps=steps, seed=stream_seed(seed, 1))
+
+
+def what_is_seen(env: Env) -> observed.Encoder:
+    """The context is the state: where one stands, and the mood there."""
+    return observed.Encoder(observed.Config(history=False, context_width=env.config.width + 1), env.catalog)
+
+
+class Mapped(nn.Module):
+    """The context times a learned matrix, the identity at first: what items that are known by number share."""
+
+    def __init__(self, env: Env) -> None:
+        super().__init__()
+        self.width = env.config.width + 1
+        self.map = nn.Parameter(torch.eye(self.width))
+
+    def forward(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
+        """States before each step and after the last."""
+        return trajectories.context @ self.map.T
+
+    def initial(self, observation: Observation) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B D"]]:
+        """Nothing to remember."""
+        return observation.context.new_zeros(len(observation.user), 1), observation.context @ self.map.T
+
+    def step(
+        self, carry: Float[Tensor, "B M"], step: Step, observation: Observation
+    ) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B D"]]:
+        """The next context."""
+        del step
+        return carry, observation.context @ self.map.T
+
+
+def built(method: str, settings: Settings, env: Env, *, generator: Generator) -> Learner:
+    """An untrained learner of a method with the encoder it reads.
+
+    Wolpertinger, SlateQ, FCPO and the tree see the items' features; the others know items by number alone.
+    """
+    module = module_of(method)
+    encoder = _encoders.get(method, what_is_seen)(env)
+    config = configs.convert(module.Config, dict(settings), where=method)
+    learner: Learner = module.Learner(config, encoder, env.catalog, generator=generator)
+    if isinstance(learner, tpgr.Learner) and learner.config.depth > 1:
+        learner.policy.planted(torch.from_numpy(env.catalog.features), generator=generator)
+    if isinstance(learner, fcpo.Learner):
+        learner.policy.set_vectors(torch.from_numpy(env.catalog.features))
+    return learner
+
+
+def module_of(method: str) -> Any:
+    """The module of a method."""
+    return _methods[method]
+
+
+def laid_out(settings: Settings) -> Env:
+    """What is there before a cell's method begins: the environment, and the log where it learns from one."""
+    budget, where = Budget(**settings["budget"]), (settings["items"], settings["world_seed"])
+    if settings["learns"] == "log":
+        logged(*where, budget.places, budget.steps, int(settings["seed"]))
+    return open_env(*where, budget.round_places if settings["learns"] == "rounds" else budget.places)
+
+
+def learned(settings: Settings) -> Policy:
+    """The policy of a cell, when all its interactions are spent."""
+    seed, budget, env = int(settings["seed"]), Budget(**settings["budget"]), laid_out(settings)
+    generator = Generator().manual_seed(stream_seed(seed, 2))
+    learner = built(settings["method"], settings["settings"], env, generator=generator)
+    if settings["learns"] == "rounds":
+        draws = Exploration(top_m=env.catalog.num_items)
+        learn_on_policy(
+            env, learner, updates=budget.rounds, steps=budget.round_steps, explore=draws, seed=stream_seed(seed, 3)
+        )
+    elif settings["learns"] == "replay":
+        schedule = Schedule(steps=budget.steps, replay=budget.steps, **settings["schedule"])
+        learn_with_replay(env, learner, schedule, seed=stream_seed(seed, 3))
+    else:
+        record = logged(settings["items"], settings["world_seed"], budget.places, budget.steps, seed)
+        learn_from_log(learner, record, updates=settings.get("updates"), batch=settings.get("batch", 0))
+    return learner.policy
+
+
+def learn_from_log(learner: Learner, record: Trajectories, *, updates: int | None, batch: int) -> None:
+    """Some updates with sessions drawn at random; methods that count read all once."""
+    if isinstance(learner, slateq.Learner):
+        record = as_lists(record)
+    sessions = len(record.mask)
+    if learner.single_pass or updates is None:
+        for start in range(0, sessions, PASS):
+            learner.update(taken(record, torch.arange(start, min(start + PASS, sessions))))
+        return
+    draw = Generator().manual_seed(stream_seed(sessions, 4))
+    for _ in range(updates):
+        learner.update(taken(record, torch.randint(sessions, (batch,), generator=draw)))
+
+
+def learn_with_replay(env: Env, learner: Learner, schedule: Schedule, *, seed: int) -> None:
+    """Serve ε-greedily and learn from all that was served; as `train.online`, which makes a list of all items a user.
+
+    Args:
+        env: is reset with `seed`.
+        learner: its policy serves.
+        schedule: when what happens.
+        seed: of the env, the draws and the replay.
+    """
+    drawing, sampling = Generator().manual_seed(stream_seed(seed, 1)), Generator().manual_seed(stream_seed(seed, 2))
+    replay, policy, size = Replay(schedule.replay), learner.policy, env.catalog.num_items
+    seen = env.reset(seed=seed)
+    for number in range(schedule.steps):
+        epsilon = schedule.exploration(number)
+        with torch.no_grad():
+            greedy = policy.recommend(seen.context, 1).items
+        anything = torch.randint(FIRST_ITEM, FIRST_ITEM + size, greedy.shape, generator=drawing)
+        items = torch.where(torch.rand(greedy.shape, generator=drawing) < epsilon, anything, greedy)
+        chance = epsilon / size + (1 - epsilon) * (items == greedy)
+        happened, after = env.step(Slates(items=items, logp=chance.log()))
+        replay.add(seen, happened)
+        seen = after
+        if number >= schedule.warm_up:
+            for _ in range(schedule.updates):
+                learner.update(replay.sample(schedule.batch_size, steps=schedule.stretch, generator=sampling))
+
+
+def taken(record: Trajectories, rows: Int[Tensor, " P"]) -> Trajectories:
+    """Some sessions of a log, as long as the longest of them."""
+    longest = int(record.mask[rows].sum(dim=1).max())
+    columns = {field.name: getattr(record, field.name)[rows][:, :longest] for field in fields(Step)}
+    return Trajectories(
+        **columns,
+        mask=record.mask[rows][:, :longest],
+        learn=record.learn[rows][:, :longest],
+        context=record.context[rows][:, : longest + 1],
+    )
+
+
+def as_lists(record: Trajectories) -> Trajectories:
+    """A log of single items as one of lists with an empty second place, for a method that learns from lists."""
+    wide = {
+        name: torch.nn.functional.pad(getattr(record, name), (0, 1)) for name in ("slate", "logp", "reward", "cost")
+    }
+    return record.replace(**wide)
+
+
+def candidates(items: int, count: int, seed: int) -> Int[Tensor, " C"]:
+    """The items that a method which cannot score all chooses from: drawn once, the same at every state."""
+    if items <= count:
+        return torch.arange(FIRST_ITEM, FIRST_ITEM + items)
+    draw = Generator().manual_seed(stream_seed(seed, 5))
+    # with replacement, then each once: a permutation of 10⁶ numbers is not needed
+    found: Tensor = torch.unique(torch.randint(FIRST_ITEM, FIRST_ITEM + items, (count,), generator=draw))
+    return found
+
+
+@torch.no_grad()
+def states_of(policy: Policy, seen: Float[Tensor, "B X"]) -> Float[Tensor, "B D"]:
+    """The state that a policy reads where this is seen and nothing was shown before."""
+    return policy.encoder.initial(Observation(user=torch.arange(len(seen)), context=seen))[1]
+
+
+_methods: dict[str, Any] = {
+    "random": random,
+    "popularity": popularity,
+    "item_knn": item_knn,
+    "cloning": cloning,
+    "reinforce": reinforce,
+    "slateq": slateq,
+    "wolpertinger": wolpertinger,
+    "tpgr": tpgr,
+    "fcpo": fcpo,
+}
+_encoders: dict[str, Callable[[Env], Any]] = {
+    "random": lambda _: StatelessEncoder(),
+    "popularity": lambda _: StatelessEncoder(),
+    "cloning": Mapped,
+    "reinforce": Mapped,
+    "item_knn": lambda env: window.Encoder(window.Config(length=WINDOW), env.catalog),
+}

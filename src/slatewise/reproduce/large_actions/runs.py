@@ -1,0 +1,71 @@
+"""Cells of the comparison over the number of items: what a method earns, computed exactly, and how long it learned."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from slatewise.protocols import Policy
+from slatewise.reproduce.large_actions import learners
+from slatewise.rollout.returns import returns
+from slatewise.seeds import stream_seed
+from slatewise.sim import topic_graph
+from slatewise.sim.topic_graph import World
+from slatewise.types import FIRST_ITEM
+
+SCORES = 1 << 25
+"""Numbers that a policy may score at a time when it is measured: 128 MB."""
+MOST_PLACES = 250
+
+
+def references(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Optimum, best next step, the logging policy and random, exactly."""
+    world = learners.opened(settings["items"], settings["world_seed"])
+    return {
+        "optimum": topic_graph.optimum(world).value,
+        "greedy": topic_graph.greedy(world).value,
+        "logging": topic_graph.logged_value(world),
+        "random": topic_graph.random_value(world),
+    }
+
+
+def learn_and_measure(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Learn, then the return of the greedy policy: exact where it reads the state, by sessions where the history."""
+    world = learners.laid_out(settings).world
+    begun = time.process_time()
+    policy = learners.learned(settings)
+    seconds = time.process_time() - begun
+    if "sessions" in settings:
+        value = _played(policy, settings)
+    else:
+        value = topic_graph.value_of(world, decided(policy, world, settings)).value
+    return {"value": value, "seconds": seconds}
+
+
+@torch.no_grad()
+def decided(policy: Policy, world: World, settings: Mapping[str, Any]) -> Int[Tensor, " S"]:
+    """Row of the item that a greedy policy shows at each topic."""
+    among = None
+    width = world.config.num_items
+    if "candidates" in settings:
+        among = learners.candidates(width, settings["candidates"], int(settings["seed"]))
+        width = 100 * len(among)
+    states = learners.states_of(policy, world.observed)
+    found = [
+        policy.recommend(some, 1, candidates=None if among is None else among.expand(len(some), -1)).items[:, 0]
+        for some in torch.split(states, max(1, SCORES // width))
+    ]
+    return torch.cat(found) - FIRST_ITEM
+
+
+def _played(policy: Policy, settings: Mapping[str, Any]) -> float:
+    """Mean return of sessions that were played."""
+    places = max(4, min(MOST_PLACES, SCORES // settings["items"]))
+    env = learners.open_env(settings["items"], settings["world_seed"], places)
+    sessions = max(1, settings["sessions"] // places)
+    return returns(env, policy, seed=stream_seed(int(settings["seed"]), 6), sessions=sessions).value

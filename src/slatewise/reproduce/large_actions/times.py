@@ -1,0 +1,95 @@
+"""How long one decision takes: every method in turns in one process, beside the raw product of states and items.
+
+Weights are those before learning: a decision takes as long, whatever they are. CPU time, because other work on the
+machine does not count in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from slatewise.policies.ranked import RankedPolicy
+from slatewise.protocols import Policy
+from slatewise.reproduce.large_actions import learners
+from slatewise.retrieval import approximate
+from slatewise.seeds import stream_seed
+from slatewise.types import FIRST_ITEM, Exploration
+
+BATCHES = (1, 1024)
+SCORES = 1 << 25
+"""Numbers that are scored at a time: where a batch would need more, it is decided in pieces."""
+RAW = "raw product"
+Decide = Callable[[Float[Tensor, "B D"]], object]
+
+
+def decision_times(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """CPU milliseconds of a decision by method and batch, a figure per block; methods take turns block by block.
+
+    Of a batch that takes longer than `longest` seconds, only the first pieces are timed: pieces are all alike.
+    """
+    seed, items = int(settings["seed"]), int(settings["items"])
+    env = learners.open_env(items, settings["world_seed"], 1)
+    generator = Generator().manual_seed(stream_seed(seed, 7))
+    world = env.world
+    vectors = world.features.contiguous()
+    seen = world.observed[torch.randint(len(world.observed), (max(BATCHES),), generator=generator)]
+    picks = torch.randint(FIRST_ITEM, env.catalog.num_rows, (max(BATCHES), learners.WINDOW), generator=generator)
+    states = {"item_knn": torch.cat([picks.float(), torch.ones(picks.shape)], dim=1)}
+    # the raw product reads no mood
+    deciders: dict[str, tuple[Decide, int, Tensor]] = {
+        RAW: (lambda state: state @ vectors.T, items, seen[:, : world.config.width].contiguous())
+    }
+    for name, given in settings["methods"].items():
+        policy = learners.built(given["method"], given["settings"], env, generator=generator).policy
+        if isinstance(policy, nn.Module):
+            policy.eval()
+        read = states[given["method"]] if given["method"] in states else learners.states_of(policy, seen)
+        deciders[name] = (_decider(policy, given, items, seed), given.get("scores", items), read)
+    found: dict[str, Any] = {name: {str(batch): [] for batch in BATCHES} for name in deciders}
+    with torch.inference_mode():
+        for batch in BATCHES:
+            plans = {}
+            for name, (decide, width, read) in deciders.items():
+                pieces = list(torch.split(read[:batch], max(1, min(batch, SCORES // width))))
+                plans[name] = (decide, *plan(decide, pieces, settings["longest"]))
+            for _ in range(settings["blocks"]):
+                for name, (decide, pieces, rounds) in plans.items():
+                    begun = time.process_time()
+                    for _ in range(rounds):
+                        for some in pieces:
+                            decide(some)
+                    spent = time.process_time() - begun
+                    decisions = rounds * sum(len(some) for some in pieces)
+                    found[name][str(batch)].append(1000 * spent / decisions)
+    return found
+
+
+def plan(decide: Decide, pieces: list[Tensor], longest: float) -> tuple[list[Tensor], int]:
+    """How many of the pieces, and how often, so that a block takes neither too long nor too short to be measured."""
+    decide(pieces[0])  # caches fill, indices are fitted
+    begun = time.process_time()
+    decide(pieces[0])
+    once = max(1e-5, time.process_time() - begun)
+    kept = pieces[: max(1, min(len(pieces), int(longest / once)))]
+    return kept, max(1, min(50, int(0.01 / (once * len(kept)))))
+
+
+def _decider(policy: Policy, given: Mapping[str, Any], items: int, seed: int) -> Decide:
+    """What is called for one batch of states."""
+    generator = Generator().manual_seed(stream_seed(seed, 8))
+    if given.get("retrieve"):
+        assert isinstance(policy, RankedPolicy)
+        policy.retrieve_with(approximate.Approximate(approximate.Config(**given["retrieve"])))
+    if given.get("draws"):
+        anything = Exploration(top_m=items)
+        return lambda state: policy.recommend(state, 1, explore=anything, generator=generator)
+    if "candidates" in given:
+        among = learners.candidates(items, given["candidates"], seed)
+        return lambda state: policy.recommend(state, 1, candidates=among.expand(len(state), -1))
+    return lambda state: policy.recommend(state, 1, generator=generator)

@@ -1,0 +1,214 @@
+"""The methods of the comparison over the number of items: their settings, what they know, how far they go and why.
+
+Learning rates and discounts come from a handful of trials with worlds and seeds from 100 on, at 1,000 and 10,000 items;
+none was searched for. Numbers of interactions, updates, conjugate gradients and probes were cut for time alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from slatewise.reproduce.large_actions.learners import Budget
+
+SIZES = (1000, 10_000, 100_000, 1_000_000)
+TIMED = (1000, 10_000, 31_623, 100_000, 316_228, 1_000_000)
+"""Half decades stand between, so that a slope has points enough."""
+CANDIDATES = 1000
+NEIGHBOURS = 1000
+"""Most neighbours that Wolpertinger with k = 1 % looks at."""
+GAMMA = 0.8
+ALL = SIZES[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A method with its settings."""
+
+    method: str
+    learns: Literal["log", "replay", "rounds"]
+    """log: from what the logging policy served; replay: from all it served itself; rounds: from its last round."""
+    knows: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    share: float | None = None
+    """k / N of Wolpertinger, up to NEIGHBOURS; None = as the settings say."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Other entries of the cell: updates and batch, schedule, sessions, candidates."""
+    largest: int = ALL
+    """The largest N at which it learns here."""
+    why: str = ""
+    """Why not beyond."""
+
+    def at(self, items: int) -> dict[str, Any]:
+        """Its settings at a size."""
+        settings = dict(self.settings)
+        if self.share is not None:
+            settings["neighbours"] = max(1, min(NEIGHBOURS, round(self.share * items)))
+        return settings
+
+
+IDS = "item numbers and the state"
+FEATURES = "items' features and the state"
+_WOLPERTINGER: dict[str, Any] = {
+    "embedding": "catalog",
+    "item_bias": False,
+    "link": "logistic",
+    "state_hidden": [],
+    "gamma": 0.6,
+    "initial_value": 1.0,
+    "lr": 2e-3,
+    "actor_lr": 1e-3,
+    "target_rate": 0.01,
+    "serve": "target",
+    "retrieval": "approximate",
+    "flat_below": 20_000,
+    "probes": 64,
+}
+_SCHEDULE = {"schedule": {"updates": 4, "batch_size": 128, "epsilon": 0.05, "epsilon_steps": 50}}
+_TREE: dict[str, Any] = {"gamma": GAMMA, "lr": 3e-2, "baseline": "step", "no_repeats": False, "entropy": 0.01}
+_REINFORCE: dict[str, Any] = {"correction": "standard", "gamma": GAMMA, "lr": 1e-2}
+_BATCHES = {"updates": 400, "batch": 64}
+POPULARITY, KNN, CLONING = "popularity", "item-kNN", "cloning"
+LOGGED, ON_POLICY, SLATEQ = "REINFORCE from the log", "REINFORCE on-policy", "SlateQ, 1,000 candidates"
+TREE2, TREE3, LISTS = "TPGR, depth 2", "TPGR, depth 3", "FCPO, lists of one"
+K1, K_SHARE, K_ALL = "Wolpertinger, k = 1", "Wolpertinger, k = 1 %", "Wolpertinger, k = 100 %"
+WAYS: dict[str, Way] = {
+    POPULARITY: Way(method="popularity", learns="log", knows="how often an item was accepted"),
+    KNN: Way(
+        method="item_knn",
+        learns="log",
+        knows="what was accepted together, and the last picks in place of the state",
+        extra={"sessions": 500},
+    ),
+    CLONING: Way(
+        method="cloning",
+        learns="log",
+        knows=IDS,
+        settings={"lr": 1e-2},
+        extra=_BATCHES,
+        largest=10_000,
+        why="a softmax over all items at each of some 400 steps a batch takes too long (and 1.6 GB a batch at 10⁶)",
+    ),
+    LOGGED: Way(method="reinforce", learns="log", knows=IDS, settings=_REINFORCE, extra=_BATCHES),
+    ON_POLICY: Way(
+        method="reinforce",
+        learns="rounds",
+        knows=IDS,
+        settings=_REINFORCE | {"lr": 2e-2},
+        largest=1000,
+        why="to act it draws from all items, which are sorted for every decision: too long",
+    ),
+    SLATEQ: Way(
+        method="slateq",
+        learns="log",
+        knows=FEATURES + "; chooses from 1,000 items drawn at random",
+        settings={"gamma": GAMMA, "target_candidates": 20, "lr": 2e-3},
+        extra={"updates": 400, "batch": 32, "candidates": CANDIDATES},
+    ),
+    K1: Way(
+        method="wolpertinger",
+        learns="replay",
+        knows=FEATURES,
+        settings=_WOLPERTINGER | {"neighbours": 1, "probes": 8},
+        extra=_SCHEDULE,
+    ),
+    K_SHARE: Way(
+        method="wolpertinger", learns="replay", knows=FEATURES, settings=_WOLPERTINGER, share=0.01, extra=_SCHEDULE
+    ),
+    K_ALL: Way(
+        method="wolpertinger",
+        learns="replay",
+        knows=FEATURES,
+        settings=_WOLPERTINGER | {"neighbour_share": 1.0},
+        extra=_SCHEDULE,
+        largest=100_000,
+        why="the target's maximum over 10⁶ items for 128 states, 0.5 GB, in each of some 500 updates: too long",
+    ),
+    TREE2: Way(
+        method="tpgr",
+        learns="rounds",
+        knows="a tree of the items' features, and the state",
+        settings=_TREE | {"depth": 2},
+    ),
+    TREE3: Way(
+        method="tpgr",
+        learns="rounds",
+        knows="a tree of the items' features, and the state",
+        settings=_TREE | {"depth": 3},
+    ),
+    LISTS: Way(
+        method="fcpo",
+        learns="rounds",
+        knows=FEATURES,
+        settings={
+            "slate_size": 1,
+            "width": 20,
+            "vectors": "features",
+            "gamma": GAMMA,
+            "max_kl": 0.01,
+            "cg_iterations": 5,
+            "fisher_states": 64,
+        },
+        largest=10_000,
+        why="each update differentiates a softmax over all items ten times and more: too long",
+    ),
+}
+
+
+def full() -> Budget:
+    """The interactions behind the table: 51,200."""
+    return Budget()
+
+
+def quick() -> Budget:
+    """Half of them."""
+    return Budget(places=200, steps=128)
+
+
+def cell_settings(way: Way, items: int, seed: int, budget: dict[str, Any], *, short: bool) -> dict[str, Any]:
+    """Settings of the cell of a method at a size; the world is the seed's own."""
+    settings = {
+        "kind": "learn",
+        "method": way.method,
+        "learns": way.learns,
+        "settings": way.at(items),
+        "items": items,
+        "seed": seed,
+        "world_seed": seed,
+        "budget": budget,
+        **way.extra,
+    }
+    if short and "updates" in settings:
+        settings["updates"] //= 2
+    if short and "sessions" in settings:
+        settings["sessions"] //= 2
+    return settings
+
+
+RANDOM, SOFTMAX, SOFTMAX_NEAR = "random", "softmax (cloning, REINFORCE), every item", "softmax, approximate search"
+SLATEQ_ALL, TREE_DRAW = "SlateQ, every item", "TPGR, depth 3, a draw"
+
+
+def deciders(items: int) -> dict[str, dict[str, Any]]:
+    """What is timed: how each policy decides, and how many numbers that takes per state (for memory)."""
+    beam = 32 * round(items ** (1 / 2)) * 40
+    lists = {"flat_below": 20_000, "probes": 64}
+    found: dict[str, dict[str, Any]] = {
+        RANDOM: {"method": "random", "settings": {}},
+        POPULARITY: {"method": "popularity", "settings": {}},
+        KNN: {"method": "item_knn", "settings": {}},
+        SOFTMAX: {"method": "reinforce", "settings": {}},
+        SOFTMAX_NEAR: {"method": "reinforce", "settings": {}, "retrieve": lists, "scores": 64},
+        SLATEQ_ALL: {"method": "slateq", "settings": {}, "scores": 100 * items},
+        SLATEQ: {"method": "slateq", "settings": {}, "candidates": CANDIDATES, "scores": 100 * min(items, CANDIDATES)},
+        LISTS: {"method": "fcpo", "settings": {"slate_size": 1, "width": 20, "vectors": "features"}},
+        TREE2: {"method": "tpgr", "settings": _TREE | {"depth": 2}, "scores": beam},
+        TREE3: {"method": "tpgr", "settings": _TREE | {"depth": 3}, "scores": 1},
+        TREE_DRAW: {"method": "tpgr", "settings": _TREE | {"depth": 3}, "draws": True, "scores": 1},
+    }
+    for name in (K1, K_SHARE, K_ALL):
+        settings = WAYS[name].at(items)
+        width = items if name == K_ALL else 64 * settings["neighbours"]
+        found[name] = {"method": "wolpertinger", "settings": settings, "scores": width}
+    return found

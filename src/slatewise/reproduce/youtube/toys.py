@@ -1,0 +1,173 @@
+"""The two bandits of sec. 6.1, learned from a log with β estimated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from slatewise.encoders import cfn
+from slatewise.methods import reinforce
+from slatewise.reproduce._cells import Cell
+from slatewise.reproduce._story import Check, Curve, Figure, Row, interval
+from slatewise.seeds import stream_seed
+from slatewise.sim import toys
+from slatewise.types import Trajectories
+
+SEEDS = 20
+ENOUGH = 19
+TOLERANCE = 0.03
+EVENTS = 50_000
+STEPS = 1000
+BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A bandit, a correction, and where it must end."""
+
+    name: str
+    bandit: toys.Config
+    method: reinforce.Config
+    k: int
+    """Draws of the set that is served."""
+
+    def optimum(self) -> Tensor:
+        """π in closed form."""
+        rewards = torch.tensor(self.bandit.rewards, dtype=torch.float64)
+        if self.method.correction == "none":
+            return toys.uncorrected_optimum(rewards, torch.tensor(self.bandit.behaviour, dtype=torch.float64))
+        return toys.top_k_optimum(rewards, self.method.slate_size if self.method.correction == "top_k" else 1)
+
+    def value(self, pi: Tensor) -> float:
+        """Expected reward of the served set."""
+        return float(toys.set_reward(pi.double(), torch.tensor(self.bandit.rewards, dtype=torch.float64), self.k))
+
+
+NO_CAP = 1e6
+"""The bandits of the paper have no cap; their largest ratio is 55."""
+EXPERIMENTS = (
+    Experiment(
+        name="fig. 2, uncorrected",
+        bandit=toys.BIASED,
+        method=reinforce.Config(correction="none", gamma=0.0, lr=0.015),
+        k=1,
+    ),
+    Experiment(
+        name="fig. 2, corrected",
+        bandit=toys.BIASED,
+        method=reinforce.Config(correction="standard", baseline=True, weight_cap=NO_CAP, gamma=0.0, lr=0.015),
+        k=1,
+    ),
+    Experiment(
+        name="fig. 3, K = 1",
+        bandit=toys.TWO_GOOD,
+        method=reinforce.Config(correction="standard", baseline=True, weight_cap=NO_CAP, gamma=0.0, lr=0.015),
+        k=2,
+    ),
+    Experiment(
+        name="fig. 3, top-2",
+        bandit=toys.TWO_GOOD,
+        method=reinforce.Config(
+            correction="top_k", slate_size=2, baseline=True, weight_cap=NO_CAP, gamma=0.0, lr=0.015
+        ),
+        k=2,
+    ),
+)
+
+
+def cells(*, seed_base: int) -> list[Cell]:
+    """One cell a seed, with all four experiments."""
+    return [
+        Cell(name=f"toys-{seed}", settings={"kind": "toys", "seed": seed, "steps": STEPS, "batch": BATCH})
+        for seed in range(seed_base, seed_base + SEEDS)
+    ]
+
+
+def run(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """π at the end of each experiment, and β̂."""
+    found = {}
+    for number, experiment in enumerate(EXPERIMENTS):
+        seed = stream_seed(int(settings["seed"]), 100 + number)
+        pi, beta = learned(experiment, seed=seed, steps=int(settings["steps"]), batch=int(settings["batch"]))
+        found[experiment.name] = {"pi": pi.tolist(), "beta": beta.tolist()}
+    return found
+
+
+def learned(experiment: Experiment, *, seed: int, steps: int, batch: int) -> tuple[Tensor, Tensor]:
+    """π and β̂ after `steps` batches from a log without propensities."""
+    generator = Generator().manual_seed(seed)
+    log = toys.logged(experiment.bandit, events=EVENTS, seed=seed, propensities=False)
+    catalog = toys.catalog(len(experiment.bandit.rewards))
+    settings = cfn.Config(width=4, item_width=4, reward_edges=(), context_width=0)
+    encoder = cfn.Encoder(settings, catalog, generator=generator)
+    learner = reinforce.Learner(experiment.method, encoder, catalog, generator=generator)
+    for _ in range(steps):
+        learner.update(taken(log, torch.randint(EVENTS, (batch,), generator=generator)))
+    everything = torch.arange(2, catalog.num_rows).unsqueeze(0)
+    state = torch.zeros(1, encoder.width)
+    with torch.no_grad():
+        log_pi = learner.policy.log_pi(state, everything)[0]
+        beta = learner.policy.log_behaviour(state, torch.zeros(1, dtype=torch.int64))[0, 2:].exp()
+    return log_pi.exp(), beta
+
+
+def taken(log: Trajectories, rows: Tensor) -> Trajectories:
+    """Some rows of a log."""
+    values = {name: getattr(log, name) for name in Trajectories.__dataclass_fields__}
+    return log.replace(**{name: value[rows] for name, value in values.items() if value is not None})
+
+
+def tell(results: Mapping[str, Mapping[str, Any]], *, seed_base: int) -> tuple[list[Row], list[Check], list[Figure]]:
+    """Every seed, the share of seeds within the tolerance, and π beside the closed form."""
+    rows, checks, figures = [], [], []
+    seeds = range(seed_base, seed_base + SEEDS)
+    for experiment in EXPERIMENTS:
+        optimum = experiment.optimum()
+        pis = [torch.tensor(results[f"toys-{seed}"][experiment.name]["pi"], dtype=torch.float64) for seed in seeds]
+        off = [float((pi - optimum).abs().max()) for pi in pis]
+        right = experiment.value(optimum)
+        values = [experiment.value(pi) for pi in pis]
+        mean, low, high = interval(values)
+        rows.append(Row(name=experiment.name, metric="E[r], 20 seeds", published=right, ours=mean, low=low, high=high))
+        best = int(optimum.argmax())
+        rows.extend(
+            Row(
+                name=f"{experiment.name}, seed {seed}",
+                metric=f"π of item {best + 1}",
+                published=float(optimum[best]),
+                ours=float(pi[best]),
+            )
+            for seed, pi in zip(seeds, pis, strict=True)
+        )
+        close = sum(distance <= TOLERANCE for distance in off)
+        checks.append(
+            Check(
+                name=f"{experiment.name}: every π within {TOLERANCE} of the closed form on {ENOUGH} of {SEEDS} seeds",
+                holds=close >= ENOUGH,
+                figure=f"{close} of {SEEDS}, largest distance {max(off):.4f}",
+            )
+        )
+        figures.append(_figure(experiment, optimum, pis))
+    return rows, checks, figures
+
+
+def _figure(experiment: Experiment, optimum: Tensor, pis: Sequence[Tensor]) -> Figure:
+    items = tuple(float(i) for i in range(1, len(optimum) + 1))
+    points = [interval([float(pi[i]) for pi in pis]) for i in range(len(optimum))]
+    half = tuple(0.0 if math.isinf(high) else high - mean for mean, _, high in points)
+    return Figure(
+        name=experiment.name.replace(". ", "-").replace(", ", "-").replace(" ", ""),
+        title=f"{experiment.name}: π after learning, β estimated",
+        x="item",
+        y="probability",
+        curves=(
+            Curve(name="closed form", x=items, y=tuple(optimum.tolist())),
+            Curve(name="learned", x=items, y=tuple(mean for mean, _, _ in points), half=half),
+            Curve(name="β", x=items, y=experiment.bandit.behaviour),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Policies in environments: the only code that steps an environment."""

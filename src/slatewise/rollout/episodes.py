@@ -1,0 +1,150 @@
+"""Episodes played to their end, and what came of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from slatewise.errors import located
+from slatewise.ops.choices import picked
+from slatewise.protocols import Env, Policy
+from slatewise.rollout.play import Arm, play
+from slatewise.rollout.recording import Recorder
+from slatewise.types import Catalog, Exploration, Observation, Slates, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A mean over episodes (or slates, or picks) with its standard error over places."""
+
+    name: str
+    value: float
+    stderr: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """What a policy earned: every place the same number of episodes, each to its end."""
+
+    episodes: int
+    steps: int
+    figures: tuple[Figure, ...]
+    """return, length, click_rate and, where the environment knows it, quality."""
+
+    def figure(self, name: str) -> Figure:
+        """The figure of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {figure.name: figure for figure in self.figures}[name]
+
+
+def play_episodes(
+    env: Env,
+    policy: Policy,
+    *,
+    episodes: int,
+    seed: int,
+    explore: Exploration | None = None,
+    exclude_last: int = 0,
+    max_steps: int = 100_000,
+    recorder: Recorder | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Played:
+    """Serve every place of an environment for `episodes` episodes.
+
+    A fixed number of episodes a place, not of steps: else short ones would be counted too often.
+
+    Args:
+        env: is reset with `seed`.
+        policy: serves.
+        episodes: of each place, ≥ 1.
+        seed: of the env and the draws.
+        explore: how the policy explores; None = it shows its best.
+        exclude_last: how many of a user's last picks are not shown to him again.
+        max_steps: of a place.
+        recorder: is given every step that counts.
+        on_progress: told the number of finished episodes.
+
+    Raises:
+        InputError: fewer than one episode, or places whose episodes do not end within `max_steps`.
+    """
+    if episodes < 1:
+        raise located(f"{episodes} episodes: expected at least 1")
+    watched = _Watched(env)
+    users = env.num_users
+    total, length, picks, quality = (torch.zeros(users, dtype=torch.float64) for _ in range(4))
+    number = torch.zeros(users, dtype=torch.int64)
+    arm = Arm(policy=policy, policy_id=1, explore=explore)
+    for steps, (seen, step, _) in enumerate(play(watched, [arm], seed=seed, exclude_last=exclude_last), start=1):
+        counts = number < episodes
+        clicked = counts & (step.choice >= 0)
+        total += step.reward.sum(dim=1) * counts
+        length += counts
+        picks += clicked
+        if watched.picked_quality is not None:
+            quality += watched.picked_quality * clicked
+        if recorder is not None:
+            recorder.add(seen, step, counts, episode=number)
+        number += step.terminated | step.truncated
+        on_progress(int(number.clamp(max=episodes).sum()))
+        if bool((number >= episodes).all()):
+            break
+        if steps >= max_steps:
+            raise located(
+                f"{int((number < episodes).sum())} of {users} places did not finish {episodes} episodes in {steps} "
+                "steps",
+                advice="Raise --max-steps, or use an environment whose sessions end.",
+            )
+    each = torch.full_like(total, float(episodes))
+    figures = [_ratio("return", total, each), _ratio("length", length, each), _ratio("click_rate", picks, length)]
+    if watched.picked_quality is not None:
+        figures.append(_ratio("quality", quality, picks))
+    return Played(episodes=episodes * users, steps=int(length.sum()), figures=tuple(figures))
+
+
+class _Watched:
+    """An environment that remembers the true quality of what was picked last, where it knows one per candidate."""
+
+    def __init__(self, env: Env) -> None:
+        self.num_users = env.num_users
+        self.slate_size = env.slate_size
+        self.catalog: Catalog = env.catalog
+        self.picked_quality: Float[Tensor, " B"] | None = None
+        self._env = env
+        self._seen: Observation | None = None
+
+    def reset(self, *, seed: int) -> Observation:
+        """Start over."""
+        self._seen = self._env.reset(seed=seed)
+        return self._seen
+
+    def step(self, slates: Slates) -> tuple[Step, Observation]:
+        """Show the slates, and look up what was picked."""
+        candidates = None if self._seen is None else self._seen.candidates
+        quality = getattr(self._env, "quality", None)
+        step, seen = self._env.step(slates)
+        if isinstance(quality, Tensor) and candidates is not None and quality.shape == candidates.shape:
+            item = picked(step.slate, step.choice)
+            at = (candidates == item.unsqueeze(1)).int().argmax(dim=1, keepdim=True)
+            self.picked_quality = quality.gather(1, at).squeeze(1)
+        self._seen = seen
+        return step, seen
+
+
+def _ratio(name: str, above: Float[Tensor, " U"], below: Float[Tensor, " U"]) -> Figure:
+    """Σ above / Σ below, and its standard error over independent places (the delta method)."""
+    count, size = len(above), float(below.mean())
+    if size == 0:
+        return Figure(name=name, value=math.nan, stderr=math.nan)
+    value = float(above.sum() / below.sum())
+    if count < 2:
+        return Figure(name=name, value=value, stderr=math.nan)
+    left = above - value * below
+    return Figure(name=name, value=value, stderr=float(left.square().sum().div(count - 1).div(count).sqrt()) / size)

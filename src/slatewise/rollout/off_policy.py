@@ -1,0 +1,110 @@
+"""Learning in an environment: serve, keep what happened, learn from what was kept.
+
+The policy serves ε-greedily: with probability ε a user's whole slate is drawn at random from his candidates, all slates
+alike. The propensity of such a mixture is exact: P(a_1 … a_j) = (1 − ε) 1[greedy begins like that] + ε Π 1/(C − i).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Generator, Tensor
+
+from slatewise.policies.epsilon_greedy import epsilon_greedy
+from slatewise.protocols import Env, Learner
+from slatewise.rollout.replay import Replay
+from slatewise.seeds import stream_seed
+from slatewise.types import FIRST_ITEM
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How serving and learning take turns.
+
+    Raises:
+        ValueError: a count below 1, or an ε outside [0, 1].
+    """
+
+    steps: int = 300
+    """Steps of the environment; every one is a transition of each of its users."""
+    warm_up: int = 10
+    """Steps before the first update, served at random."""
+    updates: int = 1
+    """Updates after each step."""
+    batch_size: int = 256
+    """Stretches a batch."""
+    stretch: int = 1
+    """Steps of a stretch; 2 where the next slate is needed (SARSA)."""
+    replay: int = 300
+    """Steps kept per user."""
+    epsilon: float = 0.1
+    """ε from `epsilon_steps` on; it falls linearly from 1 at the end of the warm-up."""
+    epsilon_steps: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "updates", "batch_size", "stretch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if not 0 <= self.epsilon <= 1:
+            raise ValueError(f"epsilon is {self.epsilon}; expected a number in [0, 1]")
+        if self.warm_up <= self.stretch or self.replay <= self.stretch:
+            raise ValueError(f"warm_up and replay must be longer than a stretch of {self.stretch}")
+
+    def exploration(self, step: int) -> float:
+        """ε at a step."""
+        if step < self.warm_up:
+            return 1.0
+        done = (step - self.warm_up) / max(1, self.epsilon_steps - self.warm_up)
+        return 1.0 - (1.0 - self.epsilon) * min(1.0, done)
+
+
+def learn_online(
+    env: Env,
+    learner: Learner,
+    schedule: Schedule,
+    *,
+    seed: int,
+    on_step: Callable[[int, dict[str, float]], None] | None = None,
+) -> None:
+    """Let a learner act and learn in an environment.
+
+    Args:
+        env: is reset with `seed`.
+        learner: its policy serves, its `update` learns.
+        schedule: when what happens.
+        seed: of the env, the draws of slates and of the replay, each with a stream of its own.
+        on_step: told the number of the step and the figures of the last update, after each step.
+    """
+    drawing, sampling = Generator().manual_seed(stream_seed(seed, 1)), Generator().manual_seed(stream_seed(seed, 2))
+    replay, policy = Replay(schedule.replay), learner.policy
+    seen = env.reset(seed=seed)
+    with torch.no_grad():
+        carry, state = policy.encoder.initial(seen)
+    for number in range(schedule.steps):
+        with torch.no_grad():
+            slates = policy.recommend(state, env.slate_size, candidates=seen.candidates)
+            slates = epsilon_greedy(
+                slates, schedule.exploration(number), candidates=_all(env, seen.candidates), generator=drawing
+            )
+            happened, after = env.step(slates)
+            replay.add(seen, happened)
+            carry, state = policy.encoder.step(carry, happened, after)
+            new = (after.user != seen.user).unsqueeze(1)
+            first_carry, first = policy.encoder.initial(after)
+            carry, state, seen = torch.where(new, first_carry, carry), torch.where(new, first, state), after
+        figures: dict[str, float] = {}
+        if number >= schedule.warm_up:
+            for _ in range(schedule.updates):
+                batch = replay.sample(schedule.batch_size, steps=schedule.stretch, generator=sampling)
+                figures = learner.update(batch)
+        if on_step is not None:
+            on_step(number, figures)
+
+
+def _all(env: Env, candidates: Int[Tensor, "B C"] | None) -> Int[Tensor, "B C"]:
+    if candidates is not None:
+        return candidates
+    return torch.arange(FIRST_ITEM, env.catalog.num_rows).expand(env.num_users, -1)

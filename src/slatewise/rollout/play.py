@@ -1,0 +1,133 @@
+"""Policies in an environment: what they show is recorded with the propensity it was shown with, or only added up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Generator, Tensor
+
+from slatewise.errors import located
+from slatewise.ops.choices import picked
+from slatewise.protocols import Carry, Env, Policy
+from slatewise.seeds import stream_seed
+from slatewise.types import PAD, Exploration, Observation, Slates, Step
+
+Record = TypeVar("Record", Step, Observation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A policy that serves a share of an environment's users.
+
+    Raises:
+        InputError: a share that is not above 0.
+    """
+
+    policy: Policy
+    policy_id: int = 0
+    """Number under which the log names it."""
+    share: float = 1.0
+    """Its part of the users, relative to the other arms."""
+    explore: Exploration | None = None
+
+    def __post_init__(self) -> None:
+        if not self.share > 0 or math.isinf(self.share):
+            raise located(f"arm {self.policy_id} has the share {self.share}; expected a finite number above 0")
+
+
+def play(
+    env: Env, arms: Sequence[Arm], *, seed: int, exclude_last: int = 0
+) -> Iterator[tuple[Observation, Step, Observation]]:
+    """Serve an environment for ever: what was seen, what happened (policy and propensities named), what is seen next.
+
+    Users are dealt to the arms place by place, in proportion to the shares and at random; a place keeps its arm.
+
+    Args:
+        env: is reset with `seed`.
+        arms: who serves; their policies draw from one generator that the env does not touch.
+        seed: of the env, the dealing and the draws, each with a stream of its own.
+        exclude_last: how many of a user's last picks are not shown to him again.
+
+    Raises:
+        InputError: no arm, or more arms than users.
+    """
+    generator = Generator().manual_seed(stream_seed(seed, 1))
+    parts = _deal(env.num_users, arms, Generator().manual_seed(stream_seed(seed, 2)))
+    with torch.no_grad():
+        seen = env.reset(seed=seed)
+        memories = [
+            arm.policy.encoder.initial(_rows(seen, part)) if len(part) else None
+            for arm, part in zip(arms, parts, strict=True)
+        ]
+        last = torch.zeros(env.num_users, exclude_last, dtype=torch.int64)
+        while True:
+            items = torch.zeros(env.num_users, env.slate_size, dtype=torch.int64)
+            logp = torch.zeros(env.num_users, env.slate_size)
+            policy_id = torch.zeros(env.num_users, dtype=torch.int64)
+            remembered = int((last != PAD).any(dim=0).sum())
+            for arm, part, memory in zip(arms, parts, memories, strict=True):
+                if memory is None:
+                    continue
+                slates = arm.policy.recommend(
+                    memory[1],
+                    env.slate_size,
+                    candidates=None if seen.candidates is None else seen.candidates[part],
+                    exclude=last[part, :remembered] if exclude_last else None,
+                    explore=arm.explore,
+                    generator=generator,
+                )
+                items[part], logp[part], policy_id[part] = slates.items, slates.logp.float(), arm.policy_id
+            happened, after = env.step(Slates(items=items, logp=logp))
+            happened = replace(happened, policy_id=policy_id)
+            somebody_new = after.user != seen.user
+            if exclude_last:
+                last = _remember(last, picked(happened.slate, happened.choice)).masked_fill(
+                    somebody_new.unsqueeze(1), PAD
+                )
+            memories = [
+                _moved(arm.policy, memory, _rows(happened, part), _rows(after, part), somebody_new[part])
+                if memory is not None
+                else None
+                for arm, part, memory in zip(arms, parts, memories, strict=True)
+            ]
+            yield seen, happened, after
+            seen = after
+
+
+def _deal(num_users: int, arms: Sequence[Arm], generator: Generator) -> list[Int[Tensor, " _"]]:
+    if not 1 <= len(arms) <= num_users:
+        raise located(f"{len(arms)} arms for {num_users} users: expected 1 to {num_users}")
+    bounds = np.cumsum([arm.share for arm in arms])
+    cuts = np.rint(bounds / bounds[-1] * num_users).astype(int)
+    order = torch.randperm(num_users, generator=generator)
+    return [torch.sort(part).values for part in torch.tensor_split(order, [int(cut) for cut in cuts[:-1]])]
+
+
+def _moved(
+    policy: Policy, memory: tuple[Carry, Tensor], step: Step, after: Observation, somebody_new: Tensor
+) -> tuple[Carry, Tensor]:
+    carry, state = policy.encoder.step(memory[0], step, after)
+    if bool(somebody_new.any()):
+        new = somebody_new.unsqueeze(1)
+        first_carry, first_state = policy.encoder.initial(after)
+        carry, state = torch.where(new, first_carry, carry), torch.where(new, first_state, state)
+    return carry, state
+
+
+def _remember(last: Int[Tensor, "B X"], item: Int[Tensor, " B"]) -> Int[Tensor, "B X"]:
+    """The last picks with one more in front; nothing picked (item 0) pushes nothing out."""
+    pushed = torch.cat([item.unsqueeze(1), last[:, :-1]], dim=1)
+    return torch.where((item != PAD).unsqueeze(1), pushed, last)
+
+
+def _rows(record: Record, part: Int[Tensor, " P"]) -> Record:
+    if len(part) == len(record.user):
+        return record
+    values = {f.name: getattr(record, f.name) for f in fields(record)}
+    return replace(record, **{name: value[part] for name, value in values.items() if value is not None})

@@ -1,0 +1,1 @@
+"""The durable log of decisions and outcomes, one kind a file."""

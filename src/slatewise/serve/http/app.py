@@ -1,0 +1,229 @@
+"""HTTP around a recommender, and nothing else: bodies in, JSON out, errors that say what to do.
+
+The recommender works in one thread of its own, so that neither a large catalog nor a slow disk holds up the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from importlib import metadata, resources
+from string import Template
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from slatewise.errors import SlatewiseError
+from slatewise.serve.http.openapi import MOST_OUTCOMES, document
+from slatewise.serve.http.schema import Feedback, Health, Problem, RecommendRequest
+from slatewise.serve.recommender import Recommender
+from slatewise.serve.refused import RefusedError, UnknownEventError
+
+A = TypeVar("A")
+
+MAX_BODY = 1 << 20
+"""Bytes of a request's body."""
+
+_logger = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+_recommend = msgspec.json.Decoder(RecommendRequest)
+_feedback = msgspec.json.Decoder(Feedback | list[Feedback])
+
+
+def create_app(recommender: Recommender, *, max_body: int = MAX_BODY, sync_seconds: float | None = 1.0) -> Starlette:
+    """The service as an ASGI application; it closes the recommender when it is shut down.
+
+    Args:
+        recommender: what it serves.
+        max_body: largest body of a request, in bytes.
+        sync_seconds: how often log and store are brought to the disk; None = never here, because every record waits
+            for the disk by itself.
+    """
+    service = _Service(recommender, max_body=max_body, sync_seconds=sync_seconds)
+    return Starlette(
+        routes=[
+            Route("/", service.page, methods=["GET"]),
+            Route("/recommend", service.recommend, methods=["POST"]),
+            Route("/feedback", service.feedback, methods=["POST"]),
+            Route("/health", service.health, methods=["GET"]),
+            Route("/openapi.json", service.openapi, methods=["GET"]),
+        ],
+        exception_handlers={HTTPException: _http_problem, Exception: _unexpected},
+        lifespan=service.lifespan,
+    )
+
+
+class _Service:
+    """The recommender, its thread, and when it started."""
+
+    def __init__(self, recommender: Recommender, *, max_body: int, sync_seconds: float | None) -> None:
+        self._recommender = recommender
+        self._max_body = max_body
+        self._sync_seconds = sync_seconds
+        self._started = time.monotonic()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recommender")
+        self._openapi = _encode(document())
+        self._template = Template(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+
+    @asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        """Bring the log to the disk while serving; let go of everything afterwards."""
+        ending = asyncio.Event()
+        syncing = asyncio.create_task(self._sync(ending))
+        try:
+            yield
+        finally:
+            # not cancelled: a thread that waits for the disk cannot be, and the store must stay open for it
+            ending.set()
+            await syncing
+            await self._run(self._recommender.close)
+            self._thread.shutdown()
+
+    async def recommend(self, request: Request) -> Response:
+        """POST /recommend."""
+
+        async def answer() -> Any:
+            wanted = _recommend.decode(await self._body(request))
+            return await self._run(self._recommender.recommend, wanted)
+
+        return await _respond(answer)
+
+    async def feedback(self, request: Request) -> Response:
+        """POST /feedback."""
+
+        async def answer() -> Any:
+            sent = _feedback.decode(await self._body(request))
+            outcomes = sent if isinstance(sent, list) else [sent]
+            if not 1 <= len(outcomes) <= MOST_OUTCOMES:
+                raise RefusedError(
+                    f"the list has {len(outcomes):,} outcomes",
+                    expected=f"1 to {MOST_OUTCOMES:,}",
+                    advice="Send several lists.",
+                )
+            return await self._run(self._recommender.feedback, outcomes)
+
+        return await _respond(answer)
+
+    async def health(self, _: Request) -> Response:
+        """GET /health."""
+        recommender = self._recommender
+        return _json(
+            Health(
+                status="ok",
+                version=metadata.version("slatewise"),
+                policy_version=recommender.artifact.version,
+                uptime_seconds=round(time.monotonic() - self._started, 3),
+                decisions=recommender.decisions,
+                outcomes=recommender.outcomes,
+                items=recommender.artifact.catalog.num_items,
+                simulated=recommender.simulated,
+            )
+        )
+
+    async def openapi(self, _: Request) -> Response:
+        """GET /openapi.json."""
+        return Response(self._openapi, media_type="application/json")
+
+    async def page(self, request: Request) -> Response:
+        """GET /."""
+        artifact = self._recommender.artifact
+        values = {
+            "method": artifact.tables["method"]["name"],
+            "encoder": artifact.tables["encoder"]["name"],
+            "version": artifact.version,
+            "items": f"{artifact.catalog.num_items:,}",
+            "url": str(request.base_url).rstrip("/"),
+        }
+        simulated = "<p><b>Simulated log:</b> no person made the events that this policy learned from.</p>"
+        return HTMLResponse(
+            self._template.substitute(
+                {name: html.escape(value) for name, value in values.items()},
+                simulated=simulated if self._recommender.simulated else "",
+            )
+        )
+
+    async def _body(self, request: Request) -> bytes:
+        """The body, as long as it is not too large.
+
+        Raises:
+            HTTPException: 413.
+        """
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > self._max_body:
+                raise HTTPException(413)
+        return bytes(body)
+
+    async def _run(self, work: Callable[..., A], *args: Any) -> A:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+    async def _sync(self, ending: asyncio.Event) -> None:
+        while self._sync_seconds is not None and not ending.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), self._sync_seconds)
+            try:
+                # not in the recommender's thread: nobody has to wait for the disk
+                await asyncio.to_thread(self._recommender.sync)
+            except (OSError, SlatewiseError) as error:
+                _logger.error("the disk did not take the log: %s", error)
+
+
+async def _respond(answer: Callable[[], Awaitable[Any]]) -> Response:
+    try:
+        return _json(await answer())
+    except RefusedError as refused:
+        status = 404 if isinstance(refused, UnknownEventError) else 422
+        return _problem(status, refused.error, refused.expected, refused.advice)
+    except SlatewiseError as error:
+        return _problem(503, str(error), "a service that can write its log", "Try again later; nothing was recorded.")
+    except msgspec.ValidationError as error:
+        return _problem(422, str(error), "a body as /openapi.json describes it", "Mend the value at the path named.")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _problem(400, f"the body is no JSON: {error}", "one JSON value in UTF-8", "See /openapi.json.")
+    except ClientDisconnect:
+        return _problem(400, "the connection ended inside the body", "a whole body", "Send it again.")
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(_encode(value), status_code=status, media_type="application/json")
+
+
+def _problem(status: int, error: str, expected: str, advice: str, headers: dict[str, str] | None = None) -> Response:
+    response = _json(Problem(error=error, expected=expected, advice=advice), status)
+    response.headers.update(headers or {})
+    return response
+
+
+_PATHS = "POST /recommend, POST /feedback, GET /health, GET /openapi.json or GET /"
+_WORDS = {
+    404: ("there is nothing at this path", _PATHS, "See /openapi.json."),
+    405: ("this path does not take that method", _PATHS, "See /openapi.json."),
+    413: ("the body is too large", "a smaller body", "Send fewer outcomes or candidates, or start with --max-body."),
+}
+
+
+async def _http_problem(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    words = _WORDS.get(status, ("the request cannot be served", _PATHS, "See /openapi.json."))
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    return _problem(status, *words, headers)
+
+
+async def _unexpected(_: Request, error: Exception) -> Response:
+    return _problem(
+        500,
+        f"the service failed: {type(error).__name__}",
+        "an answer",
+        "The service's own output says more; please report it.",
+    )

@@ -1,0 +1,83 @@
+"""openapi.json, written from the Structs that the service decodes and encodes."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+import msgspec
+
+from slatewise.serve.http.schema import Feedback, FeedbackAnswer, Health, Problem, RecommendAnswer, RecommendRequest
+
+REF = "#/components/schemas/{name}"
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI 3.1 description of the service."""
+    types = (RecommendRequest, Feedback, RecommendAnswer, FeedbackAnswer, Health, Problem)
+    _, components = msgspec.json.schema_components(types, ref_template=REF)
+    one = {"$ref": REF.format(name="Feedback")}
+    some = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_OUTCOMES}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "slatewise",
+            "version": metadata.version("slatewise"),
+            "description": "Slates with exact propensities; what is served and what comes of it is logged.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": {
+            "/recommend": {
+                "post": {
+                    "operationId": "recommend",
+                    "summary": "A slate for one user, and with which probability it was drawn.",
+                    "requestBody": _body({"$ref": REF.format(name="RecommendRequest")}),
+                    "responses": _responses("RecommendAnswer", "The slate, recorded.", "400", "413", "422", "503"),
+                }
+            },
+            "/feedback": {
+                "post": {
+                    "operationId": "feedback",
+                    "summary": "What users did: one outcome, or a list that is taken whole or not at all.",
+                    "requestBody": _body({"anyOf": [one, some]}),
+                    "responses": _responses(
+                        "FeedbackAnswer", "What became of each outcome.", "400", "404", "413", "422", "503"
+                    ),
+                }
+            },
+            "/health": {
+                "get": {
+                    "operationId": "health",
+                    "summary": "The service is up, and which policy it serves.",
+                    "responses": _responses("Health", "It is."),
+                }
+            },
+        },
+        "components": {"schemas": components},
+    }
+
+
+MOST_OUTCOMES = 10_000
+"""In one list."""
+
+_REFUSALS = {
+    "400": "The body is no JSON.",
+    "404": "The event is not known.",
+    "413": "The body is too large.",
+    "422": "The body is JSON, but cannot be used.",
+    "503": "It could not be recorded; nothing was.",
+}
+
+
+def _body(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _responses(name: str, description: str, *refusals: str) -> dict[str, Any]:
+    answers = {"200": _response(name, description)}
+    return answers | {status: _response("Problem", _REFUSALS[status]) for status in refusals}
+
+
+def _response(name: str, description: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": REF.format(name=name)}}}
+    return {"description": description, "content": content}

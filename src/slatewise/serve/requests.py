@@ -1,0 +1,200 @@
+"""Requests in words → numbers for the policy and records for the log; what cannot be used is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from slatewise.data.wire import Outcome
+from slatewise.serve.clock import event_name, system_clock
+from slatewise.serve.config import Config
+from slatewise.serve.http.schema import Feedback, RecommendRequest
+from slatewise.serve.journal import outcome_key, position_in
+from slatewise.serve.refused import RefusedError, UnknownEventError
+from slatewise.serve.stores.lmdb import Store
+from slatewise.types import UNKNOWN, Catalog, Exploration
+
+DAY = 86_400_000_000
+EARLIEST = 946_684_800_000_000
+"""2000-01-01: milliseconds or seconds in place of microseconds fall before it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """An outcome as it will be recorded."""
+
+    outcome: Outcome
+    known_as: str | None
+    """The event it was counted for before; None = it is new."""
+
+
+class Door:
+    """Checks requests against the catalog, the configuration and what was served."""
+
+    def __init__(self, catalog: Catalog, config: Config, store: Store, *, context_width: int) -> None:
+        self._catalog = catalog
+        self._config = config
+        self._store = store
+        self._context_width = context_width
+
+    def exploration(self, request: RecommendRequest) -> Exploration | None:
+        """How the slate is drawn.
+
+        Raises:
+            RefusedError: k larger than the catalog or than top_m.
+        """
+        size = self._catalog.num_items
+        if request.k > size:
+            raise RefusedError(
+                f"k is {request.k}, the catalog has {size:,} items",
+                expected=f"a slate of 1 to {size:,} items",
+                advice="Ask for a shorter slate.",
+            )
+        asked = request.explore
+        if asked is None:
+            return None if self._config.greedy else self._config.exploration(request.k)
+        explore = self._config.exploration(request.k, top_m=asked.top_m, keep=asked.keep, temperature=asked.temperature)
+        if explore.top_m < request.k:
+            raise RefusedError(
+                f"explore.top_m is {explore.top_m}, the slate has {request.k} positions",
+                expected=f"top_m of at least k = {request.k}",
+                advice="Raise explore.top_m or leave it out.",
+            )
+        return explore
+
+    def candidates(self, request: RecommendRequest) -> Int[Tensor, "1 C"] | None:
+        """Numbers of the candidates.
+
+        Raises:
+            RefusedError: one that the catalog does not have.
+        """
+        if request.candidates is None:
+            return None
+        numbers = [self._catalog.vocabulary.number(name) for name in request.candidates]
+        if UNKNOWN in numbers:
+            strangers = [name for name, number in zip(request.candidates, numbers, strict=True) if number == UNKNOWN]
+            more = f" and {len(strangers) - 1:,} more" if len(strangers) > 1 else ""
+            raise RefusedError(
+                f'candidates: the catalog has no item "{strangers[0]}"{more}',
+                expected=f'item ids of the catalog, such as "{self._catalog.vocabulary.names[0].as_py()}"',
+                advice="Leave unknown items out: this policy cannot score them.",
+            )
+        return torch.tensor([numbers])
+
+    def excluded(self, request: RecommendRequest, seen: Int[np.ndarray, "Y"]) -> Int[Tensor, "1 X"]:
+        """Numbers of what must not be shown: what the request excludes (unknown items are no danger), and seen ones."""
+        numbers = np.array([self._catalog.vocabulary.number(name) for name in request.exclude], np.int64)
+        if not self._config.allow_repeats:
+            numbers = np.concatenate([numbers, seen])
+        return torch.from_numpy(numbers).unsqueeze(0)
+
+    def context(self, request: RecommendRequest) -> list[float]:
+        """What is seen of the user; zeros where the request does not say.
+
+        Raises:
+            RefusedError: another number of values than the policy reads.
+        """
+        if request.context is None:
+            return [0.0] * self._context_width
+        if len(request.context) != self._context_width:
+            raise RefusedError(
+                f"context has {len(request.context)} numbers",
+                expected=f"{self._context_width}, as in the log that the policy was trained on",
+                advice="Send that many, or leave context out.",
+            )
+        return request.context
+
+    def arrivals(self, feedback: Sequence[Feedback], *, now: Callable[[], int]) -> list[Arrival]:
+        """Outcomes to record, repeated ones marked; reads the store's open transaction.
+
+        Raises:
+            UnknownEventError: an outcome of a slate that was not served here.
+            RefusedError: an outcome that does not fit its slate, its type or its time.
+        """
+        arrivals: list[Arrival] = []
+        taken: dict[str, str] = {}
+        for index, one in enumerate(feedback):
+            where = f"outcome {index}: " if len(feedback) > 1 else ""
+            self._check(one, where)
+            if one.event_id is None:
+                outcome, position = self._use(one, now, where), 0
+            else:
+                outcome, position = self._of_slate(one, one.event_id, now, where)
+            key = outcome_key(outcome, position)
+            known_as = self._store.event_of(key) or taken.get(key)
+            taken.setdefault(key, outcome.event_id)
+            arrivals.append(Arrival(outcome=outcome, known_as=known_as))
+        return arrivals
+
+    def _check(self, feedback: Feedback, where: str) -> None:
+        rewards = self._config.rewards
+        if rewards is not None and feedback.type not in rewards:
+            raise RefusedError(
+                f'{where}no reward is configured for outcomes of type "{feedback.type}"',
+                expected=f"one of: {', '.join(sorted(rewards))}",
+                advice="Add the type to rewards in [serve].",
+            )
+        latest = system_clock() + DAY
+        if feedback.timestamp is not None and not EARLIEST <= feedback.timestamp <= latest:
+            raise RefusedError(
+                f"{where}timestamp is {feedback.timestamp}",
+                expected="microseconds since 1970 (UTC) between the year 2000 and tomorrow",
+                advice="Multiply seconds by 1,000,000, or leave timestamp out for now.",
+            )
+
+    def _use(self, feedback: Feedback, now: Callable[[], int], where: str) -> Outcome:
+        """A use outside of any slate, which is an event of its own."""
+        if feedback.user_id is None or feedback.item_id is None or feedback.position is not None:
+            raise RefusedError(
+                f"{where}without event_id it is not clear who used what",
+                expected="event_id with item_id or position, or user_id with item_id",
+                advice="event_id stands in the answer of /recommend.",
+            )
+        moment = now()
+        return Outcome(
+            event_id=event_name(moment),
+            timestamp=moment if feedback.timestamp is None else feedback.timestamp,
+            item_id=feedback.item_id,
+            type=feedback.type,
+            value=float(feedback.value),
+            outcome_id=feedback.outcome_id,
+            user_id=feedback.user_id,
+        )
+
+    def _of_slate(self, feedback: Feedback, event_id: str, now: Callable[[], int], where: str) -> tuple[Outcome, int]:
+        """An outcome of a served slate, with its position."""
+        play = self._store.play(event_id)
+        if play is None or play.logp is None:
+            raise UnknownEventError(
+                f'{where}no event "{event_id}"',
+                expected="an event_id that /recommend of this service gave",
+                advice="For a use outside of any slate send user_id and item_id without event_id.",
+            )
+        if feedback.user_id is not None and feedback.user_id != play.user_id:
+            raise RefusedError(
+                f'{where}the slate of event "{event_id}" was not served to "{feedback.user_id}"',
+                expected="the user_id of the event, or none",
+                advice="Leave user_id out: the event says whose it is.",
+            )
+        position = position_in(play, item_id=feedback.item_id, position=feedback.position)
+        if position is None:
+            raise RefusedError(
+                f"{where}item_id {feedback.item_id!r} and position {feedback.position} name nothing in the slate",
+                expected=f"a position from 0 to {len(play.slate) - 1}, or an item of the slate (both must agree)",
+                advice="Send what /recommend answered; for another item leave event_id out and send user_id.",
+            )
+        outcome = Outcome(
+            event_id=event_id,
+            timestamp=now() if feedback.timestamp is None else feedback.timestamp,
+            item_id=play.slate[position],
+            position=position,
+            type=feedback.type,
+            value=float(feedback.value),
+            outcome_id=feedback.outcome_id,
+        )
+        return outcome, position

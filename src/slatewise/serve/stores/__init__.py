@@ -1,0 +1,1 @@
+"""Where the state of users is kept, one kind a file."""

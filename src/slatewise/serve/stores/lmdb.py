@@ -1,0 +1,197 @@
+"""What the service must find again at once: users' memories, served slates that wait for outcomes, outcomes it had.
+
+The event log is the truth and this is its index: every transaction also keeps how far the log has been followed, so a
+store that was cut off, lost or belongs to another log is brought up to date by following the log again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import lmdb
+import msgspec
+
+from slatewise.errors import SlatewiseError
+from slatewise.serve.events.files import START, Position, lock_folder
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+MAP_BYTES = 1 << 36
+"""Address space for the map; the file grows only as it is filled."""
+LONGEST_KEY = 480
+"""LMDB takes keys of 511 bytes."""
+
+
+class Play(msgspec.Struct, frozen=True, array_like=True):
+    """One step of a user's history, by the names of its items so that any later policy can read it."""
+
+    user_id: str
+    timestamp: int
+    slate: list[str]
+    logp: list[float] | None
+    context: list[float]
+    choice: int = -1
+    """Position that the first outcome named, −1 while there is none."""
+    reward: float = 0.0
+    """On the chosen position."""
+    previous: str = ""
+    """Event that moved this user's state before this one did; "" = none."""
+
+
+class UserRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A user's memory as bytes, valid for one policy."""
+
+    policy_version: str
+    latest: str
+    """Event that moved the state last; "" = none since the log that the policy was trained on."""
+    carry: bytes
+    """(M,) float32: the encoder's memory before its last step; empty = nothing has happened yet."""
+    last: bytes
+    """That last step; empty = none."""
+    seen: bytes
+    """int64 item numbers that are not recommended again."""
+
+
+class Store:
+    """An LMDB environment in a folder; it is a `StateStore`, and the index of the event log beside it.
+
+    All but `sync` is for one thread.
+    """
+
+    def __init__(self, folder: Path, *, fsync: bool = False, map_bytes: int = MAP_BYTES) -> None:
+        """Open or make the store, and keep other processes from it.
+
+        Args:
+            folder: made if it is not there.
+            fsync: True waits for the disk at every transaction; False leaves that to `sync` (the log heals the rest).
+            map_bytes: most bytes it may ever hold.
+
+        Raises:
+            SlatewiseError: the folder cannot be written, holds something else, or another process uses it.
+        """
+        self.folder = folder
+        self._folder_handle = lock_folder(folder)
+        try:
+            self._env = lmdb.open(
+                str(folder), map_size=map_bytes, max_dbs=4, sync=fsync, metasync=fsync, max_readers=16
+            )
+            names = (b"users", b"plays", b"outcomes", b"meta")
+            self._users, self._plays, self._outcomes, self._meta = (self._env.open_db(name) for name in names)
+        except (lmdb.Error, OSError) as error:
+            os.close(self._folder_handle)
+            raise SlatewiseError(
+                f"{folder} cannot be opened as a store: {error}. "
+                "Delete the folder and start again: it is made anew from the event log."
+            ) from error
+        self._open: lmdb.Transaction[bytes] | None = None
+        self._closed = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is put inside is kept together at the end, or not at all if an error leaves the block.
+
+        Raises:
+            SlatewiseError: the disk or the map is full.
+        """
+        if self._open is not None:
+            raise RuntimeError("a transaction is open already; this store is for one thread and one block at a time")
+        try:
+            with self._env.begin(write=True) as self._open:
+                yield
+        except lmdb.Error as error:
+            raise SlatewiseError(
+                f"{self.folder}: {error}. The event log has what was acknowledged; make room and start again."
+            ) from error
+        finally:
+            self._open = None
+
+    def get(self, user: str) -> bytes | None:
+        """A user's memory."""
+        if self._open is not None:
+            return self._open.get(_key(user), db=self._users)
+        with self._env.begin() as transaction:
+            return transaction.get(_key(user), db=self._users)
+
+    def put(self, user: str, carry: bytes) -> None:
+        """Keep a user's memory; outside of a block this is a transaction of its own."""
+        if self._open is not None:
+            self._open.put(_key(user), carry, db=self._users)
+            return
+        with self.transaction():
+            self.put(user, carry)
+
+    def user(self, user: str) -> UserRecord | None:
+        """The same, decoded."""
+        record = self.get(user)
+        return None if record is None else msgspec.msgpack.decode(record, type=UserRecord)
+
+    def put_user(self, user: str, record: UserRecord) -> None:
+        """Keep it."""
+        self.put(user, msgspec.msgpack.encode(record))
+
+    def play(self, event_id: str) -> Play | None:
+        """What was served under this id."""
+        record = self._now.get(_key(event_id), db=self._plays)
+        return None if record is None else msgspec.msgpack.decode(record, type=Play)
+
+    def put_play(self, event_id: str, play: Play) -> None:
+        """Keep it, or what is new about it."""
+        self._now.put(_key(event_id), msgspec.msgpack.encode(play), db=self._plays)
+
+    def event_of(self, outcome: str) -> str | None:
+        """The event of an outcome that was taken before, by what makes the outcome known again."""
+        event_id = self._now.get(_key(outcome), db=self._outcomes)
+        return None if event_id is None else event_id.decode()
+
+    def put_outcome(self, outcome: str, event_id: str) -> None:
+        """Remember that it was taken."""
+        self._now.put(_key(outcome), event_id.encode(), db=self._outcomes)
+
+    def followed(self, log: str) -> Position:
+        """How far the log of this name was followed; the start for one it has not seen."""
+        record = self._now.get(b"followed", db=self._meta)
+        if record is None:
+            return START
+        name, segment, offset = msgspec.msgpack.decode(record, type=tuple[str, int, int])
+        return Position(segment, offset) if name == log else START
+
+    def put_followed(self, log: str, position: Position) -> None:
+        """Keep how far it was followed."""
+        self._now.put(b"followed", msgspec.msgpack.encode((log, *position)), db=self._meta)
+
+    def sync(self) -> None:
+        """Wait until the disk has everything; may be called from another thread.
+
+        Raises:
+            SlatewiseError: it does not.
+        """
+        try:
+            self._env.sync(True)
+        except lmdb.Error as error:
+            raise SlatewiseError(f"{self.folder}: {error}. Make room, or check the disk.") from error
+
+    def close(self) -> None:
+        """Flush to the disk and let others use the folder."""
+        if not self._closed:
+            self._closed = True
+            self._env.sync(True)
+            self._env.close()
+            os.close(self._folder_handle)
+
+    @property
+    def _now(self) -> lmdb.Transaction[bytes]:
+        if self._open is None:
+            raise RuntimeError("no transaction is open; use `with store.transaction():`")
+        return self._open
+
+
+def _key(name: str) -> bytes:
+    raw = name.encode()
+    if len(raw) <= LONGEST_KEY:
+        return raw
+    return raw[: LONGEST_KEY - 20] + hashlib.blake2b(raw, digest_size=20).digest()

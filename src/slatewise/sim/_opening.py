@@ -1,0 +1,173 @@
+"""Environments and the policies that serve them, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from slatewise import artifact
+from slatewise import config as configs
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.errors import InputError, located
+from slatewise.methods import random as uniform
+from slatewise.protocols import Env, Policy
+from slatewise.sim import drift
+from slatewise.types import Catalog
+
+GROWTH_PRICE = 5.0
+"""Minutes that drift's oracle pays for a unit of growth; of 0, 2, 5, 10, 20, 40 the one that earns most."""
+PRIVILEGED: dict[str, str] = {
+    "random": "slates drawn at random from what may be shown, all alike",
+    "myopic": "the items that the true user model would pick now, whatever that costs later",
+    "oracle": "the items that pay off later too, by numbers that nobody outside can see",
+}
+"""Policies that need no training, and what they know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """An environment ready to be played."""
+
+    name: str
+    module: ModuleType = field(repr=False)
+    config: Any
+    env: Env = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A policy ready to serve a world."""
+
+    policy: Policy = field(repr=False)
+    version: str
+    """As a log names it."""
+    words: str
+    """What it goes by."""
+
+
+def worlds() -> list[str]:
+    """Names of the environments there are."""
+    return [name for name in configs.components("sim") if hasattr(configs.find("sim", name), "Env")]
+
+
+def open_world(name: str, assignments: Sequence[str] = (), *, num_users: int) -> World:
+    """An environment by its file name, or by the run folder of a user model that was fitted to a log.
+
+    Args:
+        name: interest_evolution, drift, …, a dotted path, or a run folder.
+        assignments: KEY=VALUE, put into its Config.
+        num_users: users at once, ≥ 1.
+
+    Raises:
+        InputError: no such environment, a key it does not have, or a value it refuses.
+    """
+    table = configs.override({}, list(assignments))
+    if Path(name).is_dir():
+        name, table = "log_fitted", {"run": name} | table
+    elif "." not in name:
+        name = name.replace("-", "_")
+    if "." not in name and name not in configs.components("sim"):
+        raise located(
+            f'"{name}" is no environment and no run folder of a fitted one',
+            advice=f"Environments: {', '.join(worlds())}.",
+        )
+    module = configs.find("sim", name, has="Env")
+    if not hasattr(module, "Env"):
+        raise located(f"sim/{name} is no environment", advice=f"Environments: {', '.join(worlds())}.")
+    config = configs.convert(module.Config, table, where=name)
+    try:
+        env: Env = module.Env(config, num_users=num_users)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}.") from error
+    return World(name=name, module=module, config=config, env=env)
+
+
+def served(world: World, policy: str, *, allow_modules: bool = False) -> Served:
+    """A policy for a world: random, myopic, oracle, or what a run folder holds.
+
+    Args:
+        world: what it will serve.
+        policy: one of `PRIVILEGED`, or a run folder of `slatewise train`.
+        allow_modules: see `artifact.load`.
+
+    Raises:
+        InputError: no such policy or run, a policy that this world does not have, or a run that was trained on another
+            catalog or another context.
+    """
+    env = world.env
+    if policy == "random":
+        built: Policy = uniform.Policy(uniform.Config(), StatelessEncoder(), env.catalog)
+        return Served(policy=built, version=policy, words=PRIVILEGED[policy])
+    if policy in PRIVILEGED:
+        make = _privileged(world).get(policy)
+        if make is None:
+            has = ", ".join(("random", *_privileged(world)))
+            raise located(f"{world.name} has no {policy} policy", advice=f"It has: {has}; or name a run folder.")
+        return Served(policy=make(env), version=policy, words=_first_sentence(make))
+    return _run(world, Path(policy), allow_modules=allow_modules)
+
+
+def _privileged(world: World) -> dict[str, Callable[[Any], Policy]]:
+    """What a world's module offers under these names; drift's are its one oracle at two prices."""
+    if world.module is drift:
+        return {"myopic": _drift_now, "oracle": _drift_later}
+    return {name: getattr(world.module, name) for name in ("myopic", "oracle") if hasattr(world.module, name)}
+
+
+def _drift_now(env: drift.Env) -> Policy:
+    """The greedy slate of the true user model: expected minutes of the pick alone."""
+    return drift.Oracle(env)
+
+
+def _drift_later(env: drift.Env) -> Policy:
+    """The greedy slate of the true user model, where growing interests are worth minutes too."""
+    return drift.Oracle(env, growth_price=GROWTH_PRICE)
+
+
+def _first_sentence(make: Callable[..., Any]) -> str:
+    text = (make.__doc__ or make.__name__).strip().partition("\n")[0].rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+def _run(world: World, path: Path, *, allow_modules: bool) -> Served:
+    folder = path / "artifact" if (path / "artifact").is_dir() else path
+    if not folder.is_dir():
+        raise located(
+            f'"{path}" is no policy and no run folder',
+            advice=f"Policies: {', '.join(PRIVILEGED)}; or a folder that `slatewise train` made.",
+        )
+    loaded = artifact.load(folder, allow_modules=allow_modules)
+    check_catalog(loaded.catalog, world.env.catalog, path=path, world=world.name)
+    width = loaded.tables["encoder"].get("context_width")
+    has = world.env.reset(seed=0).context.shape[1]
+    if width is not None and width != has:
+        raise located(
+            f"its encoder reads {width} numbers of context; {world.name} shows {has}",
+            file=path,
+            advice="Set the environment as it was when the run's log was recorded.",
+        )
+    return Served(
+        policy=loaded.policy, version=loaded.version, words=f"{loaded.tables['method']['name']} of {path}, greedy"
+    )
+
+
+def check_catalog(own: Catalog, other: Catalog, *, path: Path, world: str) -> None:
+    """Refuse a policy whose item numbers mean other items."""
+    if own.num_items != other.num_items:
+        raise located(
+            f"it was trained on another catalog: {own.num_items:,} items, {world} has {other.num_items:,}",
+            file=path,
+            advice="Set the environment as it was when the run's log was recorded (--set), or train anew.",
+        )
+    for number, (mine, its) in enumerate(
+        zip(own.vocabulary.names.to_pylist(), other.vocabulary.names.to_pylist(), strict=True), start=2
+    ):
+        if mine != its:
+            raise located(
+                f'it was trained on another catalog: item {number} is "{mine}" there and "{its}" in {world}',
+                file=path,
+                advice="Import the log together with the items.parquet that was recorded beside it, and train anew.",
+            )

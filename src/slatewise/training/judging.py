@@ -1,0 +1,138 @@
+"""A finished run judged on a part of its split; what is found is kept in the run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slatewise import artifact, evaluation
+from slatewise import config as configs
+from slatewise.artifact import Artifact
+from slatewise.data import prepared, splits
+from slatewise.data.prepared import Dataset
+from slatewise.data.splits import Part, Split
+from slatewise.errors import InputError, located
+from slatewise.evaluation import Evaluation
+from slatewise.files import atomic_file
+from slatewise.protocols import Policy
+from slatewise.training.loop import train
+from slatewise.training.run import DataConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A run opened again: its policy, its data and how they were split."""
+
+    folder: Path
+    artifact: Artifact
+    dataset: Dataset
+    split: Split
+    evaluate: evaluation.Config
+
+
+def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = False) -> FinishedRun:
+    """Open a run folder.
+
+    Args:
+        folder: what `slatewise train` made.
+        data: the prepared data set, where it is no longer at the path the run names.
+        allow_modules: see `artifact.load`.
+
+    Raises:
+        InputError: no finished run there, a module that was not allowed, data that are missing or not the ones the run
+            was trained on.
+    """
+    if not (folder / "artifact" / "manifest.json").is_file():
+        raise located(
+            "no finished run here",
+            file=folder,
+            advice="`slatewise train` makes one; --resume finishes an interrupted one.",
+        )
+    loaded = artifact.load(folder / "artifact", allow_modules=allow_modules)
+    settings = configs.convert(DataConfig, loaded.tables["data"], where=f"{folder / 'config.toml'} [data]")
+    dataset = prepared.load(data or Path(settings.path))
+    if dataset.fingerprint != loaded.manifest["source"]["fingerprint"]:
+        raise located(
+            "these are not the data that the run was trained on (the fingerprints differ)",
+            file=dataset.path,
+            advice="Name the right folder with --data, or train anew.",
+        )
+    split = splits.make(
+        settings.split,
+        dataset.interactions,
+        valid_share=settings.valid_share,
+        test_share=settings.test_share,
+        seed=settings.split_seed,
+    )
+    judge = configs.convert(evaluation.Config, loaded.tables.get("evaluate", {}), where=f"{folder} [evaluate]")
+    return FinishedRun(folder=folder, artifact=loaded, dataset=dataset, split=split, evaluate=judge)
+
+
+def judge(
+    run: FinishedRun,
+    part: Part,
+    *,
+    behaviour: Policy | None,
+    seed: int = 0,
+    on_batch: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Judge a run on a part and keep the result in its evaluation.json.
+
+    Args:
+        run: the opened run.
+        part: valid or test. Open the test part once, with settings that validation chose.
+        behaviour: stands for the logging policy where the log has no propensities; None leaves those logs unjudged.
+        seed: of the draws of a policy that draws.
+        on_batch: told the number of users done.
+
+    Raises:
+        InputError: nothing is held out in that part.
+    """
+    first, last = run.split.bounds(part)
+    if not (last > first).any():
+        raise InputError(f'{run.folder}: the split holds nothing out in its part "{part}". Another [data] split may.')
+    found = evaluation.evaluate(
+        run.artifact.policy,
+        run.dataset,
+        run.split,
+        part,
+        run.evaluate,
+        behaviour=behaviour,
+        seed=seed,
+        on_batch=on_batch,
+    )
+    path = run.folder / "evaluation.json"
+    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if known.get("policy") != run.artifact.version:
+        known = {"policy": run.artifact.version, "method": run.artifact.tables["method"], "parts": {}}
+    known["parts"][part] = found.to_json()
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(known, indent=2), encoding="utf-8")
+    return found
+
+
+def fitted_behaviour(run: FinishedRun, *, on_step: Callable[[Any, int], None] | None = None) -> Policy | None:
+    """A clone of the logging policy, fitted on the training part alone and kept in the run folder.
+
+    None where the log has propensities of the right kind itself.
+    """
+    if evaluation.has_single_draw_propensities(run.dataset):
+        return None
+    folder = run.folder / "behaviour"
+    if not (folder / "artifact" / "manifest.json").is_file():
+        train(
+            {
+                "data": run.artifact.tables["data"] | {"path": str(run.dataset.path)},
+                "method": {"name": "cloning"},
+                "encoder": {"name": "gru", "dropout": 0.3},
+                "evaluate": configs.to_table(run.evaluate),
+                "train": {"select": f"ndcg@{max(run.evaluate.k)}"},
+            },
+            folder,
+            resume=True,
+            on_step=on_step,
+        )
+    return artifact.load(folder / "artifact").policy

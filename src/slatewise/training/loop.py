@@ -1,0 +1,231 @@
+"""The one training loop: batches → update → validate → checkpoint. A killed run resumes bit for bit.
+
+A run folder holds
+    config.toml        every setting, as it was resolved
+    checkpoint         learner, best weights so far and where the loop stands
+    metrics.jsonl      one line per logged step and per validation
+    artifact/          the policy that validation chose
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from slatewise import artifact, evaluation
+from slatewise import config as configs
+from slatewise.data import batches
+from slatewise.errors import InputError, SlatewiseError, located
+from slatewise.files import atomic_file
+from slatewise.protocols import Policy, TellsUnmet
+from slatewise.training import checkpoint
+from slatewise.training.checkpoint import Checkpoint, Progress
+from slatewise.training.run import Run, lay_out
+from slatewise.types import Trajectories
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a finished run says of itself."""
+
+    folder: Path
+    steps: int
+    epochs: int
+    best_epoch: int
+    select: str
+    value: float
+    seconds: float
+    interactions_per_second: float
+    unmet: str | None = None
+    """What the learner tells of a limit that it has not met."""
+
+
+def train(
+    tables: dict[str, Any],
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_step: Callable[[Progress, int], None] | None = None,
+) -> Result:
+    """Train what the tables say into a run folder.
+
+    Args:
+        tables: data, method and, if wanted, encoder, train, evaluate, serve, as read from TOML.
+        folder: the run folder.
+        resume: go on where an interrupted run stands (a finished run just answers).
+        overwrite: replace a run that is there.
+        on_step: told the progress and the total number of steps after each update.
+
+    Raises:
+        InputError: settings that cannot be used, a folder that holds a run already, another configuration than the
+            interrupted run's.
+        SlatewiseError: training broke down (a loss that is not finite).
+    """
+    run = lay_out(tables, folder)
+    wins = batches.windows(*run.split.bounds("train"), max_length=run.train.max_length, burn_in=run.train.burn_in)
+    if not len(wins):
+        raise located("nothing to train on: the training part of the split is empty", file=run.dataset.path)
+    progress, best = begun = _begin(run, resume=resume, overwrite=overwrite)
+    epochs = 1 if run.learner.single_pass else run.train.epochs
+    total = batches.num_batches(wins, run.train.batch_size) * epochs
+    lines: list[dict[str, Any]] = []
+    while progress.epoch < epochs and progress.epoch - progress.best_epoch <= run.train.patience:
+        for batch in batches.shuffled(
+            run.dataset.interactions,
+            wins,
+            batch_size=run.train.batch_size,
+            generator=np.random.default_rng([run.train.seed, progress.epoch]),
+            skip=progress.step_in_epoch,
+        ):
+            started = time.monotonic()
+            figures = _update(run, batch, progress)
+            progress = replace(
+                progress,
+                step=progress.step + 1,
+                step_in_epoch=progress.step_in_epoch + 1,
+                seconds=progress.seconds + time.monotonic() - started,
+                interactions=progress.interactions + int(batch.learn.sum()),
+            )
+            if progress.step % run.train.log_every == 0:
+                lines.append({"step": progress.step, "epoch": progress.epoch, **figures})
+            if progress.step % run.train.checkpoint_every == 0:
+                _save(run, progress, best, lines)
+            if on_step is not None:
+                on_step(progress, total)
+        value, line = _validate(run, progress)
+        lines.append(line)
+        if value > progress.best or not best:
+            best = _weights(run.learner.policy)
+            progress = replace(progress, best=value, best_epoch=progress.epoch)
+        progress = replace(progress, epoch=progress.epoch + 1, step_in_epoch=0)
+        _save(run, progress, best, lines)
+    if progress == begun[0] and _whole(run.folder / "artifact"):
+        return _result(run, progress)
+    return _finish(run, progress, best)
+
+
+def _begin(run: Run, *, resume: bool, overwrite: bool) -> tuple[Progress, dict[str, Tensor]]:
+    """A fresh start, or the state of the last checkpoint."""
+    config = run.folder / "config.toml"
+    if run.folder.exists() and not run.folder.is_dir():
+        raise located("the run folder is a file", file=run.folder, advice="Name another one: --out DIR.")
+    for leftover in run.folder.glob(".*.partial"):  # of a checkpoint that a kill cut short
+        if leftover.is_file():
+            leftover.unlink()
+    text = configs.dump_toml(run.tables)
+    if config.exists() and resume:
+        if config.read_text(encoding="utf-8") != text:
+            raise located(
+                "the interrupted run had other settings or other data",
+                file=config,
+                advice="Resume with the same ones, or start anew with --overwrite or another --out.",
+            )
+        state = checkpoint.read(run.folder)
+        if state is None:
+            return Progress(), {}
+        run.learner.load_state_dict(state.learner)
+        return state.progress, state.best
+    if config.exists() and not overwrite:
+        raise located(
+            "a run is here already",
+            file=run.folder,
+            advice="--resume goes on with it, --overwrite replaces it, --out names another folder.",
+        )
+    for old in ("checkpoint", "metrics.jsonl", "evaluation.json", "report.html"):
+        (run.folder / old).unlink(missing_ok=True)
+    for old in ("artifact", "behaviour"):
+        shutil.rmtree(run.folder / old, ignore_errors=True)
+    with atomic_file(config) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return Progress(), {}
+
+
+def _update(run: Run, batch: Trajectories, progress: Progress) -> dict[str, float]:
+    try:
+        return run.learner.update(batch)
+    except FloatingPointError as error:
+        raise SlatewiseError(
+            f"{run.folder}, step {progress.step + 1}: {error}. The last checkpoint is whole, nothing is lost."
+        ) from error
+
+
+def _validate(run: Run, progress: Progress) -> tuple[float, dict[str, Any]]:
+    """The figure that selects, and the line for metrics.jsonl; 0 where nothing is held out for validation."""
+    first, last = run.split.bounds("valid")
+    line: dict[str, Any] = {"step": progress.step, "epoch": progress.epoch, "valid": {}}
+    if not (last > first).any():
+        return 0.0, line
+    policy = run.learner.policy
+    if isinstance(policy, nn.Module):
+        policy.eval()  # a learner resumed at the end of an epoch has not updated yet, and its dropout is still on
+    held_out = getattr(run.learner, "held_out", None)
+    if held_out is not None:  # a learner that is no recommender judges itself
+        values = held_out(run.dataset.interactions, first, last)
+    else:
+        judged = evaluation.evaluate(
+            policy, run.dataset, run.split, "valid", run.evaluate, seed=run.train.seed, off_policy=False
+        )
+        values = {figure.name: figure.value for figure in judged.figures}
+    if math.isnan(values[run.train.select]):
+        raise located(
+            f'[train] select = "{run.train.select}" has no value: no user has anything to validate it on',
+            file=run.folder / "config.toml",
+            advice="Choose another figure, or a [data] split that holds more out.",
+        )
+    return values[run.train.select], line | {"valid": values}
+
+
+def _weights(policy: Policy) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in policy.state_dict().items()}
+
+
+def _save(run: Run, progress: Progress, best: dict[str, Tensor], lines: list[dict[str, Any]]) -> None:
+    state = Checkpoint(progress=progress, learner=run.learner.state_dict(), best=best)
+    checkpoint.write(run.folder, state, lines)
+    lines.clear()
+
+
+def _finish(run: Run, progress: Progress, best: dict[str, Tensor]) -> Result:
+    policy = run.learner.policy
+    policy.load_state_dict(best)
+    artifact.save(
+        run.folder / "artifact",
+        policy=policy,
+        catalog=run.dataset.catalog,
+        tables=run.tables,
+        metrics={run.train.select: progress.best},
+        source={"name": run.dataset.name, "fingerprint": run.dataset.fingerprint, "simulated": run.dataset.simulated},
+    )
+    return _result(run, progress)
+
+
+def _whole(folder: Path) -> bool:
+    """Whether the artifact of a finished run is there, unchanged: then it is not written again."""
+    try:
+        artifact.load(folder, allow_modules=True)  # its modules are those of this very configuration
+    except InputError:
+        return False
+    return True
+
+
+def _result(run: Run, progress: Progress) -> Result:
+    return Result(
+        folder=run.folder,
+        steps=progress.step,
+        epochs=progress.epoch,
+        best_epoch=progress.best_epoch,
+        select=run.train.select,
+        value=progress.best,
+        seconds=progress.seconds,
+        interactions_per_second=progress.interactions / max(progress.seconds, 1e-9),
+        unmet=run.learner.unmet() if isinstance(run.learner, TellsUnmet) else None,
+    )

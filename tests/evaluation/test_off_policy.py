@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from slatewise.data import splits
+from slatewise.data.prepared import Dataset, Kind
+from slatewise.data.splits import Split
+from slatewise.encoders import window
+from slatewise.evaluation import Config, estimate_off_policy, evaluate, has_single_draw_propensities
+from slatewise.policies.fixed import FixedPolicy
+from slatewise.policies.ranked import RankedPolicy
+from slatewise.testing import toy_catalog, toy_dataset, written_log
+
+JUDGED = FixedPolicy((0.5, 0.25, 0.25))
+
+
+def shown(item: int, propensity: float, pay: float) -> dict[str, Any]:
+    return {"items": [item], "rewards": [pay], "logp": [math.log(propensity)], "choice": 0 if pay else -1}
+
+
+# Of each user the first event trains, the others test.
+USERS = [
+    [shown(2, 0.9, 1.0), shown(2, 0.25, 1.0), shown(3, 0.5, 4.0)],
+    [shown(4, 0.9, 1.0), shown(4, 0.125, 5.0)],
+]
+SPLIT = Split(train_end=np.array([1, 1]), valid_end=np.array([1, 1]), test_end=np.array([3, 2]))
+
+
+def dataset(tmp_path: Path, users: list[list[dict[str, Any]]], kind: Kind = "impressions") -> Dataset:
+    return toy_dataset(tmp_path / "data", written_log(users), catalog=toy_catalog(3), kind=kind)
+
+
+def test_logged_propensities_by_hand(tmp_path: Path) -> None:
+    data = dataset(tmp_path, USERS)
+    estimate = estimate_off_policy(JUDGED, data, SPLIT, "test", Config(k=(1,)), behaviour=None)
+    # weights .5/.25 = 2, .25/.5 = ½, .25/.125 = 2: (2 · 1 + ½ · 4 + 2 · 5) / 4.5; the training events do not count
+    assert estimate.value == pytest.approx(14 / 4.5)
+    assert estimate.steps == 3
+
+
+def test_a_reward_threshold_applies_here_too(tmp_path: Path) -> None:
+    data = dataset(tmp_path, USERS)
+    config = Config(k=(1,), liked_at_least=4.0)
+    estimate = estimate_off_policy(JUDGED, data, SPLIT, "test", config, behaviour=None)
+    assert estimate.value == pytest.approx(2.5 / 4.5)
+
+
+def test_a_fitted_behaviour_policy_stands_for_missing_propensities(tmp_path: Path) -> None:
+    bare = [[{name: value for name, value in event.items() if name != "logp"} for event in user] for user in USERS]
+    data = dataset(tmp_path, bare, kind="uses")
+    assert not has_single_draw_propensities(data)
+    behaviour = FixedPolicy((0.25, 0.5, 0.25))
+    estimate = estimate_off_policy(JUDGED, data, SPLIT, "test", Config(k=(1,)), behaviour=behaviour)
+    # weights 2, ½, 1: (2 + 2 + 5) / 3.5
+    assert estimate.value == pytest.approx(9 / 3.5)
+    assert estimate.verdict == "cannot judge"
+    assert any(reason.startswith("the log holds only what users used") for reason in estimate.reasons)
+    assert "the propensities were fitted to the log, not logged" in estimate.reasons
+
+
+def test_only_single_items_with_propensities_are_single_draws(tmp_path: Path) -> None:
+    assert has_single_draw_propensities(dataset(tmp_path, USERS))
+    slate = {"items": [2, 3], "logp": [-1.0, -1.0]}
+    assert not has_single_draw_propensities(dataset(tmp_path, [[*USERS[0], slate]]))
+    bare = {"items": [2]}
+    assert not has_single_draw_propensities(dataset(tmp_path, [[*USERS[0], bare]]))
+
+
+class Sticky(RankedPolicy):
+    """Shows mostly what was picked last: its probabilities tell which state was read."""
+
+    def scores(self, state: Tensor, items: Tensor | None) -> Tensor:
+        last = torch.nn.functional.one_hot(state[:, 0].long(), self.num_rows).float() * math.log(8)
+        return last if items is None else last.gather(1, items)
+
+
+@pytest.mark.parametrize("batch_size", [1, 256])
+@pytest.mark.parametrize("max_history", [1, 100])
+def test_each_event_is_judged_in_the_state_just_before_it(tmp_path: Path, batch_size: int, max_history: int) -> None:
+    catalog = toy_catalog(3)
+    sticky = Sticky(window.Encoder(window.Config(length=1), catalog), catalog.num_rows)
+    data = dataset(tmp_path, USERS)
+    config = Config(k=(1,), batch_size=batch_size, max_history=max_history)
+    estimate = estimate_off_policy(sticky, data, SPLIT, "test", config, behaviour=None)
+    # 2 after 2: .8/.25 = 3.2 · 1; 3 after 2: .1/.5 = .2 · 4; 4 after 4: .8/.125 = 6.4 · 5
+    assert estimate.value == pytest.approx((3.2 + 0.8 + 32) / 9.8)
+
+
+def test_evaluation_estimates_only_where_it_can(tmp_path: Path) -> None:
+    data, config = dataset(tmp_path, USERS), Config(k=(1,))
+    assert evaluate(JUDGED, data, SPLIT, "test", config).estimate is not None
+    assert evaluate(JUDGED, data, SPLIT, "test", config, off_policy=False).estimate is None
+    report = evaluate(JUDGED, data, SPLIT, "test", config).to_json()["off_policy"]
+    assert report["value"] == pytest.approx(14 / 4.5)
+    assert "contributions" not in report
+    assert len(report["interval"]) == 2
+
+
+def test_nothing_held_out_gives_no_value(tmp_path: Path) -> None:
+    data = dataset(tmp_path, USERS)
+    everything = splits.make("first_share", data.interactions, valid_share=0.0, test_share=0.0)
+    estimate = estimate_off_policy(JUDGED, data, everything, "test", Config(k=(1,)), behaviour=None)
+    assert (estimate.steps, estimate.verdict) == (0, "cannot judge")

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from slatewise.data import splits
+from slatewise.encoders import window
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.evaluation import Config, Evaluation, evaluate, figures, picks, rank, states_at, training_counts
+from slatewise.evaluation.ranking import Ranking
+from slatewise.policies.ranked import RankedPolicy
+from slatewise.testing import toy_catalog, toy_dataset, written_log
+
+NUM_ITEMS = 6
+
+
+class ByNumber(RankedPolicy):
+    """The larger the number, the better the item: 7, 6, 5, 4, 3, 2."""
+
+    def __init__(self) -> None:
+        super().__init__(StatelessEncoder(), NUM_ITEMS + 2)
+
+    def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
+        logits = torch.arange(self.num_rows, dtype=torch.float32)
+        return logits.expand(len(state), -1) if items is None else logits[items]
+
+
+def uses(*items: int, pay: float = 1.0) -> list[dict[str, object]]:
+    return [{"items": [item], "rewards": [pay]} for item in items]
+
+
+# Last item tests, last but one validates. User 2 has nothing held out.
+LOG = written_log(
+    [
+        [*uses(7, 6, 5), *uses(4, pay=5.0)],
+        [*uses(2, 3, 7), *uses(6, pay=2.0)],
+        uses(2, 3),
+        [*uses(2, 4, 6), *uses(3, pay=4.0)],
+    ]
+)
+SPLIT = splits.make("leave_one_out", LOG)
+CONFIG = Config(k=(1, 2), liked_at_least=4.0)
+
+
+def test_lists_without_what_was_used_by_hand() -> None:
+    ranking = rank(ByNumber(), LOG, SPLIT, "test", CONFIG)
+    assert ranking.user.tolist() == [0, 1, 3]
+    # user 0 used 7, 6, 5; user 1 used 2, 3, 7; user 3 used 2, 4, 6
+    assert ranking.items.tolist() == [[4, 3], [6, 5], [7, 5]]
+    assert ranking.hits.tolist() == [[True, False], [True, False], [False, False]]
+    assert ranking.relevant.tolist() == [1, 1, 1]
+    # user 1 did not like its item; user 3 liked the one that was missed
+    assert ranking.liked.tolist() == [1, 0, 1]
+    assert ranking.liked_hits.tolist() == [[True, False], [False, False], [False, False]]
+
+
+def test_validation_excludes_only_what_came_before() -> None:
+    ranking = rank(ByNumber(), LOG, SPLIT, "valid", Config(k=(2,)))
+    # user 1 validates with 7, user 3 with 6: both may be recommended
+    assert ranking.items.tolist() == [[5, 4], [7, 6], [7, 6]]
+    assert ranking.hits.tolist() == [[True, False], [True, False], [False, True]]
+
+
+def test_lists_may_hold_what_was_used_before() -> None:
+    ranking = rank(ByNumber(), LOG, SPLIT, "test", Config(k=(2,), exclude_seen=False))
+    assert ranking.items.tolist() == [[7, 6]] * 3
+    assert ranking.hits.tolist() == [[False, False], [False, True], [False, False]]
+
+
+def test_an_item_used_twice_is_one_relevant_item() -> None:
+    log = written_log([uses(2, 5, 5, 7, 4, 5)])
+    split = splits.Split(train_end=np.array([1]), valid_end=np.array([1]), test_end=np.array([6]))
+    ranking = rank(ByNumber(), log, split, "test", Config(k=(3,)))
+    assert ranking.items.tolist() == [[7, 6, 5]]
+    assert ranking.hits.tolist() == [[True, False, True]]
+    assert ranking.relevant.tolist() == [3]  # 5, 7, 4
+
+
+def test_what_was_shown_and_not_picked_is_neither_used_nor_relevant() -> None:
+    log = written_log(
+        [[{"items": [7, 6], "choice": 1}, {"items": [5, 4], "choice": -1}, {"items": [7, 3], "choice": 0}]]
+    )
+    split = splits.Split(train_end=np.array([2]), valid_end=np.array([2]), test_end=np.array([3]))
+    ranking = rank(ByNumber(), log, split, "test", Config(k=(3,)))
+    assert ranking.items.tolist() == [[7, 5, 4]]  # only 6 was used
+    assert ranking.hits.tolist() == [[True, False, False]]
+    assert ranking.relevant.tolist() == [1]
+
+
+def test_batches_change_nothing() -> None:
+    done: list[int] = []
+    whole = rank(ByNumber(), LOG, SPLIT, "test", CONFIG)
+    one = rank(ByNumber(), LOG, SPLIT, "test", Config(k=(1, 2), liked_at_least=4.0, batch_size=1), on_batch=done.append)
+    for name in Ranking.__dataclass_fields__:
+        assert torch.equal(getattr(one, name), getattr(whole, name)), name
+    assert done == [1, 2, 3]
+
+
+def test_nobody_held_out() -> None:
+    log = written_log([uses(2, 3), uses(4)])
+    ranking = rank(ByNumber(), log, splits.make("leave_one_out", log), "test", CONFIG)
+    assert ranking.items.shape == (0, 2)
+    found = {figure.name: figure.value for figure in figures(ranking, CONFIG, num_rows=8, count=torch.zeros(8))}
+    assert all(math.isnan(value) for value in found.values())
+
+
+def test_figures_by_hand() -> None:
+    ranking = rank(ByNumber(), LOG, SPLIT, "test", CONFIG)
+    count = torch.tensor([0.0, 0.0, 3.0, 2.0, 1.0, 0.0, 1.0, 1.0])
+    found = {figure.name: figure for figure in figures(ranking, CONFIG, num_rows=8, count=count)}
+    assert found["recall@1"].value == pytest.approx(2 / 3)
+    assert found["precision@2"].value == pytest.approx(1 / 3)
+    assert found["mrr@2"].value == pytest.approx(2 / 3)
+    # of the two users who liked their item, one found it
+    assert found["liked_recall@2"].value == 0.5
+    # of the two hits, one was liked
+    assert found["liked_share@2"].value == 0.5
+    assert found["coverage@2"].value == pytest.approx(5 / 6)  # 3, 4, 5, 6, 7
+    assert found["coverage@1"].value == 0.5  # 4, 6, 7
+    assert found["avg_popularity@2"].value == pytest.approx((1.5 + 0.5 + 0.5) / 3)
+    # √(((1/3)² + (1/3)² + (2/3)²) / 2) / √3 = 1/3
+    assert found["recall@1"].high - found["recall@1"].value == pytest.approx(1.959964 / 3)
+
+
+def test_the_jackknife_by_hand() -> None:
+    lists = torch.tensor([[2, 3], [2, 0]])
+    none = torch.zeros(2, 2, dtype=torch.bool)
+    zero = torch.zeros(2, dtype=torch.int64)
+    ranking = Ranking(user=zero, items=lists, hits=none, relevant=zero, liked_hits=none, liked=zero)
+    found = {f.name: f for f in figures(ranking, Config(k=(2,)), num_rows=6, count=torch.zeros(6))}
+    coverage = found["coverage@2"]
+    # of four items two are shown; one without the first user, two without the second: ½ · ((−1/8)² + (1/8)²)
+    assert coverage.value == 0.5
+    assert coverage.high - coverage.value == pytest.approx(1.959964 * math.sqrt(1 / 64))
+    # exposures 2, 1, 0, 0: ((2·3 − 5) · 1 + (2·4 − 5) · 2) / (4 · 3)
+    assert found["gini@2"].value == pytest.approx(7 / 12)
+
+
+def test_one_user_has_figures_without_an_interval() -> None:
+    lists, none = torch.tensor([[2, 3]]), torch.zeros(1, 2, dtype=torch.bool)
+    zero = torch.zeros(1, dtype=torch.int64)
+    ranking = Ranking(user=zero, items=lists, hits=none, relevant=zero, liked_hits=none, liked=zero)
+    found = {f.name: f for f in figures(ranking, Config(k=(2,)), num_rows=6, count=torch.zeros(6))}
+    assert found["coverage@2"].value == 0.5
+    assert math.isnan(found["coverage@2"].low)
+
+
+def test_states_stand_where_the_part_begins() -> None:
+    policy = ByNumber()
+    policy.encoder = window.Encoder(window.Config(length=2), toy_catalog(NUM_ITEMS))
+    seen, state = states_at(policy, LOG, np.array([0, 1]), np.array([3, 1]), max_history=100)
+    assert state[:, :2].tolist() == [[5, 6], [2, 0]]
+    assert seen.tolist() == [[7, 6, 5], [2, 0, 0]]
+    # the state reads the newest events only, the list of used items is whole
+    seen, state = states_at(policy, LOG, np.array([0]), np.array([3]), max_history=1)
+    assert state[:, :2].tolist() == [[5, 0]]
+    assert seen.tolist() == [[7, 6, 5]]
+
+
+def test_picks_by_hand() -> None:
+    items, rewards = picks(LOG, np.array([0, 2]), np.array([2, 0]), np.array([4, 1]))
+    assert items.tolist() == [[5, 4], [2, 0]]
+    assert rewards.tolist() == [[1, 5], [1, 0]]
+
+
+def test_training_counts_by_hand(tmp_path: Path) -> None:
+    dataset = toy_dataset(tmp_path / "data", LOG, catalog=toy_catalog(NUM_ITEMS))
+    # 7 6 | 2 3 | 2 3 | 2 4
+    assert training_counts(dataset, SPLIT).tolist() == [0, 0, 3, 2, 1, 0, 1, 1]
+
+
+def test_an_evaluation_by_name_and_as_json(tmp_path: Path) -> None:
+    dataset = toy_dataset(tmp_path / "data", LOG, catalog=toy_catalog(NUM_ITEMS))
+    found = evaluate(ByNumber(), dataset, SPLIT, "test", CONFIG)
+    assert isinstance(found, Evaluation)
+    assert (found.users, found.estimate) == (3, None)
+    assert found.value("recall@1") == pytest.approx(2 / 3)
+    with pytest.raises(KeyError, match=r'no figure \\"recall@5\\"; there are: recall@1|no figure "recall@5"'):
+        found.value("recall@5")
+    empty = splits.Split(train_end=SPLIT.test_end, valid_end=SPLIT.test_end, test_end=SPLIT.test_end)
+    report = evaluate(ByNumber(), dataset, empty, "test", CONFIG).to_json()
+    assert report["users"] == 0
+    assert {figure["value"] for figure in report["figures"]} == {None}
+
+
+def test_a_list_longer_than_the_catalog() -> None:
+    with pytest.raises(ValueError, match="slate size 7: the catalog has 6 items"):
+        rank(ByNumber(), LOG, SPLIT, "test", Config(k=(7,)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"k": ()}, r"k is \[\]; expected list lengths of at least 1"),
+        ({"k": (5, 0)}, r"k is \[5, 0\]"),
+        ({"batch_size": 0}, "batch_size and max_history must be at least 1"),
+        ({"max_history": 0}, "batch_size and max_history must be at least 1"),
+    ],
+)
+def test_settings_that_cannot_be(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Config(**settings)  # type: ignore[arg-type]

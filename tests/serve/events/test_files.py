@@ -1,0 +1,151 @@
+"""The event log: whole lines or none, in order, one writer."""
+
+from __future__ import annotations
+
+import json
+import resource
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis.strategies import integers
+
+from slatewise.errors import InputError, SlatewiseError
+from slatewise.protocols import EventLog
+from slatewise.serve.events.files import START, Position, SegmentedLog
+
+
+def files(folder: Path) -> dict[str, int]:
+    return {path.name: len(path.read_bytes().splitlines()) for path in sorted(folder.glob("*.jsonl"))}
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """Files cannot grow beyond some bytes, as on a full disk: a write stops in the middle of a line."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_records_come_back_in_order_also_after_opening_again(tmp_path: Path) -> None:
+    log = SegmentedLog(tmp_path / "events")
+    log.append([{"n": 0}, {"n": 1}])
+    assert log.position == Position(1, len(b'{"n":0}\n{"n":1}\n'))
+    log.close()
+    again: EventLog = SegmentedLog(tmp_path / "events")
+    again.append([{"n": 2}])
+    assert [record["n"] for record in again] == [0, 1, 2]
+    assert files(tmp_path / "events") == {"events-00000001.jsonl": 3}
+    again.close()
+
+
+def test_what_was_appended_is_in_the_file_at_once(tmp_path: Path) -> None:
+    log = SegmentedLog(tmp_path)
+    log.append([{"é": 1e-45, "x": [0.1]}])
+    # read through another handle: nothing waits in a buffer of this process
+    assert json.loads((tmp_path / "events-00000001.jsonl").read_text(encoding="utf-8")) == {"é": 1e-45, "x": [0.1]}
+    log.append([])
+    assert files(tmp_path) == {"events-00000001.jsonl": 1}
+    log.close()
+
+
+def test_a_full_segment_is_followed_by_the_next(tmp_path: Path) -> None:
+    log = SegmentedLog(tmp_path, segment_bytes=16)
+    for n in range(5):
+        log.append([{"n": n}])
+    # 8 bytes a line: a segment is full once it has 16
+    assert files(tmp_path) == {"events-00000001.jsonl": 2, "events-00000002.jsonl": 2, "events-00000003.jsonl": 1}
+    assert [record["n"] for record in log] == [0, 1, 2, 3, 4]
+    assert log.position == Position(3, 8)
+    log.close()
+
+
+def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    log = SegmentedLog(tmp_path, segment_bytes=16)
+    log.append([{"n": 0}])
+    middle = log.position
+    for n in range(1, 4):
+        log.append([{"n": n}])
+    assert [record["n"] for _, record in log.since(middle)] == [1, 2, 3]
+    assert [end for end, _ in log.since(middle)] == [Position(1, 16), Position(2, 8), Position(2, 16)]
+    assert list(log.since(log.position)) == []
+    (tmp_path / "events-00000001.jsonl").unlink()  # moved away after an import
+    assert [record["n"] for _, record in log.since(middle)] == [2, 3]
+    assert [record["n"] for _, record in log.since(START)] == [2, 3]
+    log.close()
+
+
+WHOLE = b'{"n":0}\n{"text":"\xc3\xa9 \\n"}\n{"n":2}\n'
+
+
+@settings(max_examples=40, deadline=None)
+@given(length=integers(0, len(WHOLE)))
+def test_a_log_cut_at_any_byte_keeps_every_whole_line(length: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "events-00000001.jsonl").write_bytes(WHOLE[:length])
+        log = SegmentedLog(folder)
+        kept = WHOLE[:length].count(b"\n")
+        assert len(list(log)) == kept
+        log.append([{"n": 3}])
+        assert [record.get("n") for record in log][-1] == 3
+        assert len(list(log)) == kept + 1
+        log.close()
+
+
+def test_a_torn_line_longer_than_one_block_is_cut(tmp_path: Path) -> None:
+    (tmp_path / "events-00000001.jsonl").write_bytes(b'{"n":0}\n' + b"x" * 200_000)
+    log = SegmentedLog(tmp_path)
+    assert (tmp_path / "events-00000001.jsonl").read_bytes() == b'{"n":0}\n'
+    log.close()
+
+
+def test_a_full_disk_leaves_no_half_of_a_batch(tmp_path: Path) -> None:
+    log = SegmentedLog(tmp_path)
+    log.append([{"n": 0}])
+    with disk_of(20), pytest.raises(SlatewiseError, match=r"events-00000001\.jsonl: File too large\. Nothing"):
+        log.append([{"n": 1}, {"n": 2}])
+    assert (tmp_path / "events-00000001.jsonl").read_bytes() == b'{"n":0}\n'
+    log.append([{"n": 3}])
+    assert [record["n"] for record in log] == [0, 3]
+    log.close()
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    log = SegmentedLog(tmp_path)
+    with pytest.raises(SlatewiseError, match="belongs to a running service"):
+        SegmentedLog(tmp_path)
+    log.close()
+    SegmentedLog(tmp_path).close()
+
+
+def test_a_line_of_something_else_is_named(tmp_path: Path) -> None:
+    (tmp_path / "events-00000001.jsonl").write_bytes(b'{"n":0}\nhello\n')
+    log = SegmentedLog(tmp_path)
+    with pytest.raises(InputError, match=r"events-00000001\.jsonl: the line that ends at byte 14 is no JSON object"):
+        list(log)
+    log.close()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SlatewiseError, match="cannot be opened"):
+        SegmentedLog(tmp_path / "file" / "events")
+    with pytest.raises(ValueError, match="expected at least 1"):
+        SegmentedLog(tmp_path / "events", segment_bytes=0)
+
+
+def test_sync_after_close_is_no_error(tmp_path: Path) -> None:
+    log = SegmentedLog(tmp_path, fsync=True)
+    log.append([{"n": 0}])
+    log.sync()
+    log.close()
+    log.sync()
+    log.close()
+    assert files(tmp_path) == {"events-00000001.jsonl": 1}

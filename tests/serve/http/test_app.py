@@ -1,0 +1,268 @@
+"""Over HTTP, in process: answers, errors with advice, the description of the service, whatever a client may send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from schemathesis.core import NotSet
+from starlette.testclient import TestClient
+from tests.serve.events.test_files import disk_of
+from tests.serve.world import NUM_ITEMS, save_artifact
+
+from slatewise.serve import Options, create_app, open_recommender
+from slatewise.serve.http.app import MAX_BODY
+from slatewise.serve.http.openapi import document
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    run = tmp_path_factory.mktemp("service") / "run"
+    save_artifact(run / "artifact")
+    app = create_app(open_recommender(run, Options(seed=1)))
+    with TestClient(app, raise_server_exceptions=False) as started:
+        yield started
+
+
+def problem(response: httpx.Response, status: int) -> dict[str, str]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body: dict[str, str] = response.json()
+    assert set(body) == {"error", "expected", "advice"}
+    assert all(body.values())
+    return body
+
+
+def test_a_slate_over_http(client: TestClient) -> None:
+    response = client.post("/recommend", json={"user_id": "ann", "k": 3})
+    assert response.status_code == 200
+    answer = response.json()
+    assert set(answer) == {"event_id", "policy_version", "items", "logp", "simulated"}
+    assert len(answer["items"]) == 3
+    assert set(answer["items"][0]) == {"item_id", "title", "position", "logp", "propensity", "explored"}
+    assert answer["logp"] == pytest.approx(sum(item["logp"] for item in answer["items"]))
+    assert all(math.exp(item["logp"]) == pytest.approx(item["propensity"]) for item in answer["items"])
+    assert len(client.post("/recommend", json={"user_id": "ann"}).json()["items"]) == 10
+
+
+def test_feedback_over_http_one_and_many(client: TestClient) -> None:
+    event = client.post("/recommend", json={"user_id": "ben", "k": 3}).json()["event_id"]
+    one = client.post("/feedback", json={"event_id": event, "position": 0, "type": "rating", "value": 4})
+    assert one.status_code == 200
+    assert one.json() == {
+        "accepted": 1,
+        "duplicates": 0,
+        "outcomes": [{"event_id": event, "outcome_id": None, "status": "accepted", "moved": True}],
+    }
+    many = [{"user_id": "ben", "item_id": f"i{item}", "outcome_id": "x"} for item in range(3)]
+    answer = client.post("/feedback", json=many).json()
+    assert (answer["accepted"], answer["duplicates"]) == (1, 2)
+
+
+def test_health_counts(client: TestClient) -> None:
+    before = client.get("/health").json()
+    event = client.post("/recommend", json={"user_id": "cleo"}).json()["event_id"]
+    client.post("/feedback", json={"event_id": event, "position": 0})
+    after = client.get("/health").json()
+    assert after["status"] == "ok"
+    assert after["version"] == metadata.version("slatewise")
+    assert (after["decisions"], after["outcomes"]) == (before["decisions"] + 1, before["outcomes"] + 1)
+    assert after["uptime_seconds"] >= before["uptime_seconds"]
+    assert after["items"] == NUM_ITEMS
+    assert len(after["policy_version"]) == 12
+
+
+def test_the_page_for_people(client: TestClient) -> None:
+    response = client.get("/")
+    assert response.headers["content-type"].startswith("text/html")
+    assert "cloning on gru states" in response.text
+    assert f"{NUM_ITEMS} items" in response.text
+    assert "$" not in response.text
+    assert "imulated" not in response.text
+
+
+def test_the_page_names_a_simulated_log_and_escapes(tmp_path: Path) -> None:
+    save_artifact(tmp_path / "artifact", simulated=True)
+    with TestClient(create_app(open_recommender(tmp_path, Options())), base_url="http://a<b>") as started:
+        page = started.get("/", headers={"host": "x<script>"}).text
+    assert "Simulated log" in page
+    assert "<script>" not in page
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "says"),
+    [
+        ("/recommend", b"", 400, "no JSON"),
+        ("/recommend", b'{"user_id": "a"', 400, "no JSON"),
+        ("/recommend", b"\xff\xfe", 400, "no JSON"),
+        ("/recommend", b'{"user_id": "\xff"}', 400, "no JSON"),
+        ("/recommend", b'{"user_id": "\\ud800"}', 400, "no JSON"),
+        ("/recommend", b'{"user_id": "a", "context": [NaN]}', 400, "no JSON"),
+        ("/recommend", b"[" * 500_000, 422, "got `array`"),
+        ("/recommend", b'{"user_id": "a", "exclude": [' + b"[" * 500_000, 422, "$.exclude[0]"),
+        ("/recommend", b"[]", 422, "Expected `object`, got `array`"),
+        ("/recommend", b"{}", 422, "missing required field `user_id`"),
+        ("/recommend", b'{"user_id": ""}', 422, "$.user_id"),
+        ("/recommend", b'{"user_id": 5}', 422, "$.user_id"),
+        ("/recommend", b'{"user_id": "a", "k": 0}', 422, ">= 1"),
+        ("/recommend", b'{"user_id": "a", "k": 2.5}', 422, "$.k"),
+        ("/recommend", b'{"user_id": "a", "k": 41}', 422, "k is 41"),
+        ("/recommend", b'{"user_id": "a", "k": 123456789012345678901234567890}', 422, "$.k"),
+        ("/recommend", b'{"user_id": "a", "number": 3}', 422, "unknown field `number`"),
+        ("/recommend", b'{"user_id": "a", "candidates": []}', 422, "$.candidates"),
+        ("/recommend", b'{"user_id": "a", "candidates": ["x"]}', 422, 'no item "x"'),
+        ("/recommend", b'{"user_id": "a", "explore": {"temperature": 0}}', 422, "$.explore.temperature"),
+        ("/recommend", b'{"user_id": "a", "explore": {"top_m": 3}}', 422, "explore.top_m is 3"),
+        ("/feedback", b"[]", 422, "the list has 0 outcomes"),
+        ("/feedback", b"7", 422, "got `int`"),
+        ("/feedback", b'{"event_id": "1", "position": 0}', 404, 'no event "1"'),
+        ("/feedback", b'{"user_id": "a", "item_id": "i1", "value": 1e31}', 422, "$.value"),
+        ("/feedback", b'{"user_id": "a", "item_id": "i1", "value": 1e999}', 422, "$.value"),
+        ("/feedback", b'{"user_id": "a", "item_id": "i1", "timestamp": 99999999999999999999}', 422, "$.timestamp"),
+        ("/feedback", b'{"user_id": "a", "item_id": "i1", "timestamp": -5}', 422, "$.timestamp"),
+        ("/feedback", b'{"user_id": "a"}', 422, "who used what"),
+    ],
+)
+def test_a_bad_body_is_answered_with_advice(client: TestClient, path: str, body: bytes, status: int, says: str) -> None:
+    before = client.get("/health").json()
+    assert says in problem(client.post(path, content=body), status)["error"]
+    after = client.get("/health").json()
+    assert (after["decisions"], after["outcomes"]) == (before["decisions"], before["outcomes"])
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read_whole(client: TestClient) -> None:
+    def endless() -> Iterator[bytes]:
+        for _ in range(1000):
+            yield b" " * (MAX_BODY // 8)
+
+    assert "too large" in problem(client.post("/recommend", content=endless()), 413)["error"]
+    assert "--max-body" in problem(client.post("/feedback", content=b" " * (MAX_BODY + 1)), 413)["advice"]
+
+
+def test_too_many_outcomes_at_once(client: TestClient) -> None:
+    body = [{"user_id": "a", "item_id": "i"}] * 10_001
+    assert "the list has 10,001 outcomes" in problem(client.post("/feedback", json=body), 422)["error"]
+
+
+def test_wrong_paths_and_methods(client: TestClient) -> None:
+    assert "POST /recommend" in problem(client.get("/recommendations"), 404)["expected"]
+    response = client.get("/recommend")
+    problem(response, 405)
+    assert response.headers["allow"] == "POST"
+
+
+def test_a_log_that_cannot_be_written_is_no_answer(tmp_path: Path) -> None:
+    save_artifact(tmp_path / "artifact")
+    recommender = open_recommender(tmp_path, Options())
+    with TestClient(create_app(recommender, sync_seconds=None)) as started:
+        with disk_of(10):
+            assert "Nothing was recorded" in problem(started.post("/recommend", json={"user_id": "a"}), 503)["error"]
+        assert started.post("/recommend", json={"user_id": "a"}).status_code == 200
+
+
+def test_a_failure_of_ours_is_json_too(tmp_path: Path) -> None:
+    save_artifact(tmp_path / "artifact")
+    recommender = open_recommender(tmp_path, Options())
+    for weight in recommender.artifact.policy.parameters():  # type: ignore[attr-defined]  # a torch module
+        weight.data.fill_(math.nan)
+    with TestClient(create_app(recommender), raise_server_exceptions=False) as started:
+        assert "ValueError" in problem(started.post("/recommend", json={"user_id": "a"}), 500)["error"]
+        assert started.get("/health").status_code == 200
+
+
+def test_many_at_once_are_all_answered_and_recorded(tmp_path: Path) -> None:
+    save_artifact(tmp_path / "artifact")
+    recommender = open_recommender(tmp_path, Options(seed=1))
+    app = create_app(recommender)
+
+    async def user(client: httpx.AsyncClient, name: str) -> list[str]:
+        events = []
+        for _ in range(5):
+            answer = (await client.post("/recommend", json={"user_id": name, "k": 2})).json()
+            sent = {"event_id": answer["event_id"], "position": 1, "outcome_id": "1"}
+            receipts = await asyncio.gather(*(client.post("/feedback", json=sent) for _ in range(2)))
+            assert sorted(receipt.json()["accepted"] for receipt in receipts) == [0, 1]
+            events.append(answer["event_id"])
+        return events
+
+    async def everybody() -> list[list[str]]:
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                return await asyncio.gather(*(user(client, f"user {number}") for number in range(12)))
+
+    events = asyncio.run(everybody())
+    assert len({event for one in events for event in one}) == 60
+    log = (tmp_path / "serve" / "events" / "events-00000001.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in log]
+    assert sum(record["record"] == "decision" for record in records) == 60
+    assert sum(record["record"] == "outcome" for record in records) == 60
+    served = {record["event_id"]: record["user_id"] for record in records if record["record"] == "decision"}
+    assert served == {event: f"user {number}" for number, one in enumerate(events) for event in one}
+
+
+def test_the_description_is_valid_and_complete(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()
+    assert described == json.loads(json.dumps(document()))
+    OpenAPIV31SpecValidator(described).validate()
+    routes = {(path, method) for path, methods in described["paths"].items() for method in methods}
+    assert routes == {("/recommend", "post"), ("/feedback", "post"), ("/health", "get")}
+    assert set(described["components"]["schemas"]["RecommendRequest"]["properties"]) == {
+        "user_id", "k", "explore", "exclude", "candidates", "context", "session_id",
+    }  # fmt: skip
+
+
+described = schemathesis.openapi.from_dict(document())
+cases: st.SearchStrategy[Any] = st.one_of(
+    [
+        described[path]["POST"].as_strategy(generation_mode=mode)
+        for path in ("/recommend", "/feedback")
+        for mode in schemathesis.GenerationMode
+    ]
+)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(case=cases)
+def test_what_the_description_allows_and_what_not_is_answered_as_described(client: TestClient, case: Any) -> None:
+    sent = b"" if isinstance(case.body, NotSet) else case.body
+    content = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
+    response = client.request(case.method, case.path, content=content)
+    answers = document()["paths"][case.path]["post"]["responses"]
+    assert str(response.status_code) in answers, response.text
+    schema = answers[str(response.status_code)]["content"]["application/json"]["schema"]
+    OAS31Validator({**schema, "components": document()["components"]}).validate(response.json())
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+known_keys = ["user_id", "k", "explore", "exclude", "candidates", "context", "event_id", "item_id", "position", "value"]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    path=st.sampled_from(["/recommend", "/feedback"]),
+    body=st.binary(max_size=60)
+    | json_values.map(lambda value: json.dumps(value).encode())
+    | st.dictionaries(st.sampled_from(known_keys), json_values).map(lambda value: json.dumps(value).encode()),
+)
+def test_no_body_brings_it_down(client: TestClient, path: str, body: bytes) -> None:
+    response = client.post(path, content=body)
+    if response.status_code != 200:
+        assert response.status_code in (400, 404, 422), response.text
+        problem(response, response.status_code)

@@ -1,0 +1,109 @@
+"""The store: kept whole or not at all, found again, one process at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slatewise.errors import SlatewiseError
+from slatewise.protocols import StateStore
+from slatewise.serve.events.files import START, Position
+from slatewise.serve.stores.lmdb import Play, Store, UserRecord
+
+PLAY = Play(user_id="ann", timestamp=7, slate=["a", "b"], logp=[-0.1, -1.5], context=[0.25], choice=1, reward=2.0)
+USER = UserRecord(policy_version="v1", latest="5", carry=b"\x00\x01", last=b"", seen=b"")
+
+
+def test_bytes_come_back_after_opening_again(tmp_path: Path) -> None:
+    store: StateStore = Store(tmp_path / "store")
+    assert store.get("ann") is None
+    store.put("ann", b"\x00carry")
+    store.put("ben", b"")
+    store.close()
+    store = Store(tmp_path / "store")
+    assert store.get("ann") == b"\x00carry"
+    assert store.get("ben") == b""
+    store.close()
+    store.close()
+
+
+def test_records_come_back(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.transaction():
+        store.put_user("ann", USER)
+        store.put_play("5", PLAY)
+        store.put_outcome("id\n5\nx", "5")
+        store.put_followed("/log", Position(3, 99))
+        assert store.play("5") == PLAY  # seen inside its own block
+    with store.transaction():
+        assert store.user("ann") == USER
+        assert store.user("ben") is None
+        assert store.play("5") == PLAY
+        assert store.play("6") is None
+        assert store.event_of("id\n5\nx") == "5"
+        assert store.event_of("id\n5\ny") is None
+        assert store.followed("/log") == Position(3, 99)
+        assert store.followed("/another") == START
+    store.close()
+
+
+def test_an_error_in_a_block_leaves_nothing_of_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put("ann", b"before")
+
+    def fail() -> None:
+        with store.transaction():
+            store.put("ann", b"after")
+            store.put_play("5", PLAY)
+            raise KeyError("5")
+
+    with pytest.raises(KeyError):
+        fail()
+    assert store.get("ann") == b"before"
+    with store.transaction():
+        assert store.play("5") is None
+    store.close()
+
+
+def test_names_longer_than_a_key_stay_apart(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    names = ["é" * 1000, "é" * 1000 + "a", "é" * 999, "x" * 480, "x" * 481, "a\x00b", "a"]
+    for index, name in enumerate(names):
+        store.put(name, str(index).encode())
+    assert [store.get(name) for name in names] == [str(index).encode() for index in range(len(names))]
+    store.close()
+
+
+def test_records_are_read_inside_a_block_only(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError, match="no transaction is open"):
+        store.play("5")
+    with store.transaction(), pytest.raises(RuntimeError, match="open already"), store.transaction():
+        pass
+    store.close()
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(SlatewiseError, match="belongs to a running service"):
+        Store(tmp_path)
+    store.close()
+
+
+def test_a_folder_that_is_no_store_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").write_bytes(b"no database " * 1000)
+    with pytest.raises(SlatewiseError, match="Delete the folder and start again: it is made anew from the event log"):
+        Store(tmp_path)
+
+
+def test_a_full_store_says_so(tmp_path: Path) -> None:
+    store = Store(tmp_path, map_bytes=1 << 17)
+
+    def fill() -> None:
+        for index in range(100):
+            store.put(str(index), b"x" * 4000)
+
+    with pytest.raises(SlatewiseError, match="make room and start again"):
+        fill()
+    store.close()
