@@ -7,7 +7,8 @@ import pyarrow as pa
 import torch
 from torch import Generator, Tensor
 
-from slatewise.types import FIRST_ITEM, Catalog, Trajectories, Vocabulary
+from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
+from slatewise.types import Trajectories
 
 TOPIC = 500
 """Items of one topic."""

@@ -32,6 +32,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise.encoders import cfn
+from slatewise.log import FIRST_ITEM
 from slatewise.methods import reinforce
 from slatewise.nn.allocator import keep_freed_memory
 from slatewise.nn.negatives import NegativeSampler, Sampler
@@ -40,7 +41,7 @@ from slatewise.ops.negatives import Negatives, whole_catalog
 from slatewise.ops.products import product
 from slatewise.retrieval.approximate import Approximate
 from slatewise.retrieval.exact import Exact
-from slatewise.types import FIRST_ITEM, Exploration, Trajectories
+from slatewise.types import Exploration, Trajectories
 
 USERS, BURN_IN, STEPS, WIDTH, NEGATIVES = 64, 50, 32, 64, 2048
 POSITIONS = USERS * STEPS

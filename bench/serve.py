@@ -30,8 +30,8 @@ import pyarrow as pa
 import torch
 
 from slatewise import artifact, config
+from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 from slatewise.machine import commit, facts
-from slatewise.types import FIRST_ITEM, Catalog, Vocabulary
 
 ECHO = """
 import sys

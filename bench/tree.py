@@ -26,10 +26,10 @@ import torch
 from scipy.stats import t as student
 from torch import Generator, Tensor
 
+from slatewise.log import FIRST_ITEM
 from slatewise.methods.tpgr.tree_softmax import CHUNK, TreeSoftmax
 from slatewise.nn.item_table import item_tables
 from slatewise.retrieval.tree import Cut, arity_of, build
-from slatewise.types import FIRST_ITEM
 
 STATE, HIDDEN, DEPTH, VECTOR, BATCH = 64, 32, 3, 64, 1024
 BAR_MS, BAR_PER_SECOND, BAR_EXPONENT, BAR_BUILD = 0.2, 60_000, 0.45, 30.0

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from slatewise.log import Catalog
 from slatewise.ops.choices import picked
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
-from slatewise.types import Catalog, Trajectories
+from slatewise.types import Trajectories
 
 DEFAULT_ENCODER = "window"
 DAY = 86_400_000_000

@@ -7,8 +7,8 @@ from itertools import permutations
 import torch
 
 from slatewise import Exploration
+from slatewise.log import FIRST_ITEM
 from slatewise.policies.fixed import FixedPolicy
-from slatewise.types import FIRST_ITEM
 
 # a policy over five items that needs no state, and a slate of three: the best item fixed, two drawn from the other four
 policy = FixedPolicy((0.4, 0.25, 0.2, 0.1, 0.05))

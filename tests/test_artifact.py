@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor, nn
 
 from slatewise import artifact
+from slatewise.catalog_file import read_catalog, write_catalog
 from slatewise.encoders import gru
 from slatewise.errors import InputError
 from slatewise.files import sha256
+from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 from slatewise.methods import cloning
 from slatewise.testing import toy_catalog, toy_log
-from slatewise.types import FIRST_ITEM, Catalog, Vocabulary
 
 TABLES: dict[str, Any] = {
     "method": {"name": "cloning", "lr": 0.5},
@@ -110,8 +111,8 @@ def _fields(catalog: Catalog) -> dict[str, Any]:
 @pytest.mark.parametrize("name", catalogs())
 def test_a_catalog_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     catalog = catalogs()[name]
-    artifact.write_catalog(tmp_path / "items.parquet", catalog)
-    found = artifact.read_catalog(tmp_path / "items.parquet")
+    write_catalog(tmp_path / "items.parquet", catalog)
+    found = read_catalog(tmp_path / "items.parquet")
     assert found.vocabulary.names.to_pylist() == catalog.vocabulary.names.to_pylist()
     assert (tuple(found.text), found.group_names) == (tuple(catalog.text), catalog.group_names)
     assert found.group.tolist() == catalog.group.tolist()

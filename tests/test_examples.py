@@ -11,8 +11,9 @@ import torch
 
 from slatewise import config as configs
 from slatewise.encoders import window
+from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 from slatewise.sim import toys
-from slatewise.types import FIRST_ITEM, Catalog, Exploration, Vocabulary
+from slatewise.types import Exploration
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DAY = 86_400_000_000

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pytest
 import torch
 
+from slatewise.log import UNKNOWN, Vocabulary
 from slatewise.testing import toy_catalog, toy_log, written_log
-from slatewise.types import UNKNOWN, Exploration, Step, Vocabulary
+from slatewise.types import Exploration, Step
 
 LOG = toy_log(toy_catalog())
 

@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slatewise.errors import InputError, SlatewiseError
-    from slatewise.types import (
-        Catalog,
-        Estimate,
-        Exploration,
-        Interactions,
-        Observation,
-        Slates,
-        Step,
-        Trajectories,
-        Vocabulary,
-    )
+    from slatewise.log import Catalog, Interactions, Vocabulary
+    from slatewise.types import Estimate, Exploration, Observation, Slates, Step, Trajectories
 
 __all__ = [
     "Catalog",
@@ -38,5 +29,6 @@ def __getattr__(name: str) -> Any:
     # Loaded on first use: the types bring torch, and `slatewise --help` should not wait for it.
     if name not in __all__:
         raise AttributeError(f"module 'slatewise' has no attribute {name!r}")
-    room = "slatewise.errors" if name.endswith("Error") else "slatewise.types"
-    return getattr(importlib.import_module(room), name)
+    columns = {"Catalog", "Interactions", "Vocabulary"}
+    room = "errors" if name.endswith("Error") else "log" if name in columns else "types"
+    return getattr(importlib.import_module(f"slatewise.{room}"), name)

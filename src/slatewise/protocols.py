@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from slatewise.types import Catalog, Estimate, Exploration, Interactions, Observation, Slates, Step, Trajectories
+from slatewise.log import Catalog, Interactions
+from slatewise.types import Estimate, Exploration, Observation, Slates, Step, Trajectories
 
 Own = TypeVar("Own")  # the run-time checker of the tests does not take typing.Self outside decorated classes
 

@@ -15,11 +15,12 @@ from torch import Generator, Tensor
 
 from slatewise.encoders import window
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.log import FIRST_ITEM
 from slatewise.methods import cloning, popularity
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Carry
 from slatewise.testing import ContractError, check_encoder, check_method, check_policy, toy_catalog
-from slatewise.types import FIRST_ITEM, Exploration, Observation, Slates, Step, Trajectories
+from slatewise.types import Exploration, Observation, Slates, Step, Trajectories
 
 STATE = torch.zeros(4, 1)
 

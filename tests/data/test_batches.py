@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis.strategies import integers, lists
 
 from slatewise.data.batches import Windows, num_batches, shuffled, trajectories, windows
+from slatewise.log import FIRST_ITEM
 from slatewise.testing import written_log
-from slatewise.types import FIRST_ITEM
 
 # User 0: a slate of three, nothing chosen from one of two, a session that ends; user 1: one item; user 2: nothing.
 LOG = written_log(

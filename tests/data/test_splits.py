@@ -7,8 +7,8 @@ from hypothesis.strategies import floats, integers, lists, sampled_from
 
 from slatewise.data import splits
 from slatewise.data.splits import SplitName
+from slatewise.log import Interactions
 from slatewise.testing import written_log
-from slatewise.types import Interactions
 
 
 def log_of(*times: list[int]) -> Interactions:

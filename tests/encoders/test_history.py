@@ -11,8 +11,8 @@ from torch import Generator
 
 from slatewise.encoders import gru
 from slatewise.encoders._history import HistoryConfig, HistoryReader
+from slatewise.log import UNKNOWN
 from slatewise.testing import check_encoder, toy_catalog, toy_log
-from slatewise.types import UNKNOWN
 
 
 def edges(rewards: list[float], **settings: Any) -> tuple[float, ...] | None:

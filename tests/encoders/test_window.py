@@ -8,8 +8,9 @@ import torch
 
 from slatewise.data.batches import Windows, trajectories
 from slatewise.encoders import window
+from slatewise.log import Catalog
 from slatewise.testing import check_encoder, toy_catalog, written_log
-from slatewise.types import Catalog, Observation
+from slatewise.types import Observation
 
 LOG = written_log(
     [

@@ -15,11 +15,12 @@ from slatewise.data import splits
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import Split
 from slatewise.evaluation import Calibration, Config, calibrate, evaluate
+from slatewise.log import FIRST_ITEM
 from slatewise.methods import cloning, reinforce
 from slatewise.protocols import EstimatesBehaviour
 from slatewise.testing import toy_catalog, toy_dataset, written_log
 from slatewise.training import open_run, train
-from slatewise.types import FIRST_ITEM, Trajectories
+from slatewise.types import Trajectories
 
 SHARES = (0.6, 0.3, 0.1)
 

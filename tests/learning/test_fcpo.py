@@ -14,10 +14,11 @@ import torch
 from torch import Generator
 
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.log import FIRST_ITEM
 from slatewise.methods import fcpo
 from slatewise.rollout.on_policy import learn_on_policy
 from slatewise.sim import toys
-from slatewise.types import FIRST_ITEM, Exploration
+from slatewise.types import Exploration
 
 pytestmark = pytest.mark.slow
 

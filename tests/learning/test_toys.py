@@ -15,11 +15,12 @@ from slatewise.data import splits
 from slatewise.data.batches import shuffled, windows
 from slatewise.encoders import gru
 from slatewise.evaluation import Config, evaluate
+from slatewise.log import FIRST_ITEM, Interactions
 from slatewise.methods import cloning, reinforce
 from slatewise.protocols import Learner
 from slatewise.sim import toys
 from slatewise.testing import toy_catalog, toy_dataset, written_log
-from slatewise.types import FIRST_ITEM, Interactions, Trajectories
+from slatewise.types import Trajectories
 
 pytestmark = pytest.mark.slow
 

@@ -11,11 +11,12 @@ from torch import Generator
 
 from slatewise.encoders import gru
 from slatewise.item_vectors.ratings import vectors_of
+from slatewise.log import FIRST_ITEM
 from slatewise.methods import tpgr
 from slatewise.rollout.on_policy import learn_on_policy
 from slatewise.rollout.returns import returns
 from slatewise.sim.rating_sessions import Config, Env, open_world
-from slatewise.types import FIRST_ITEM, Exploration
+from slatewise.types import Exploration
 
 pytestmark = pytest.mark.slow
 

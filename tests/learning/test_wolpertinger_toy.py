@@ -10,12 +10,13 @@ import torch
 from torch import Generator, Tensor
 
 from slatewise.encoders import observed
+from slatewise.log import Catalog
 from slatewise.methods import wolpertinger
 from slatewise.rollout.off_policy import Schedule, learn_online
 from slatewise.sim import accept_graph
 from slatewise.sim.accept_graph import Config, Env
 from slatewise.testing import toy_catalog, toy_log
-from slatewise.types import Catalog, Trajectories
+from slatewise.types import Trajectories
 
 pytestmark = pytest.mark.slow
 

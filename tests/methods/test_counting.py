@@ -13,9 +13,10 @@ from torch import Generator, Tensor
 from slatewise.data.batches import Windows, trajectories
 from slatewise.encoders import window
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.log import Interactions
 from slatewise.methods import item_knn, popularity, random
 from slatewise.testing import check_method, toy_catalog, written_log
-from slatewise.types import Exploration, Interactions, Trajectories
+from slatewise.types import Exploration, Trajectories
 
 STATE = torch.zeros(1, 1)
 

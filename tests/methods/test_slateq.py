@@ -13,11 +13,12 @@ from torch import Tensor
 
 from slatewise.encoders import observed
 from slatewise.errors import InputError
+from slatewise.log import Catalog, Vocabulary
 from slatewise.methods import slateq
 from slatewise.ops.choice import choice_probabilities
 from slatewise.ops.slates import Optimiser
 from slatewise.testing import check_method
-from slatewise.types import Catalog, Exploration, Trajectories, Vocabulary
+from slatewise.types import Exploration, Trajectories
 
 TOPICS = 3
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from slatewise.log import FIRST_ITEM
 from slatewise.ope.ips import Snips
-from slatewise.types import FIRST_ITEM, Trajectories
+from slatewise.types import Trajectories
 
 
 def log_of(slate: Tensor, logp: Tensor, reward: Tensor) -> Trajectories:

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
+from slatewise.log import Catalog
 from slatewise.policies.fixed import FixedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.rollout.play import Arm, play
 from slatewise.rollout.returns import returns
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.sim import toys
-from slatewise.types import Catalog, Exploration, Observation, Slates, Step, Trajectories
+from slatewise.types import Exploration, Observation, Slates, Step, Trajectories
 
 
 class Shifts:

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from slatewise.log import Catalog
 from slatewise.ops.choices import picked
-from slatewise.types import Catalog, Observation, Step, Trajectories
+from slatewise.types import Observation, Step, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,12 @@ import torch
 from tests.serve.world import NUM_ITEMS, Open, catalog, history, imported, in_numbers_of, save_artifact, state_of
 
 from slatewise.data import prepare
+from slatewise.log import FIRST_ITEM
 from slatewise.serve import Feedback, RecommendRequest
 from slatewise.serve.clock import EPOCH, Clock, event_name
 from slatewise.serve.http.schema import Explore, RecommendAnswer
 from slatewise.serve.refused import RefusedError
-from slatewise.types import FIRST_ITEM, Exploration
+from slatewise.types import Exploration
 
 
 def names(answer: RecommendAnswer) -> list[str]:

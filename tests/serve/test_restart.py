@@ -14,11 +14,11 @@ from tests.serve.world import NUM_ITEMS, Open, imported, save_artifact, state_of
 
 from slatewise.data import prepare
 from slatewise.errors import InputError, SlatewiseError
+from slatewise.log import FIRST_ITEM
 from slatewise.serve import Feedback, Recommender, RecommendRequest
 from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.http.schema import Explore
 from slatewise.serve.stores.lmdb import Store
-from slatewise.types import FIRST_ITEM
 
 EVERYTHING = RecommendRequest(user_id="ann", k=NUM_ITEMS, explore=Explore(keep=NUM_ITEMS))
 

@@ -15,8 +15,9 @@ from slatewise import config as configs
 from slatewise.data import Dataset, prepare
 from slatewise.data.batches import Windows, trajectories
 from slatewise.data.wire import read_events
+from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 from slatewise.serve import Recommender
-from slatewise.types import FIRST_ITEM, Catalog, Trajectories, Vocabulary
+from slatewise.types import Trajectories
 
 NUM_ITEMS = 40
 

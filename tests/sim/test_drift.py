@@ -8,13 +8,14 @@ from torch import Generator
 
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
+from slatewise.log import PAD
 from slatewise.policies.topic import TopicDraws, TopicHistory
 from slatewise.protocols import Env, Policy, StateEncoder
 from slatewise.rollout.returns import returns
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.sim import drift
 from slatewise.sim._slates import check_slates
-from slatewise.types import PAD, Slates
+from slatewise.types import Slates
 
 SMALL = drift.Config(num_items=300, num_topics=6, slate_size=4, lifetime=8, width=8, null_utility=2.0)
 

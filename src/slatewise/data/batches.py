@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from slatewise.types import Interactions, Trajectories
+from slatewise.log import Interactions
+from slatewise.types import Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from slatewise.data.reading.checks import CONTEXT, canonical, check_events, chec
 from slatewise.data.reading.faults import first, row_error
 from slatewise.data.reading.item_table import catalog
 from slatewise.errors import located
-from slatewise.types import FIRST_ITEM, Interactions, Vocabulary
+from slatewise.log import FIRST_ITEM, Interactions, Vocabulary
 
 
 def prepare(

@@ -23,10 +23,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slatewise.artifact import read_catalog, write_catalog
+from slatewise.catalog_file import read_catalog, write_catalog
 from slatewise.errors import InputError, located
 from slatewise.files import atomic_folder, sha256
-from slatewise.types import Catalog, Interactions, Vocabulary
+from slatewise.log import Catalog, Interactions, Vocabulary
 
 FORMAT = 1
 WHAT = "slatewise prepared data"

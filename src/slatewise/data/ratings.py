@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from slatewise.errors import located
-from slatewise.types import FIRST_ITEM, Interactions
+from slatewise.log import FIRST_ITEM, Interactions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int
 
-from slatewise.types import Interactions
+from slatewise.log import Interactions
 
 Part = Literal["train", "valid", "test"]
 SplitName = Literal["leave_one_out", "first_share", "by_time", "by_user"]

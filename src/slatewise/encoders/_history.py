@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.nn.dropout import Dropout
 from slatewise.nn.item_table import ItemTable
 from slatewise.ops.choices import bucket, compacted, picked
 from slatewise.ops.initial import normal_, uniform_
-from slatewise.types import FIRST_ITEM, Catalog, Observation, Step, Trajectories
+from slatewise.types import Observation, Step, Trajectories
 
 C = TypeVar("C", bound="HistoryConfig")
 

@@ -14,11 +14,12 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from slatewise.encoders._history import HistoryConfig, HistoryReader
+from slatewise.log import Catalog
 from slatewise.ops.cfn import cfn_states, cfn_step
 from slatewise.ops.choices import at_count
 from slatewise.ops.initial import fan_in_
 from slatewise.protocols import Carry
-from slatewise.types import Catalog, Observation, Step, Trajectories
+from slatewise.types import Observation, Step, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,12 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.nn.dropout import Dropout
 from slatewise.nn.item_table import ItemTable
 from slatewise.ops.initial import normal_, uniform_
 from slatewise.protocols import Carry
-from slatewise.types import FIRST_ITEM, Catalog, Observation, Step, Trajectories
+from slatewise.types import Observation, Step, Trajectories
 
 UNKNOWN_SCALE = 0.5
 """What counts as liked where no log has said how rewards are given: a reward that comes or does not."""

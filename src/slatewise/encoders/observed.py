@@ -15,9 +15,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from slatewise.log import Catalog
 from slatewise.ops.choices import picked
 from slatewise.protocols import Carry
-from slatewise.types import Catalog, Observation, Step, Trajectories
+from slatewise.types import Observation, Step, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)

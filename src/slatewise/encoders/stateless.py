@@ -10,7 +10,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from slatewise.types import Catalog, Observation, Step, Trajectories
+from slatewise.log import Catalog
+from slatewise.types import Observation, Step, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
+from slatewise.log import Catalog
 from slatewise.ops.choices import compacted, picked
 from slatewise.protocols import Carry
-from slatewise.types import Catalog, Observation, Step, Trajectories
+from slatewise.types import Observation, Step, Trajectories
 
 MOST_ITEMS = 2**24
 

@@ -19,8 +19,8 @@ from slatewise.data import batches
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import Part, Split
 from slatewise.evaluation.settings import Config
+from slatewise.log import FIRST_ITEM
 from slatewise.protocols import EstimatesBehaviour
-from slatewise.types import FIRST_ITEM
 
 BINS_PER_DECADE, DECADES = 3, 8
 MOST_FORECASTS = 2_000_000_000

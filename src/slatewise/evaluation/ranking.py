@@ -15,10 +15,11 @@ from slatewise.data import batches
 from slatewise.data.splits import Part, Split
 from slatewise.evaluation import metrics
 from slatewise.evaluation.settings import Config, Figure
+from slatewise.log import FIRST_ITEM, Interactions
 from slatewise.ops.choices import picked
 from slatewise.protocols import Policy
 from slatewise.stats import Z95, normal, wilson
-from slatewise.types import FIRST_ITEM, Interactions, Slates
+from slatewise.types import Slates
 
 JACKKNIFE_GROUPS = 20
 MOST_NUMBERS = 1 << 25

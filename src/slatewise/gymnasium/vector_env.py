@@ -15,8 +15,9 @@ import gymnasium
 from gymnasium import spaces
 from slatewise import config as configs
 from slatewise.errors import located
+from slatewise.log import FIRST_ITEM, PAD
 from slatewise.protocols import Env
-from slatewise.types import FIRST_ITEM, PAD, Observation, Slates, Step
+from slatewise.types import Observation, Slates, Step
 
 Seen = dict[str, NDArray[np.float32]]
 LIMIT = 1e30

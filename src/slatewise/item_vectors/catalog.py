@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slatewise.types import FIRST_ITEM, Catalog
+from slatewise.log import FIRST_ITEM, Catalog
 
 
 def catalog_vectors(catalog: Catalog) -> Float[Tensor, "N E"]:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.log import Catalog
 from slatewise.nn.descent import descend
 from slatewise.nn.dropout import let_dropout_draw
 from slatewise.nn.softmax import SoftmaxHead
@@ -21,7 +22,7 @@ from slatewise.nn.state_dict import flat_state, restore_state
 from slatewise.ops.shown_rows import at_rows, shown_rows
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
-from slatewise.types import Catalog, Trajectories
+from slatewise.types import Trajectories
 
 DEFAULT_ENCODER = "gru"
 

@@ -18,10 +18,11 @@ from jaxtyping import Float, Int
 from scipy import sparse
 from torch import Generator, Tensor
 
+from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.ops.choices import picked
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
-from slatewise.types import FIRST_ITEM, Catalog, Trajectories
+from slatewise.types import Trajectories
 
 DEFAULT_ENCODER = "window"
 

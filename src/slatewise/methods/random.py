@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
-from slatewise.types import FIRST_ITEM, Catalog, Exploration, Slates, Trajectories
+from slatewise.types import Exploration, Slates, Trajectories
 
 DEFAULT_ENCODER = "window"
 

@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.errors import InputError
+from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.nn.allocator import keep_freed_memory
 from slatewise.nn.behaviour import Behaviour, BehaviourByPolicy, BehaviourFrequency, BehaviourHead
 from slatewise.nn.descent import descend
@@ -44,7 +45,7 @@ from slatewise.ops.returns import discounted_returns, threshold
 from slatewise.ops.shown_rows import at_steps
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
-from slatewise.types import FIRST_ITEM, Catalog, Trajectories
+from slatewise.types import Trajectories
 
 DEFAULT_ENCODER = "gru"
 HOUR = 3_600_000_000

@@ -25,6 +25,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.errors import located
+from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.nn.choice import ChoiceHead, ItemReader, Reads, network
 from slatewise.nn.descent import descend
 from slatewise.nn.dropout import let_dropout_draw
@@ -33,7 +34,7 @@ from slatewise.ops import sampling
 from slatewise.ops.slates import Optimiser, best_slates, slate_value
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
-from slatewise.types import FIRST_ITEM, Catalog, Exploration, Trajectories
+from slatewise.types import Exploration, Trajectories
 
 DEFAULT_ENCODER = "gru"
 NEG_INF = float("-inf")

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.log import FIRST_ITEM
 from slatewise.nn.softmax import SoftmaxHead
 from slatewise.ops.negatives import Negatives
-from slatewise.types import FIRST_ITEM
 
 
 class Behaviour(Protocol):

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.log import Catalog
 from slatewise.nn.item_table import ItemTable
 from slatewise.ops.choice import choice_weight
 from slatewise.ops.initial import fan_in_, normal_
-from slatewise.types import Catalog
 
 Reads = Literal["whole", "match"]
 

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
 
+from slatewise.log import FIRST_ITEM
 from slatewise.ops import negatives
 from slatewise.ops.negatives import Negatives
-from slatewise.types import FIRST_ITEM
 
 Sampler = Literal["uniform", "log_uniform", "popularity", "in_batch"]
 

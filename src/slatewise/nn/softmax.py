@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.log import FIRST_ITEM
 from slatewise.nn.item_table import ItemTable
 from slatewise.ops.full_softmax import log_softmax_at
 from slatewise.ops.initial import normal_
 from slatewise.ops.negatives import Negatives
 from slatewise.ops.sampled_softmax import sampled_log_softmax
 from slatewise.ops.slate_softmax import sampled_log_softmax_slate
-from slatewise.types import FIRST_ITEM
 
 LANES = 16
 """Numbers that a search compares at once: vectors are filled up to a multiple with zeros, which change no product."""

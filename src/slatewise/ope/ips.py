@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from slatewise.log import FIRST_ITEM
 from slatewise.ope.verdict import judge
 from slatewise.stats import Z95, ratio
-from slatewise.types import FIRST_ITEM, Estimate, Trajectories
+from slatewise.types import Estimate, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from slatewise.types import FIRST_ITEM
+from slatewise.log import FIRST_ITEM
 
 
 def shown_rows(slate: Int[Tensor, "B T K"], learn: Bool[Tensor, "B T"]) -> Int[Tensor, "P 3"]:

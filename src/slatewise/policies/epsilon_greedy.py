@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from slatewise.errors import located
+from slatewise.log import FIRST_ITEM
 from slatewise.ops.slates import uniform_slates
-from slatewise.types import FIRST_ITEM, Slates
+from slatewise.types import Slates
 
 
 def epsilon_greedy(greedy: Slates, epsilon: float, *, candidates: Int[Tensor, "B C"], generator: Generator) -> Slates:

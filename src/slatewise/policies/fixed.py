@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.log import FIRST_ITEM
 from slatewise.policies.ranked import RankedPolicy
-from slatewise.types import FIRST_ITEM
 
 
 class FixedPolicy(RankedPolicy):

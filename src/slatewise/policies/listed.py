@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.log import FIRST_ITEM, PAD
 from slatewise.nn.item_table import ItemTable
 from slatewise.ops import list_rows, sampling
 from slatewise.protocols import StateEncoder
-from slatewise.types import FIRST_ITEM, PAD, Exploration, Slates
+from slatewise.types import Exploration, Slates
 
 
 class ListedPolicy(nn.Module):

@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.log import FIRST_ITEM, PAD
 from slatewise.ops import sampling
 from slatewise.protocols import Retriever, StateEncoder
-from slatewise.types import FIRST_ITEM, PAD, Exploration, Slates
+from slatewise.types import Exploration, Slates
 
 
 class RankedPolicy(nn.Module):

@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from slatewise.errors import located
+from slatewise.log import FIRST_ITEM, PAD
 from slatewise.ops.choices import picked
 from slatewise.protocols import StateEncoder
-from slatewise.types import FIRST_ITEM, PAD, Exploration, Observation, Slates, Step, Trajectories
+from slatewise.types import Exploration, Observation, Slates, Step, Trajectories
 
 ROUNDS = 6
 DENSE_ROWS = 256

@@ -16,8 +16,8 @@ from slatewise.artifact import Artifact
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import Part, Split
 from slatewise.evaluation import metrics
+from slatewise.log import FIRST_ITEM
 from slatewise.report.page import Example, Exposure, Histogram, Recommended, Used
-from slatewise.types import FIRST_ITEM
 
 LAST_USED = 8
 

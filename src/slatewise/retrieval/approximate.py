@@ -19,9 +19,9 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slatewise.log import PAD
 from slatewise.retrieval import _items
 from slatewise.retrieval.recall import LowRecallWarning, RecallReport, measure_recall
-from slatewise.types import PAD
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,9 +23,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from slatewise.log import PAD
 from slatewise.retrieval import _items
 from slatewise.retrieval._clusters import balanced_clusters
-from slatewise.types import PAD
 
 Cut = Literal["pca", "kmeans", "random"]
 BLOCK = 1 << 24

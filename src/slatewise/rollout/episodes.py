@@ -11,11 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slatewise.errors import located
+from slatewise.log import Catalog
 from slatewise.ops.choices import picked
 from slatewise.protocols import Env, Policy
 from slatewise.rollout.play import Arm, play
 from slatewise.rollout.recording import Recorder
-from slatewise.types import Catalog, Exploration, Observation, Slates, Step
+from slatewise.types import Exploration, Observation, Slates, Step
 
 
 @dataclass(frozen=True, kw_only=True)

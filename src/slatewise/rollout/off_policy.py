@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
 
+from slatewise.log import FIRST_ITEM
 from slatewise.policies.epsilon_greedy import epsilon_greedy
 from slatewise.protocols import Env, Learner
 from slatewise.rollout.replay import Replay
 from slatewise.seeds import stream_seed
-from slatewise.types import FIRST_ITEM
 
 
 @dataclass(frozen=True, kw_only=True)

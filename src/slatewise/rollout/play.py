@@ -13,10 +13,11 @@ from jaxtyping import Int
 from torch import Generator, Tensor
 
 from slatewise.errors import located
+from slatewise.log import PAD
 from slatewise.ops.choices import picked
 from slatewise.protocols import Carry, Env, Policy
 from slatewise.seeds import stream_seed
-from slatewise.types import PAD, Exploration, Observation, Slates, Step
+from slatewise.types import Exploration, Observation, Slates, Step
 
 Record = TypeVar("Record", Step, Observation)
 

@@ -16,7 +16,8 @@ from slatewise.data.reading.recognition import ITEMS
 from slatewise.data.records import Decision, Outcome, Record, encode
 from slatewise.errors import located
 from slatewise.files import atomic_folder
-from slatewise.types import FIRST_ITEM, Catalog, Observation, Step
+from slatewise.log import FIRST_ITEM, Catalog
+from slatewise.types import Observation, Step
 
 EVENTS = "events.jsonl"
 

@@ -10,10 +10,10 @@ from jaxtyping import Int
 
 from slatewise.data import batches
 from slatewise.data.prepared import Dataset
+from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.ops.choices import picked
 from slatewise.protocols import StateEncoder
 from slatewise.serve.memory import Memory, rolled
-from slatewise.types import FIRST_ITEM, Catalog
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from torch import Generator, nn
 
 from slatewise.artifact import Artifact
 from slatewise.data.wire import Decision, Outcome
+from slatewise.log import PAD
 from slatewise.serve.clock import Clock, event_name
 from slatewise.serve.config import Config
 from slatewise.serve.events.files import SegmentedLog
@@ -29,7 +30,6 @@ from slatewise.serve.refused import RefusedError
 from slatewise.serve.requests import Door
 from slatewise.serve.stores.lmdb import Store
 from slatewise.serve.users import Users
-from slatewise.types import PAD
 
 
 class Recommender:

@@ -11,13 +11,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from slatewise.data.wire import Outcome
+from slatewise.log import UNKNOWN, Catalog
 from slatewise.serve.clock import event_name, system_clock
 from slatewise.serve.config import Config
 from slatewise.serve.http.schema import Feedback, RecommendRequest
 from slatewise.serve.journal import outcome_key, position_in
 from slatewise.serve.refused import RefusedError, UnknownEventError
 from slatewise.serve.stores.lmdb import Store
-from slatewise.types import UNKNOWN, Catalog, Exploration
+from slatewise.types import Exploration
 
 DAY = 86_400_000_000
 EARLIEST = 946_684_800_000_000

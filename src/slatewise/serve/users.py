@@ -10,11 +10,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.protocols import StateEncoder
 from slatewise.serve.history import LoggedHistory
 from slatewise.serve.memory import Memory, carry_bytes, carry_from, moved, read, step_bytes, step_from
 from slatewise.serve.stores.lmdb import Play, Store, UserRecord
-from slatewise.types import FIRST_ITEM, Catalog, Observation, Step
+from slatewise.types import Observation, Step
 
 _NOTHING = np.zeros(0, np.int64)
 

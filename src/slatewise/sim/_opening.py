@@ -12,10 +12,10 @@ from slatewise import artifact
 from slatewise import config as configs
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError, located
+from slatewise.log import Catalog
 from slatewise.methods import random as uniform
 from slatewise.protocols import Env, Policy
 from slatewise.sim import drift
-from slatewise.types import Catalog
 
 GROWTH_PRICE = 5.0
 """Minutes that drift's oracle pays for a unit of growth; of 0, 2, 5, 10, 20, 40 the one that earns most."""

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from slatewise.errors import InputError, located
-from slatewise.types import FIRST_ITEM, PAD, Slates
+from slatewise.log import FIRST_ITEM, PAD
+from slatewise.types import Slates
 
 
 def check_slates(

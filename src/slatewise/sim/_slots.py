@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slatewise.errors import located
-from slatewise.types import FIRST_ITEM, Slates, Step
+from slatewise.log import FIRST_ITEM
+from slatewise.types import Slates, Step
 
 START = 1_600_000_000_000_000
 MINUTE = 60_000_000

@@ -29,10 +29,11 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise.errors import located
+from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
 from slatewise.seeds import stream_seed
 from slatewise.sim._slates import check_slates
 from slatewise.sim._solution import Solution
-from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step, Vocabulary
+from slatewise.types import Observation, Slates, Step
 
 MINUTE = 60_000_000
 START = 1_600_000_000_000_000

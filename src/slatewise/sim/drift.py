@@ -32,12 +32,13 @@ from torch.nn.functional import embedding, normalize, pad
 
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import located
+from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
 from slatewise.policies.topic import TopicDraws, TopicHistory
 from slatewise.protocols import StateEncoder
 from slatewise.rollout.play import Arm
 from slatewise.seeds import stream_seed
 from slatewise.sim._slates import check_slates
-from slatewise.types import FIRST_ITEM, PAD, Catalog, Exploration, Observation, Slates, Step, Vocabulary
+from slatewise.types import Exploration, Observation, Slates, Step
 
 SECOND = 1_000_000
 START = 1_600_000_000 * SECOND

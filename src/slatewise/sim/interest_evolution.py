@@ -38,10 +38,11 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from slatewise.errors import located
+from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
 from slatewise.ops.choice import ChoiceModel, cascade_probabilities, choice_weight, pick
 from slatewise.sim._oracle import Privileged
 from slatewise.sim._slates import check_slates
-from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step, Vocabulary
+from slatewise.types import Observation, Slates, Step
 
 MINUTE = 60_000_000
 START = 1_600_000_000_000_000

@@ -35,11 +35,12 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
 from slatewise.ops.choice import pick
 from slatewise.sim._oracle import Privileged
 from slatewise.sim._slates import check_slates
 from slatewise.sim._slots import Places, candidates_of, check_users, must_be_reset
-from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step, Vocabulary
+from slatewise.types import Observation, Slates, Step
 
 
 @dataclass(frozen=True, kw_only=True)

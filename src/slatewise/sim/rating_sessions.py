@@ -33,10 +33,11 @@ from slatewise.data import prepared
 from slatewise.data.ratings import Ratings, ratings
 from slatewise.errors import located
 from slatewise.item_vectors.ratings import Factors, factorise
+from slatewise.log import FIRST_ITEM, PAD, Catalog
 from slatewise.seeds import stream_seed
 from slatewise.sim._slates import check_slates
 from slatewise.sim.toys import catalog as numbered_items
-from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step
+from slatewise.types import Observation, Slates, Step
 
 Part = Literal["train", "valid", "test", "all"]
 STATISTICS = 9

@@ -39,11 +39,12 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
 from slatewise.ops.logistic import sigmoid
 from slatewise.sim._oracle import Privileged
 from slatewise.sim._slates import check_slates
 from slatewise.sim._slots import Places, check_users, must_be_reset
-from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step, Vocabulary
+from slatewise.types import Observation, Slates, Step
 
 NEVER = -(1 << 20)
 

@@ -34,12 +34,13 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise.errors import located
+from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
 from slatewise.policies.topic import TopicDraws
 from slatewise.protocols import StateEncoder
 from slatewise.sim._slates import check_slates
 from slatewise.sim._slots import Places, check_users, must_be_reset
 from slatewise.sim._solution import Solution
-from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step, Vocabulary
+from slatewise.types import Observation, Slates, Step
 
 
 @dataclass(frozen=True, kw_only=True)

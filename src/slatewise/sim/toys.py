@@ -20,11 +20,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from slatewise.errors import located
+from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 from slatewise.policies.fixed import FixedPolicy
 from slatewise.rollout.play import Arm
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.sim._slates import check_slates
-from slatewise.types import FIRST_ITEM, Catalog, Exploration, Observation, Slates, Step, Trajectories, Vocabulary
+from slatewise.types import Exploration, Observation, Slates, Step, Trajectories
 
 
 @dataclass(frozen=True, kw_only=True)

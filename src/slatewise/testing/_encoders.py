@@ -11,11 +11,12 @@ from jaxtyping import Bool, Float
 from torch import Generator, Tensor, nn
 
 from slatewise import config as configs
+from slatewise.log import UNKNOWN
 from slatewise.protocols import StateEncoder
 from slatewise.testing._contract import expect, expect_close, expect_same_bits, no_global_randomness
 from slatewise.testing._parts import expect_config, expect_parts, found, training_rewards
 from slatewise.testing._toys import toy_catalog, toy_log, with_noise_in_padding, without_steps
-from slatewise.types import UNKNOWN, Trajectories
+from slatewise.types import Trajectories
 
 ROLLED = 1e-5
 """How far `step` may be from `forward`: they add in another order."""

@@ -10,10 +10,11 @@ import torch
 from torch import Generator, Tensor
 
 from slatewise.errors import InputError
+from slatewise.log import FIRST_ITEM, PAD, UNKNOWN
 from slatewise.protocols import Env
 from slatewise.testing._contract import expect, expect_close, no_global_randomness
 from slatewise.testing._parts import expect_config, expect_parts, found
-from slatewise.types import FIRST_ITEM, PAD, UNKNOWN, Observation, Slates, Step
+from slatewise.types import Observation, Slates, Step
 
 
 def check_env(component: str | ModuleType, *, config: Any = None, num_users: int = 13, steps: int = 60) -> None:

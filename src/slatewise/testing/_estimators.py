@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
+from slatewise.log import FIRST_ITEM
 from slatewise.protocols import Estimator
 from slatewise.testing._contract import expect, expect_close, no_global_randomness
-from slatewise.types import FIRST_ITEM, Estimate, Trajectories
+from slatewise.types import Estimate, Trajectories
 
 BEHAVIOUR = (0.4, 0.3, 0.15, 0.1, 0.05)
 EVALUATION = (0.1, 0.2, 0.3, 0.2, 0.2)

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from slatewise.data import prepared
 from slatewise.data.prepared import Dataset, Kind
+from slatewise.log import Catalog, Interactions, Vocabulary
 from slatewise.testing._toys import toy_catalog
-from slatewise.types import Catalog, Interactions, Vocabulary
 
 Event = Mapping[str, Any]
 

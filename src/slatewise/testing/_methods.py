@@ -16,12 +16,13 @@ from torch import Generator, Tensor, nn
 
 from slatewise import artifact
 from slatewise import config as configs
+from slatewise.log import Catalog
 from slatewise.protocols import Learner, Policy
 from slatewise.testing._contract import expect, expect_close, expect_same_bits, no_global_randomness
 from slatewise.testing._parts import expect_config, expect_parts, found, training_rewards
 from slatewise.testing._policies import check_policy
 from slatewise.testing._toys import toy_catalog, toy_log, with_noise_in_padding
-from slatewise.types import Catalog, Trajectories
+from slatewise.types import Trajectories
 
 UPDATES = 12
 """Updates on one batch within which a loss must fall."""

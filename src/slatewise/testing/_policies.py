@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
+from slatewise.log import FIRST_ITEM, PAD, UNKNOWN, Catalog
 from slatewise.protocols import Policy
 from slatewise.testing._contract import expect, expect_close, no_global_randomness
-from slatewise.types import FIRST_ITEM, PAD, UNKNOWN, Catalog, Exploration, Slates
+from slatewise.types import Exploration, Slates
 
 SLATE_SIZE = 3
 EXPLORATIONS = (

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from slatewise.types import FIRST_ITEM, Catalog, Trajectories, Vocabulary
+from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
+from slatewise.types import Trajectories
 
 MINUTE = 60_000_000
 START = 1_700_000_000_000_000

@@ -16,10 +16,11 @@ from slatewise.data import splits
 from slatewise.data.batches import Windows, trajectories
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
+from slatewise.log import FIRST_ITEM
 from slatewise.methods import fcpo
 from slatewise.testing import check_method, toy_catalog, toy_dataset, written_log
 from slatewise.training import train
-from slatewise.types import FIRST_ITEM, Exploration, Trajectories
+from slatewise.types import Exploration, Trajectories
 
 
 def batch(*users: list[dict[str, Any]]) -> Trajectories:

@@ -11,9 +11,10 @@ import torch
 from torch import Generator, Tensor
 
 from slatewise.encoders import observed
+from slatewise.log import Catalog, Vocabulary
 from slatewise.methods import wolpertinger
 from slatewise.testing import check_method, toy_catalog
-from slatewise.types import Catalog, Exploration, Trajectories, Vocabulary
+from slatewise.types import Exploration, Trajectories
 
 WIDTH = 3
 

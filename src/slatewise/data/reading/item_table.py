@@ -8,7 +8,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from slatewise.errors import located
-from slatewise.types import FIRST_ITEM, Catalog, Vocabulary
+from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 
 FEATURE = "feature_"
 LABEL_LIMIT = 128

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from slatewise.data import prepared
 from slatewise.data.reading.log_checks import EXAMPLES, Check, failed, log_checks
 from slatewise.errors import InputError
-from slatewise.types import FIRST_ITEM, Interactions
+from slatewise.log import FIRST_ITEM, Interactions
 
 
 def check_prepared(path: Path) -> list[Check]:

@@ -36,6 +36,7 @@ from slatewise.data.ratings import ratings
 from slatewise.data.splits import Split
 from slatewise.errors import located
 from slatewise.item_vectors.ratings import factorise
+from slatewise.log import FIRST_ITEM, PAD, Catalog, Interactions
 from slatewise.methods.fcpo.exposure import Exposure
 from slatewise.methods.fcpo.gaussian_lists import Drawn, GaussianListHead, RowGaussians, RowSoftmaxes
 from slatewise.methods.fcpo.slot_critic import SlotCritic
@@ -51,7 +52,7 @@ from slatewise.ops.returns import discounted_returns, threshold
 from slatewise.ops.shown_rows import at_steps
 from slatewise.policies.listed import ListedPolicy, numbers
 from slatewise.protocols import StateEncoder
-from slatewise.types import FIRST_ITEM, PAD, Catalog, Interactions, Trajectories
+from slatewise.types import Trajectories
 
 DEFAULT_ENCODER = "gru"
 LESS = 0.9

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from slatewise.types import FIRST_ITEM
+from slatewise.log import FIRST_ITEM
 
 
 class Exposure:

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.log import FIRST_ITEM
 from slatewise.ops.initial import fan_in_
 from slatewise.ops.list_rows import closed_columns, curvature_product, row_divergence, row_mean, row_normaliser
 from slatewise.ops.sampling import NEG_INF
-from slatewise.types import FIRST_ITEM
 
 LOG_STD = (-5.0, 2.0)
 """Bounds of log σ."""

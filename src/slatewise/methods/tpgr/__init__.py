@@ -33,6 +33,7 @@ from torch import Generator, Tensor, nn
 from slatewise.data.ratings import ratings
 from slatewise.data.splits import Split
 from slatewise.item_vectors.ratings import Kind, vectors_of
+from slatewise.log import FIRST_ITEM, PAD, Catalog, Interactions
 from slatewise.methods.tpgr.tree_softmax import CHUNK, Limits, TreeSoftmax, unique
 from slatewise.nn.allocator import keep_freed_memory
 from slatewise.nn.choice import network
@@ -47,7 +48,7 @@ from slatewise.ops.shown_rows import at_rows, shown_rows
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.retrieval.tree import Cut, Tree, arity_of, build
-from slatewise.types import FIRST_ITEM, PAD, Catalog, Exploration, Interactions, Slates, Trajectories
+from slatewise.types import Exploration, Slates, Trajectories
 
 DEFAULT_ENCODER = "gru"
 

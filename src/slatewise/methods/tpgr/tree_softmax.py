@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.log import FIRST_ITEM, PAD
 from slatewise.nn.item_table import ItemTable
 from slatewise.ops.initial import fan_in_, normal_
 from slatewise.ops.sampling import NEG_INF
 from slatewise.retrieval.tree import Tree, in_order
-from slatewise.types import FIRST_ITEM, PAD
 
 CHUNK = 1024
 """Rows that walk at the same time: what they read of a level fits the cache."""

@@ -30,6 +30,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.item_vectors.catalog import catalog_vectors
+from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.methods.wolpertinger.proto_action import (
     neighbour_gap,
     on_sphere,
@@ -51,7 +52,7 @@ from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Retriever, StateEncoder
 from slatewise.retrieval import approximate
 from slatewise.retrieval.exact import Exact
-from slatewise.types import FIRST_ITEM, Catalog, Exploration, Trajectories
+from slatewise.types import Exploration, Trajectories
 
 DEFAULT_ENCODER = "gru"
 SMOOTHING_LIMIT = 2.0

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.log import FIRST_ITEM
 from slatewise.methods.wolpertinger.proto_action import best_of_nearest, largest_columns, on_sphere
 from slatewise.methods.wolpertinger.two_towers import TwoTowers
 from slatewise.nn.choice import network
 from slatewise.nn.item_table import ItemTable
 from slatewise.ops import sampling
 from slatewise.ops.initial import normal_
-from slatewise.types import FIRST_ITEM
 
 FEW = 64
 """Values of k items are read one by one up to a share 1/FEW of the catalog; above that, all are computed at once."""

@@ -18,6 +18,7 @@ from slatewise.data.ratings import Ratings
 from slatewise.encoders import liked
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.evaluation import metrics
+from slatewise.log import FIRST_ITEM
 from slatewise.methods import fcpo, random
 from slatewise.protocols import Carry, Policy
 from slatewise.reproduce.fcpo.policies import MostLiked, Reranked, RowActor
@@ -26,7 +27,7 @@ from slatewise.rollout.play import Arm, play
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim import rating_sessions
-from slatewise.types import FIRST_ITEM, Exploration, Observation, Step, Trajectories
+from slatewise.types import Exploration, Observation, Step, Trajectories
 
 LIKED = 0.25
 """A rating of 3.5 on [−1, 1], the scale of the sessions' rewards."""

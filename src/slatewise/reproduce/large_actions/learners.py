@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from slatewise import config as configs
 from slatewise.encoders import observed, window
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.log import FIRST_ITEM
 from slatewise.methods import cloning, fcpo, item_knn, popularity, random, reinforce, slateq, tpgr, wolpertinger
 from slatewise.protocols import Learner, Policy
 from slatewise.rollout.off_policy import Schedule
@@ -27,7 +28,7 @@ from slatewise.rollout.replay import Replay
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim.topic_graph import Config, Env, World, logging_policy
-from slatewise.types import FIRST_ITEM, Exploration, Observation, Slates, Step, Trajectories
+from slatewise.types import Exploration, Observation, Slates, Step, Trajectories
 
 Settings = Mapping[str, Any]
 PASS = 1000

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from slatewise.log import FIRST_ITEM
 from slatewise.protocols import Policy
 from slatewise.reproduce.large_actions import learners
 from slatewise.rollout.returns import returns
 from slatewise.seeds import stream_seed
 from slatewise.sim import topic_graph
 from slatewise.sim.topic_graph import World
-from slatewise.types import FIRST_ITEM
 
 SCORES = 1 << 25
 """Numbers that a policy may score at a time when it is measured: 128 MB."""

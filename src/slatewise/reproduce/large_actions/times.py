@@ -14,12 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
+from slatewise.log import FIRST_ITEM
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Policy
 from slatewise.reproduce.large_actions import learners
 from slatewise.retrieval import approximate
 from slatewise.seeds import stream_seed
-from slatewise.types import FIRST_ITEM, Exploration
+from slatewise.types import Exploration
 
 BATCHES = (1, 1024)
 SCORES = 1 << 25

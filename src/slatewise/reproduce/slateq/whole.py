@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.log import FIRST_ITEM
 from slatewise.nn.choice import network
 from slatewise.ops.slates import uniform_slates
 from slatewise.reproduce.slateq.runs import Size, _played, world
@@ -22,7 +23,7 @@ from slatewise.rollout.off_policy import Schedule
 from slatewise.rollout.replay import Replay
 from slatewise.seeds import stream_seed
 from slatewise.sim.interest_evolution import Config, Env
-from slatewise.types import FIRST_ITEM, Observation, Slates
+from slatewise.types import Observation, Slates
 
 CHUNK = 32
 """Users looked at together: their numbers fit into the cache."""

@@ -22,6 +22,7 @@ from slatewise.data.ratings import Ratings
 from slatewise.encoders import gru
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.item_vectors.ratings import Kind, vectors_of
+from slatewise.log import FIRST_ITEM, PAD, Catalog
 from slatewise.methods import popularity, random, tpgr, wolpertinger
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Learner, Policy
@@ -30,7 +31,7 @@ from slatewise.rollout.play import Arm, play
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim.rating_sessions import Config, Env, World, open_world
-from slatewise.types import FIRST_ITEM, PAD, Catalog, Exploration, Slates, Trajectories
+from slatewise.types import Exploration, Slates, Trajectories
 
 DATA = "data/ml-100k"
 CONTEXT = 19

@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from slatewise import config as configs
 from slatewise.encoders import observed
+from slatewise.log import FIRST_ITEM
 from slatewise.methods import wolpertinger
 from slatewise.methods.wolpertinger.proto_action import expected_best
 from slatewise.retrieval.recall import overlap
@@ -22,7 +23,6 @@ from slatewise.rollout.off_policy import Schedule, learn_online
 from slatewise.seeds import stream_seed
 from slatewise.sim import accept_graph
 from slatewise.sim.accept_graph import Config, Env, World
-from slatewise.types import FIRST_ITEM
 
 CHUNK = 512
 """States decided at a time when a policy is measured."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from slatewise.log import FIRST_ITEM
 from slatewise.ops import negatives
 from slatewise.ops.choices import picked
 from slatewise.ops.negatives import Negatives
@@ -15,7 +16,6 @@ from slatewise.ops.sampled_softmax import sampled_log_softmax
 from slatewise.reproduce.youtube.drift import Size, learn, learner, logged
 from slatewise.reproduce.youtube.toys import taken
 from slatewise.seeds import stream_seed
-from slatewise.types import FIRST_ITEM
 
 COUNTS = (16, 64, 256, 1024, 2048, 4096)
 DRAWS = 48

@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 
 from slatewise import config as configs
 from slatewise.encoders import cfn
+from slatewise.log import FIRST_ITEM
 from slatewise.methods import reinforce
 from slatewise.ops.choices import picked
 from slatewise.reproduce.youtube.toys import taken
@@ -20,7 +21,7 @@ from slatewise.rollout.play import Arm
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim import drift
-from slatewise.types import FIRST_ITEM, Exploration, Trajectories
+from slatewise.types import Exploration, Trajectories
 
 WIDTH = 32
 NO_CAP = 1e9

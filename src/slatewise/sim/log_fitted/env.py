@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from slatewise import artifact
 from slatewise.encoders import observed
 from slatewise.errors import located
+from slatewise.log import FIRST_ITEM, PAD, Catalog
 from slatewise.ops.choice import pick
 from slatewise.ops.choices import picked
 from slatewise.sim._oracle import Privileged
@@ -20,7 +21,7 @@ from slatewise.sim._slates import check_slates
 from slatewise.sim.log_fitted.learner import Config as ModelConfig
 from slatewise.sim.log_fitted.learner import Policy
 from slatewise.sim.toys import catalog as numbered_items
-from slatewise.types import FIRST_ITEM, PAD, Catalog, Observation, Slates, Step
+from slatewise.types import Observation, Slates, Step
 
 START = 1_600_000_000_000_000
 SECOND = 1_000_000

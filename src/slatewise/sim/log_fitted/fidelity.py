@@ -18,6 +18,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import log_softmax, pad
 
 from slatewise.errors import located
+from slatewise.log import FIRST_ITEM, Interactions
 from slatewise.ops.calibration import Reliability, reliability
 from slatewise.ops.choices import picked
 from slatewise.ops.sessions import autocorrelation
@@ -25,7 +26,7 @@ from slatewise.seeds import stream_seed
 from slatewise.sim.log_fitted.env import Config, Env, Fitted
 from slatewise.sim.log_fitted.learner import Policy, parts
 from slatewise.sim.log_fitted.verdict import Support, examine
-from slatewise.types import FIRST_ITEM, Interactions, Slates, Trajectories
+from slatewise.types import Slates, Trajectories
 
 LAGS = (1, 2, 5)
 MOST_SESSIONS = 2000

@@ -18,6 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, p
 from slatewise.data import batches
 from slatewise.data.splits import Split
 from slatewise.errors import InputError
+from slatewise.log import FIRST_ITEM, Catalog, Interactions
 from slatewise.nn.choice import Reads
 from slatewise.nn.descent import descend
 from slatewise.nn.dropout import let_dropout_draw
@@ -28,7 +29,7 @@ from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.sim.log_fitted.model import Shape, UserModel, level_counts
 from slatewise.sim.log_fitted.verdict import examine, has_slates, picks
-from slatewise.types import FIRST_ITEM, Catalog, Interactions, Trajectories
+from slatewise.types import Trajectories
 
 DEFAULT_ENCODER = "observed"
 FIGURES = ("log_likelihood", "choice", "reward", "end", "context")

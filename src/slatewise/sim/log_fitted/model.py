@@ -25,9 +25,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn.functional import logsigmoid, one_hot, pad
 
+from slatewise.log import FIRST_ITEM, PAD, Catalog
 from slatewise.nn.choice import ChoiceHead, ItemReader, Reads, network
 from slatewise.ops.sessions import mixture_draw, mixture_log_density
-from slatewise.types import FIRST_ITEM, PAD, Catalog
 
 SHARPNESS = 10.0
 """e^β before anything was learned."""

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int
 
-from slatewise.types import Interactions
+from slatewise.log import Interactions
 
 FEWEST_PICKS = 100
 """With fewer no model of the choice beats the share of each position."""
