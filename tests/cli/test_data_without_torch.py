@@ -15,7 +15,9 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_log_is_imported_and_validated_without_torch(tmp_path: Path) -> None:
-    rows = [f"u{user},i{item},{1 + item % 5},{1_600_000_000 + item}" for user in range(3) for item in range(4)]
+    rows = [
+        f"u{user},i{item},{1 + item % 5},{1_600_000_000 + 4 * user + item}" for user in range(3) for item in range(4)
+    ]
     log = tmp_path / "log.csv"
     log.write_text("user_id,item_id,rating,timestamp\n" + "\n".join(rows) + "\n", encoding="utf-8")
     imported = run("import", str(log), "--out", str(tmp_path / "data"))
