@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ from slatewise.errors import SlatewiseError
 from slatewise.reproduce import Cell, Check, Row, Story
 
 TITLE = "made up"
-SOURCES = ("errors.py",)
 
 
 def cells(*, quick, seed_base):
@@ -35,16 +35,19 @@ def tell(results, *, quick, seed_base):
 
 
 @pytest.fixture
-def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "strangers_paper.py").write_text(PAPER, encoding="utf-8")
     (tmp_path / "strangers").mkdir()
     (tmp_path / "strangers" / "__init__.py").touch()
     (tmp_path / "strangers" / "paper.py").write_text(PAPER, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    for name in ("strangers", "strangers.paper"):
+    modules = ("strangers", "strangers.paper")
+    for name in modules:
         monkeypatch.delitem(sys.modules, name, raising=False)
-    return "strangers.paper"
+    yield "strangers.paper"
+    for name in modules:  # other tests have packages of this name
+        sys.modules.pop(name, None)
 
 
 def test_table_page_and_json(slatewise: Command, paper: str, tmp_path: Path) -> None:
@@ -55,20 +58,23 @@ def test_table_page_and_json(slatewise: Command, paper: str, tmp_path: Path) -> 
     value = json.loads((tmp_path / "answer.json").read_text(encoding="utf-8"))
     assert (value["paper"], value["seed"]) == (paper, 4)
     assert [row["ours"] for row in value["rows"]] == [4.5, 5.5]
+    assert value["cells"] == {"total": 2, "ready": 0, "commits": {value["commit"]: 2}}
     assert value["checks"] == [{"name": "above 9", "holds": False, "figure": "4.5"}]
     page = tmp_path / "runs" / "reproduce" / paper / "full-4.html"
     assert "made up" in page.read_text(encoding="utf-8")
+    assert "0 of 2 cells were ready" in page.read_text(encoding="utf-8")
     assert str(page.relative_to(tmp_path)) in said.err
     again = slatewise("reproduce", paper, "--seed-base", 4, "--quick")
     assert again.code == 0
-    assert "1 parts were ready" in again.err
+    assert "1 of 1 cells were ready; computed by " in again.err
+    assert "1 of 1 cells were ready; computed by " in again.out
     assert "quick" in again.out
 
 
 def test_a_failed_part_ends_with_exit_code_1(slatewise: Command, paper: str, tmp_path: Path) -> None:
     said = slatewise("reproduce", paper, "--seed-base", 12, "--json", "answer.json", "--processes", 1)
     assert said.code == 1
-    assert "cell-1 failed: SlatewiseError: unlucky. Finished parts are kept; start again to go on." in said.err
+    assert "cell-1 failed: SlatewiseError: unlucky. Finished cells are kept; start again to go on." in said.err
     assert not (tmp_path / "answer.json").exists()
     assert len(list((tmp_path / "runs" / "reproduce" / "cells").rglob("cell-0-*.json"))) == 1
 

@@ -1,98 +1,152 @@
 from __future__ import annotations
 
+import importlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from slatewise.errors import SlatewiseError
-from slatewise.reproduce import Cell, Check, Curve, Figure, Row, Story, interval, reproduce, story_json, story_text
+from slatewise.machine import commit
+from slatewise.reproduce import (
+    Cell,
+    Check,
+    Curve,
+    Figure,
+    Provenance,
+    Row,
+    Story,
+    interval,
+    reproduce,
+    story_json,
+    story_text,
+)
+from slatewise.reproduce._cells import Task, _compute
+from slatewise.reproduce._digest import Code
 from slatewise.reproduce._page import drawn, write_page
 
+PAPER = """
+from slatewise.reproduce import Cell, Row, Story
+from stranger.squaring import square
 
-class Paper(ModuleType):
-    """Squares numbers; counts how often."""
+TITLE = "squares"
+runs = []
+broken = ""
 
-    TITLE = "squares"
-    SOURCES = ("errors.py",)
 
-    def __init__(self) -> None:
-        super().__init__("squares")
-        self.runs: list[str] = []
-        self.broken = ""
+def cells(*, quick, seed_base):
+    return [Cell(name=f"square-{n}", settings={"n": n}) for n in range(seed_base, seed_base + (2 if quick else 4))]
 
-    def cells(self, *, quick: bool, seed_base: int) -> list[Cell]:
-        numbers = range(seed_base, seed_base + (2 if quick else 4))
-        return [Cell(name=f"square-{n}", settings={"n": n}) for n in numbers]
 
-    def run(self, cell: Cell) -> dict[str, Any]:
-        if cell.name == self.broken:
-            raise RuntimeError("no square today")
-        self.runs.append(cell.name)
-        return {"square": float(cell.settings["n"] ** 2)}
+def run(cell):
+    if cell.name == broken:
+        raise RuntimeError("no square today")
+    runs.append(cell.name)
+    return {"square": float(square(cell.settings["n"]))}
 
-    def tell(self, results: dict[str, dict[str, Any]], *, quick: bool, seed_base: int) -> Story:
-        rows = tuple(
-            Row(name=name, metric="n²", published=None, ours=value["square"]) for name, value in results.items()
-        )
-        return Story(rows=rows, checks=())
+
+def tell(results, *, quick, seed_base):
+    rows = (Row(name=name, metric="n²", published=None, ours=value["square"]) for name, value in results.items())
+    return Story(rows=tuple(rows), checks=())
+"""
 
 
 @pytest.fixture
-def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
-    module = Paper()
-    monkeypatch.setitem(sys.modules, "stranger", ModuleType("stranger"))
-    monkeypatch.setitem(sys.modules, "stranger.squares", module)
-    return module
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Of a package with a paper that squares numbers and counts how often."""
+    place = tmp_path / "stranger"
+    place.mkdir()
+    (place / "__init__.py").touch()
+    (place / "squares.py").write_text(PAPER, encoding="utf-8")
+    (place / "squaring.py").write_text("def square(n):\n    return n**2\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield place
+    for name in [name for name in sys.modules if name.split(".")[0] == "stranger"]:
+        del sys.modules[name]
 
 
-def test_finished_cells_are_used_again(paper: Paper, tmp_path: Path) -> None:
+@pytest.fixture
+def paper(folder: Path) -> Any:
+    return importlib.import_module("stranger.squares")
+
+
+def run_squares(folder: Path, **options: Any) -> tuple[Story, Provenance]:
+    return reproduce("stranger.squares", folder=folder.parent / "cells", processes=1, **options)
+
+
+def test_finished_cells_are_used_again(paper: Any, folder: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    story, ready = reproduce("stranger.squares", folder=tmp_path, quick=True, processes=1)
-    assert (ready, [row.ours for row in story.rows]) == (0, [0, 1])
-    story, ready = reproduce("stranger.squares", folder=tmp_path, processes=1, on_cell=lambda *news: seen.append(news))
-    assert ready == 2
+    story, cells = run_squares(folder, quick=True)
+    assert (cells.total, cells.ready, dict(cells.commits)) == (2, 0, {commit(): 2})
+    assert [row.ours for row in story.rows] == [0, 1]
+    story, cells = run_squares(folder, on_cell=lambda *news: seen.append(news))
+    assert (cells.total, cells.ready, dict(cells.commits)) == (4, 2, {commit(): 4})
     assert sorted(row.ours for row in story.rows) == [0, 1, 4, 9]
     assert paper.runs == ["square-0", "square-1", "square-2", "square-3"]
     assert seen[-1] == ("square-3", 4, 4)
-    assert (
-        reproduce("stranger.squares", folder=tmp_path, seed_base=1, quick=True, processes=1)[1] == 2
-    )  # the seeds 1 and 2
+    assert run_squares(folder, seed_base=1, quick=True)[1].ready == 2  # the seeds 1 and 2
 
 
-def test_other_sources_make_cells_stale(paper: Paper, tmp_path: Path) -> None:
-    reproduce("stranger.squares", folder=tmp_path, quick=True, processes=1)
-    paper.SOURCES = ("errors.py", "sim")  # type: ignore[assignment]
-    assert reproduce("stranger.squares", folder=tmp_path, quick=True, processes=1)[1] == 0
+def test_each_cell_keeps_the_commit_that_computed_it(paper: Any, folder: Path) -> None:
+    run_squares(folder, quick=True)
+    (file,) = (folder.parent / "cells").glob("square-0-*.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"commit": "0123456789ab+"}), encoding="utf-8")
+    cells = run_squares(folder, quick=True)[1]
+    assert dict(cells.commits) == {"0123456789ab+": 1, commit(): 1}
+    assert str(cells).startswith("2 of 2 cells were ready; computed by 0123456789ab+ (1), ")
 
 
-def test_a_failed_cell_keeps_the_others(paper: Paper, tmp_path: Path) -> None:
+def test_other_code_makes_cells_stale(paper: Any, folder: Path) -> None:
+    run_squares(folder, quick=True)
+    file = folder / "squaring.py"
+    file.write_text('def square(n):\n    """n²."""\n    return n**2  # a comment\n', encoding="utf-8")
+    assert run_squares(folder, quick=True)[1].ready == 2
+    file.write_text("def square(n):\n    return n * n\n", encoding="utf-8")
+    assert run_squares(folder, quick=True)[1].ready == 0
+
+
+def test_a_result_of_code_that_was_not_found_is_refused(folder: Path) -> None:
+    (folder / "hidden.py").touch()
+    text = PAPER.replace(
+        "runs.append", "import importlib; importlib.import_module('stranger.hid' + 'den'); runs.append"
+    )
+    (folder / "squares.py").write_text(text, encoding="utf-8")
+    with pytest.raises(SlatewiseError, match=r"it loaded stranger\.hidden, which the digest of its code leaves out"):
+        run_squares(folder)
+    assert not list(folder.parent.glob("cells/*.json"))
+
+
+def test_a_failed_cell_keeps_the_others(paper: Any, folder: Path) -> None:
     paper.broken = "square-2"
     with pytest.raises(SlatewiseError, match="square-2 failed: RuntimeError: no square today"):
-        reproduce("stranger.squares", folder=tmp_path, processes=1)
+        run_squares(folder)
     paper.broken = ""
-    story, ready = reproduce("stranger.squares", folder=tmp_path, processes=1)
-    assert ready == 2
+    story, cells = run_squares(folder)
+    assert cells.ready == 2
     assert len(story.rows) == 4
 
 
 def test_two_processes_find_the_same(tmp_path: Path) -> None:
     # a real paper's cells in real processes; the error names the cell that failed
-    from slatewise.reproduce import _cells
-
     cell = Cell(name="toys-3", settings={"kind": "toys", "seed": 3, "steps": 2, "batch": 8})
-    missing = [(cell, tmp_path / "a.json"), (Cell(name="again", settings=cell.settings), tmp_path / "b.json")]
-    found = dict(_cells._computed("youtube", missing, 2))
-    assert found["toys-3"] == found["again"]
+    again = Cell(name="again", settings=cell.settings)
+    code = Code.of(importlib.import_module("slatewise.reproduce.youtube").__name__)
+
+    def task(cell: Cell, file: str) -> Task:
+        modules = code.closure(cell.settings).modules
+        return Task(paper="youtube", cell=cell, path=tmp_path / file, commit="abc", modules=modules)
+
+    results = dict(_compute([task(cell, "a.json"), task(again, "b.json")], 2))
+    assert results["toys-3"] == results["again"]
     kept = json.loads((tmp_path / "a.json").read_text())
-    assert kept["result"] == found["toys-3"]
-    assert kept["settings"] == cell.settings
-    bad = [(Cell(name=name, settings={"kind": "nothing"}), tmp_path / f"{name}.json") for name in ("c", "d")]
+    assert kept["result"] == results["toys-3"]
+    assert (kept["settings"], kept["commit"]) == (cell.settings, "abc")
+    bad = [task(Cell(name=name, settings={"kind": "nothing"}), f"{name}.json") for name in ("c", "d")]
     with pytest.raises(SlatewiseError, match=r"[cd] failed: KeyError: 'nothing'"):
-        dict(_cells._computed("youtube", bad, 2))
+        dict(_compute(bad, 2))
 
 
 def test_interval_by_hand() -> None:
@@ -125,9 +179,13 @@ STORY = Story(
 )
 
 
+CELLS = Provenance(total=5, ready=3, commits={"abc": 2, "def+": 3})
+
+
 def test_story_for_machines() -> None:
-    value = story_json(STORY, paper="p", commit="c", seed=7, seconds=1.25)
+    value = story_json(STORY, CELLS, paper="p", commit="c", seed=7, seconds=1.25)
     assert set(value) >= {"paper", "commit", "seed", "machine", "seconds", "rows", "checks"}
+    assert value["cells"] == {"total": 5, "ready": 3, "commits": {"abc": 2, "def+": 3}}
     assert value["rows"][0] == {
         "name": "top-K",
         "metric": "% watch time",
@@ -142,12 +200,13 @@ def test_story_for_machines() -> None:
 
 
 def test_story_for_people() -> None:
-    lines = story_text(STORY).splitlines()
+    lines = story_text(STORY, CELLS).splitlines()
     assert lines[0].split() == ["metric", "published", "ours", "low", "high"]
     assert lines[1].split() == ["top-K", "%", "watch", "time", "0.85", "1.234", "0.5", "2"]
     assert lines[2].split() == ["<alone>", "minutes", "–", "1,234.50", "–", "–"]
     assert "holds  it works: 1" in lines
     assert "FAILS  all of it: 0" in lines
+    assert lines[-1] == "3 of 5 cells were ready; computed by abc (2), def+ (3)."
 
 
 def test_page_is_whole_and_escaped(tmp_path: Path) -> None:

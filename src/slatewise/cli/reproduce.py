@@ -13,7 +13,8 @@ from slatewise.cli._console import errors, progress
 
 HELP = """Repeat a paper's experiment and print its table: published | ours | 95 % interval.
 
-What has been computed is kept below --cache; the same command goes on where it was stopped. Exit code 0 means that the
+The experiment consists of cells. Finished ones are kept below --cache, so the same command goes on where it was
+stopped; a cell is computed again when the code behind it, torch or numpy has changed. Exit code 0 means that the
 experiment ran, whichever way its checks fell.
 
 Papers: {papers}.
@@ -38,8 +39,8 @@ def reproduce(
     seed_base: Annotated[int, typer.Option(min=0, help="Moves every seed.")] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the answer here too.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the page; default runs/reproduce/PAPER.")] = None,
-    cache: Annotated[Path, typer.Option(help="Where computed parts are kept.")] = Path("runs/reproduce/cells"),
-    processes: Annotated[int, typer.Option(min=1, help="Parts computed at the same time.")] = 2,
+    cache: Annotated[Path, typer.Option(help="Where finished cells are kept.")] = Path("runs/reproduce/cells"),
+    processes: Annotated[int, typer.Option(min=1, help="Cells computed at the same time.")] = 2,
 ) -> None:
     """Reproduce; see HELP."""
     from slatewise import config as configs
@@ -58,19 +59,19 @@ def reproduce(
         def on_cell(cell: str, done: int, total: int) -> None:
             bars.update(task, completed=done, total=total, note=cell)
 
-        story, ready = run(
+        story, cells = run(
             name, folder=cache / name, quick=quick, seed_base=seed_base, processes=processes, on_cell=on_cell
         )
     seconds = time.monotonic() - start
-    print(story_text(story))
+    print(story_text(story, cells))
     folder = out or Path("runs/reproduce") / paper
     form = "quick" if quick else "full"
-    facts = f"{form} form, seeds from {seed_base}, commit {at or 'unknown'}, {seconds:.0f} s, {ready} parts were ready"
+    facts = f"{form} form, seeds from {seed_base}, commit {at or 'unknown'}, {seconds:.0f} s, {cells}"
     page = folder / f"{form}-{seed_base}.html"
     write_page(page, story, title=f"{paper}: {module.TITLE}", facts=facts)
     write_images(folder / f"{form}-{seed_base}", story)
     if json_file is not None:
-        value = story_json(story, paper=paper, commit=at, seed=seed_base, seconds=seconds)
+        value = story_json(story, cells, paper=paper, commit=at, seed=seed_base, seconds=seconds)
         with atomic_file(json_file) as temporary:
             temporary.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
     errors().print(f"{page}: the same with figures ({facts})")

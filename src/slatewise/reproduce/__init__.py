@@ -3,20 +3,23 @@
 A paper's module has
 
     TITLE: str                                         what is reproduced, in one line
-    SOURCES: tuple[str, ...]                           files and folders below slatewise/ whose change makes cells stale
     cells(*, quick, seed_base) -> list[Cell]           what has to be computed
     run(cell) -> dict                                  one of them; numbers, texts and lists only
     tell(results, *, quick, seed_base) -> Story        rows, checks and figures from all results, by the cells' names
+
+A finished cell is kept under a digest of its settings, of the code that its paper imports or may find by name, and of
+the versions of torch and numpy; a change of any of them computes it anew.
 """
 
 from slatewise.reproduce._cells import Cell, reproduce
-from slatewise.reproduce._story import Check, Curve, Figure, Row, Story, interval, story_json, story_text
+from slatewise.reproduce._story import Check, Curve, Figure, Provenance, Row, Story, interval, story_json, story_text
 
 __all__ = [
     "Cell",
     "Check",
     "Curve",
     "Figure",
+    "Provenance",
     "Row",
     "Story",
     "interval",

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import slatewise
 from slatewise import config as configs
 from slatewise.errors import SlatewiseError
 from slatewise.files import atomic_file
 from slatewise.machine import commit
-from slatewise.reproduce._story import Story
+from slatewise.reproduce._digest import Code
+from slatewise.reproduce._story import Provenance, Story
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,19 @@ class Cell:
     """Numbers, texts, truth values, and lists and tables of them."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A cell to compute, and where its result goes."""
+
+    paper: str
+    cell: Cell
+    path: Path
+    commit: str
+    """Of the code that computes it."""
+    modules: frozenset[str]
+    """Modules that the digest in the file's name covers."""
+
+
 def reproduce(
     paper: str,
     *,
@@ -39,20 +53,20 @@ def reproduce(
     seed_base: int = 0,
     processes: int = 2,
     on_cell: Callable[[str, int, int], None] = lambda name, done, total: None,
-) -> tuple[Story, int]:
+) -> tuple[Story, Provenance]:
     """Compute what is missing and tell the whole.
 
     Args:
         paper: file name in reproduce/.
-        folder: where finished cells are kept; a cell is used again while its settings and the paper's SOURCES are the
-            same.
+        folder: where finished cells are kept; a cell is used again while its settings and the code behind it are the
+            same (see _digest).
         quick: the short form.
         seed_base: moves every seed.
         processes: cells computed at the same time, one core each.
         on_cell: called with the name of a finished cell, the number of finished ones and of all.
 
     Returns:
-        the story, and how many cells were found ready.
+        the story, and where the results of its cells come from.
 
     Raises:
         InputError: no such paper.
@@ -60,45 +74,49 @@ def reproduce(
     """
     module = configs.find("reproduce", paper, has="tell")
     cells: list[Cell] = module.cells(quick=quick, seed_base=seed_base)
-    stamp = _stamp(module)
+    code, head = Code.of(module.__name__), commit()
     results: dict[str, dict[str, Any]] = {}
-    missing: list[tuple[Cell, Path]] = []
+    commits: Counter[str] = Counter()
+    tasks: list[Task] = []
     for cell in cells:
-        path = folder / f"{cell.name}-{_digest(cell.settings, stamp)}.json"
+        closure = code.closure(cell.settings)
+        path = folder / f"{cell.name}-{_key(cell.settings, closure.digest)}.json"
         if path.is_file():
-            results[cell.name] = json.loads(path.read_text(encoding="utf-8"))["result"]
+            finished = json.loads(path.read_text(encoding="utf-8"))
+            results[cell.name] = finished["result"]
+            commits[finished["commit"]] += 1
         else:
-            missing.append((cell, path))
-    ready = len(results)
+            tasks.append(Task(paper=paper, cell=cell, path=path, commit=head, modules=closure.modules))
     for cell in cells:
         if cell.name in results:
             on_cell(cell.name, len(results), len(cells))
-    for name, result in _computed(paper, missing, processes):
+    for name, result in _compute(tasks, processes):
         results[name] = result
+        commits[head] += 1
         on_cell(name, len(results), len(cells))
     story: Story = module.tell(results, quick=quick, seed_base=seed_base)
-    return story, ready
+    return story, Provenance(total=len(cells), ready=len(cells) - len(tasks), commits=commits)
 
 
-def _computed(paper: str, missing: list[tuple[Cell, Path]], processes: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    if processes == 1 or len(missing) == 1:
-        for cell, path in missing:
-            with _named(cell):
-                result = _work(paper, cell, path)
-            yield cell.name, result
+def _compute(tasks: list[Task], processes: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    if processes == 1 or len(tasks) == 1:
+        for task in tasks:
+            with _named(task.cell):
+                result = _work(task)
+            yield task.cell.name, result
         return
-    if not missing:
+    if not tasks:
         return
     spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(min(processes, len(missing)), mp_context=spawn, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(min(processes, len(tasks)), mp_context=spawn, initializer=_one_thread) as pool:
         # handed out in their order, two ahead: cells that share a log follow each other in the same process
-        waiting = list(reversed(missing))
+        waiting = list(reversed(tasks))
         running: dict[Future[dict[str, Any]], Cell] = {}
         try:
             while waiting or running:
                 while waiting and len(running) < processes + 1:
-                    cell, path = waiting.pop()
-                    running[pool.submit(_work, paper, cell, path)] = cell
+                    task = waiting.pop()
+                    running[pool.submit(_work, task)] = task.cell
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     cell = running.pop(future)
@@ -115,15 +133,21 @@ def _named(cell: Cell) -> Iterator[None]:
         yield
     except Exception as error:
         raise SlatewiseError(
-            f"{cell.name} failed: {type(error).__name__}: {error}. Finished parts are kept; start again to go on."
+            f"{cell.name} failed: {type(error).__name__}: {error}. Finished cells are kept; start again to go on."
         ) from error
 
 
-def _work(paper: str, cell: Cell, path: Path) -> dict[str, Any]:
-    result: dict[str, Any] = configs.find("reproduce", paper, has="tell").run(cell)
-    text = json.dumps({"cell": cell.name, "settings": cell.settings, "commit": commit(), "result": result})
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _work(task: Task) -> dict[str, Any]:
+    module = configs.find("reproduce", task.paper, has="tell")
+    loaded_before = set(sys.modules)
+    result: dict[str, Any] = module.run(task.cell)
+    packages = {name.split(".")[0] for name in task.modules}
+    uncovered = {name for name in set(sys.modules) - loaded_before if name.split(".")[0] in packages} - task.modules
+    if uncovered:
+        raise SlatewiseError(f"it loaded {', '.join(sorted(uncovered))}, which the digest of its code leaves out")
+    value = {"cell": task.cell.name, "settings": task.cell.settings, "commit": task.commit, "result": result}
+    with atomic_file(task.path) as temporary:
+        temporary.write_text(json.dumps(value), encoding="utf-8")
     return result
 
 
@@ -133,16 +157,5 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _digest(settings: dict[str, Any], stamp: str) -> str:
-    return hashlib.sha256((json.dumps(settings, sort_keys=True) + stamp).encode()).hexdigest()[:12]
-
-
-def _stamp(module: ModuleType) -> str:
-    """Digest of the sources a paper's cells depend on."""
-    root = Path(slatewise.__file__).parent
-    digest = hashlib.sha256()
-    for source in module.SOURCES:
-        place = root / source
-        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+def _key(settings: dict[str, Any], code: str) -> str:
+    return hashlib.sha256((json.dumps(settings, sort_keys=True) + code).encode()).hexdigest()[:12]

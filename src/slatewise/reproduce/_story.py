@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -69,6 +69,21 @@ class Story:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where the results of a story's cells come from."""
+
+    total: int
+    ready: int
+    """Computed by an earlier run."""
+    commits: Mapping[str, int]
+    """Commit → cells that its code computed; "" where it is not known, "+" at the end where files differed from it."""
+
+    def __str__(self) -> str:
+        commits = ", ".join(f"{commit or 'an unknown commit'} ({count})" for commit, count in self.commits.items())
+        return f"{self.ready} of {self.total} cells were ready; computed by {commits or 'none'}"
+
+
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean of independent values and its 95 % interval by Student's t; infinite for a single value."""
     numbers = np.asarray(values, dtype=float)
@@ -79,11 +94,14 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def story_json(story: Story, *, paper: str, commit: str, seed: int, seconds: float) -> dict[str, Any]:
+def story_json(
+    story: Story, cells: Provenance, *, paper: str, commit: str, seed: int, seconds: float
+) -> dict[str, Any]:
     """The story for machines; numbers that are not finite become null."""
     return {
         "paper": paper,
         "commit": commit,
+        "cells": {"total": cells.total, "ready": cells.ready, "commits": dict(cells.commits)},
         "seed": seed,
         "machine": asdict(facts()),
         "seconds": round(seconds, 1),
@@ -93,8 +111,8 @@ def story_json(story: Story, *, paper: str, commit: str, seed: int, seconds: flo
     }
 
 
-def story_text(story: Story) -> str:
-    """The story as a table, the checks below it."""
+def story_text(story: Story, cells: Provenance) -> str:
+    """The story as a table, the checks and where the results come from below it."""
     head = ("", "metric", "published", "ours", "low", "high")
     lines = [
         (row.name, row.metric, *(_number(value) for value in (row.published, row.ours, row.low, row.high)))
@@ -109,7 +127,7 @@ def story_text(story: Story) -> str:
         for line in (head, *lines)
     ]
     checks = [f"{'holds' if check.holds else 'FAILS':5}  {check.name}: {check.figure}" for check in story.checks]
-    return "\n".join([*table, "", *checks, *(f"\n{note}" for note in story.notes)])
+    return "\n".join([*table, "", *checks, *(f"\n{note}" for note in story.notes), f"\n{cells}."])
 
 
 def _finite(value: Any) -> Any:

@@ -21,17 +21,6 @@ from slatewise.errors import located
 from slatewise.reproduce import Cell, Check, Curve, Figure, Row, Story, interval
 
 TITLE = "next items of MovieLens-100K, leave-one-out, full ranking"
-SOURCES = (
-    "configs/ml-100k",
-    "encoders",
-    "heads",
-    "methods",
-    "ops",
-    "data",
-    "train",
-    "evaluate",
-    "evaluation/metrics.py",
-)
 DATA = Path("data/ml-100k")
 RATING = 4.0
 """A held-out item rated at least this much is liked."""

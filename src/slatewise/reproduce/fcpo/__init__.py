@@ -21,20 +21,6 @@ from slatewise.reproduce import Cell, Check, Curve, Figure, Row, Story, interval
 from slatewise.reproduce.fcpo import runs
 
 TITLE = "lists of MovieLens-100K under a limit on popular items"
-SOURCES = (
-    "reproduce/fcpo/__init__.py",
-    "reproduce/fcpo/policies.py",
-    "reproduce/fcpo/runs.py",
-    "methods/fcpo/__init__.py",
-    "heads",
-    "ops",
-    "encoders",
-    "sim/rating_sessions.py",
-    "rollout/play.py",
-    "rollout/on_policy.py",
-    "data/ratings.py",
-    "evaluation/metrics.py",
-)
 DATA = Path("data/ml-100k")
 LIMITS = (0.4, 0.3, 0.2)
 DRIFT_LIMIT = 0.3

@@ -23,25 +23,6 @@ from slatewise.reproduce.large_actions import runs, times, ways
 from slatewise.reproduce.large_actions.ways import WAYS
 
 TITLE = "Large action spaces: all methods at 10³ to 10⁶ items"
-SOURCES = (
-    "rollout/replay.py",
-    "encoders/observed.py",
-    "encoders/window.py",
-    "heads",
-    "methods",
-    "ops",
-    "reproduce/large_actions/learners.py",
-    "reproduce/large_actions/runs.py",
-    "reproduce/large_actions/times.py",
-    "retrieval",
-    "policies/topic.py",
-    "sim/_slots.py",
-    "rollout/play.py",
-    "sim/topic_graph.py",
-    "nn/item_table.py",
-    "rollout/on_policy.py",
-    "rollout/off_policy.py",
-)
 SEEDS, QUICK_SEEDS = 5, 2
 BLOCKS, QUICK_BLOCKS = 5, 3
 LONGEST = 0.1

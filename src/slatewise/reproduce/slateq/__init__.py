@@ -16,22 +16,6 @@ from slatewise.reproduce._story import Check, Curve, Figure, Row, Story, interva
 from slatewise.reproduce.slateq import fitted, runs, whole
 
 TITLE = "SlateQ: Q-learning for slates by the values of their items"
-SOURCES = (
-    "rollout/replay.py",
-    "encoders/observed.py",
-    "nn/choice.py",
-    "policies/ranked.py",
-    "methods/random.py",
-    "methods/slateq.py",
-    "ops/choice.py",
-    "ops/sampling.py",
-    "ops/slates.py",
-    "reproduce/slateq/runs.py",
-    "reproduce/slateq/whole.py",
-    "rollout/play.py",
-    "sim/interest_evolution.py",
-    "rollout/off_policy.py",
-)
 SEEDS, QUICK_SEEDS, WHOLE_SEEDS = 5, 2, 3
 Add = Callable[..., None]
 Results = Mapping[str, Mapping[str, Any]]

@@ -6,18 +6,15 @@ shown as well it does not say, so the fitted world draws its candidates as often
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator
 
-import slatewise
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.methods import random as uniform
 from slatewise.ops.choices import picked
@@ -41,12 +38,11 @@ HELD_OUT = 0.1
 """Share of the log's users that the fidelity report reads."""
 SESSIONS = 32
 """In a batch of the user model."""
-_OWN = ("ops/sessions.py", "ops/calibration.py", "reproduce/slateq/fitted.py", "sim/log_fitted")
 
 
 def settings(method: Mapping[str, Any], world: Mapping[str, Any]) -> dict[str, Any]:
-    """What a cell needs beside seed and size; the digest makes it anew where this part alone has changed."""
-    return {"method": dict(method), "world": dict(world), "serve": SERVINGS, "fits": 1500, "sources": _digest()}
+    """What a cell needs beside seed and size."""
+    return {"method": dict(method), "world": dict(world), "serve": SERVINGS, "fits": 1500}
 
 
 def run(cell: dict[str, Any]) -> dict[str, Any]:
@@ -147,15 +143,6 @@ def _taken(record: Trajectories, rows: torch.Tensor) -> Trajectories:
 def _row(name: str, metric: str, values: list[float]) -> Row:
     mean, low, high = interval(values)
     return Row(name=name, metric=metric, published=None, ours=mean, low=low, high=high)
-
-
-def _digest() -> str:
-    root, digest = Path(slatewise.__file__).parent, hashlib.sha256()
-    for source in _OWN:
-        place = root / source
-        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 __all__ = ["BAR", "NAME", "run", "settings", "tell"]

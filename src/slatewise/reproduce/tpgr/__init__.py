@@ -23,21 +23,6 @@ from slatewise.reproduce._story import Check, Curve, Figure, Row, Story, interva
 from slatewise.reproduce.tpgr import runs
 
 TITLE = "TPGR: a policy gradient that walks down a balanced tree of items"
-SOURCES = (
-    "data/ratings.py",
-    "encoders/_history.py",
-    "encoders/gru.py",
-    "item_vectors/ratings.py",
-    "methods/tpgr/tree_softmax.py",
-    "methods/tpgr/__init__.py",
-    "methods/wolpertinger/__init__.py",
-    "ops/returns.py",
-    "reproduce/tpgr/runs.py",
-    "retrieval/_clusters.py",
-    "retrieval/tree.py",
-    "rollout/play.py",
-    "sim/rating_sessions.py",
-)
 SEEDS, QUICK_SEEDS = 5, 1
 SIZE: dict[str, Any] = {"users": 256, "batch": 32, "rounds": 32, "passes": 20, "imitation_lr": 0.012}
 """256 sessions a round, learned from by 32; passes over everybody's made sessions before that."""

@@ -16,25 +16,6 @@ from slatewise.reproduce._story import Check, Curve, Figure, Row, Story, interva
 from slatewise.reproduce.wolpertinger import runs
 
 TITLE = "Wolpertinger: the nearest items of a proto-action in place of all items"
-SOURCES = (
-    "rollout/replay.py",
-    "encoders/observed.py",
-    "item_vectors/catalog.py",
-    "nn/choice.py",
-    "nn/state_dict.py",
-    "methods/wolpertinger/proto_networks.py",
-    "policies/ranked.py",
-    "methods/wolpertinger/session_ends.py",
-    "methods/wolpertinger/two_towers.py",
-    "methods/wolpertinger/__init__.py",
-    "methods/wolpertinger/proto_action.py",
-    "ops/sampling.py",
-    "reproduce/wolpertinger/runs.py",
-    "retrieval",
-    "sim/accept_graph.py",
-    "nn/item_table.py",
-    "rollout/off_policy.py",
-)
 SEEDS, QUICK_SEEDS = 5, 2
 Results = Mapping[str, Mapping[str, Any]]
 

@@ -21,20 +21,6 @@ from slatewise.reproduce.youtube import toys
 from slatewise.sim.drift import WORLDS
 
 TITLE = "REINFORCE with top-K off-policy correction"
-SOURCES = (
-    "encoders/_history.py",
-    "encoders/cfn.py",
-    "heads",
-    "methods/reinforce.py",
-    "ops",
-    "reproduce/youtube/bias.py",
-    "reproduce/youtube/drift.py",
-    "reproduce/youtube/toys.py",
-    "policies/topic.py",
-    "rollout/play.py",
-    "sim/drift.py",
-    "sim/toys.py",
-)
 SEEDS, QUICK_SEEDS = 5, 2
 MAIN_SEEDS = 20
 """Of the variants that the bars compare, in the world they are about: on six other seeds the per cent by which K = 16
