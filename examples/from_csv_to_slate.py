@@ -45,7 +45,9 @@ with TemporaryDirectory() as name:
 
     policy = artifact.load(folder / "run" / "artifact").policy
     split = splits.make("leave_one_out", data.interactions)
-    judged = evaluation.evaluate(policy, data, split, "test", evaluation.Config(k=(5,)))
+    judged = evaluation.evaluate(
+        policy, data, split.part("test"), evaluation.Config(k=(5,)), trained_on=split.part("train")
+    )
     print(f"test recall@5 {judged.value('recall@5'):.2f} over {judged.users} users")
 
     user, events = np.array([0]), np.diff(data.interactions.user_offsets)[:1]

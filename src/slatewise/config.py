@@ -11,9 +11,10 @@ import difflib
 import importlib
 import pkgutil
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import tomli_w
@@ -21,6 +22,21 @@ import tomli_w
 from slatewise.errors import InputError, located
 
 C = TypeVar("C")
+SplitName = Literal["leave_one_out", "first_share", "by_time", "by_user"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """[data]: which log, and how it is split."""
+
+    path: str
+    """Folder of a prepared data set (`slatewise data import` makes one)."""
+    split: SplitName = "leave_one_out"
+    valid_share: float = 0.1
+    test_share: float = 0.2
+    split_seed: int = 0
+    fingerprint: str | None = None
+    """If given, the data set must have it; a run writes it down."""
 
 
 def components(room: str) -> list[str]:
@@ -159,4 +175,16 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-__all__ = ["InputError", "components", "convert", "dump_toml", "find", "name_of", "override", "read_toml", "to_table"]
+__all__ = [
+    "DataConfig",
+    "InputError",
+    "SplitName",
+    "components",
+    "convert",
+    "dump_toml",
+    "find",
+    "name_of",
+    "override",
+    "read_toml",
+    "to_table",
+]

@@ -298,18 +298,14 @@ def _report(settings: Settings, dataset: Dataset, served: Path, commands: Sequen
     from slatewise.report.runs import Entry, page
     from slatewise.training import open_run
 
-    opened = open_run(served)
     entries = [
         Entry(folder=settings.runs / variant.name, label=variant.label, corrected=variant.corrected)
         for variant in settings.variants
     ]
     made = page(
         entries,
-        served=served,
-        dataset=dataset,
-        split=opened.split,
+        served=open_run(served),
         part="test",
-        settings=opened.evaluate,
         title=f"From a log to a served policy: {dataset.name}",
         propensities="fitted: a clone of the log's behaviour, training rows only",
         commands=commands,

@@ -1,6 +1,8 @@
-"""A log as columns, and the catalog of its items. Loads no torch: what only reads or writes logs does not wait for it.
+"""A log as columns, a part of its events, and the catalog of its items.
 
-Axes: R log rows · V events · U users · N items · E features · X context.
+Imports no torch, so that commands that only read or write logs start at once.
+
+Axes: R log rows · V events · U users · W windows · P used items · N items · E features · X context.
 
 Item numbers: 0 is padding, 1 stands for every item the vocabulary does not know, real items start at 2.
 A table over items has ``catalog.num_rows = catalog.num_items + 2`` rows.
@@ -67,6 +69,117 @@ class Interactions:
     def slate_size(self) -> int:
         """Rows of the longest event: K of the trajectories made from this log."""
         return int(np.diff(self.event_offsets).max(initial=1))
+
+    @property
+    def context_width(self) -> int:
+        """X."""
+        return int(self.context.shape[1])
+
+    @cached_property
+    def num_policies(self) -> int:
+        """Logging policies, one for "the log does not say" included."""
+        return int(self.policy_id.max(initial=0)) + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """Segments of users' events: window w holds the events start … stop − 1 of its user, and trains from `learn` on."""
+
+    user: Int[np.ndarray, "W"]
+    start: Int[np.ndarray, "W"]
+    learn: Int[np.ndarray, "W"]
+    stop: Int[np.ndarray, "W"]
+
+    def __len__(self) -> int:
+        return len(self.user)
+
+    def __getitem__(self, index: Int[np.ndarray, "V"] | slice) -> Windows:
+        return Windows(user=self.user[index], start=self.start[index], learn=self.learn[index], stop=self.stop[index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogPart:
+    """These events of these users: of user u, the events first[u] … last[u] − 1, counted from the user's first.
+
+    The events before them are not part of it, but a state may read them as history.
+    """
+
+    interactions: Interactions
+    first: Int[np.ndarray, "U"]
+    last: Int[np.ndarray, "U"]
+
+    @classmethod
+    def whole(cls, interactions: Interactions) -> LogPart:
+        """Every event of a log."""
+        count = np.diff(np.asarray(interactions.user_offsets)).astype(np.int64)
+        return cls(interactions=interactions, first=np.zeros_like(count), last=count)
+
+    @property
+    def empty(self) -> bool:
+        """True where it holds no event."""
+        return not bool((self.last > self.first).any())
+
+    @property
+    def num_events(self) -> int:
+        """V of this part."""
+        return int(np.maximum(self.last - self.first, 0).sum())
+
+    def users(self) -> Int[np.ndarray, "U"]:
+        """Users with an event in it, ascending."""
+        return np.flatnonzero(self.last > self.first)
+
+    def events(self) -> Int[np.ndarray, "V"]:
+        """Where its events stand in the columns of the log, in the order of the log."""
+        offsets = np.asarray(self.interactions.user_offsets)
+        count = np.diff(offsets)
+        event = np.arange(self.interactions.num_events) - np.repeat(offsets[:-1], count)
+        return np.flatnonzero((event >= np.repeat(self.first, count)) & (event < np.repeat(self.last, count)))
+
+    def used_rows(self) -> Int[np.ndarray, "P"]:
+        """Where the rows of the items that users chose stand in the columns of the log."""
+        events = self.events()
+        choice = np.asarray(self.interactions.choice)[events].astype(np.int64)
+        chosen = choice >= 0
+        rows: Int[np.ndarray, "P"] = np.asarray(self.interactions.event_offsets)[events[chosen]] + choice[chosen]
+        return rows
+
+    def rewards(self) -> Float[np.ndarray, "P"]:
+        """Rewards of the items that users chose."""
+        return np.asarray(self.interactions.reward[self.used_rows()])
+
+    def counts(self, num_rows: int) -> Int[np.ndarray, "rows"]:
+        """How often users chose each item number below `num_rows`."""
+        return np.bincount(self.interactions.item[self.used_rows()], minlength=num_rows)
+
+    def windows(self, *, max_length: int, burn_in: int = 0) -> Windows:
+        """The part cut into windows of at most `max_length` events to learn from.
+
+        Args:
+            max_length: most events that one window trains on.
+            burn_in: events before them that only move the state; a user's first window has none to read.
+
+        Raises:
+            ValueError: max_length < 1 or burn_in < 0.
+        """
+        if max_length < 1 or burn_in < 0:
+            raise ValueError(f"max_length is {max_length}, burn_in {burn_in}; expected at least 1 and at least 0")
+        pieces = -(-np.maximum(self.last - self.first, 0) // max_length)
+        user = np.repeat(np.arange(len(self.first)), pieces)
+        piece = np.arange(len(user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        learn = self.first[user] + piece * max_length
+        stop = np.minimum(learn + max_length, self.last[user])
+        return Windows(user=user, start=np.maximum(learn - burn_in, 0), learn=learn, stop=stop)
+
+    def histories(self, users: Int[np.ndarray, "W"], *, max_history: int | None = None) -> Windows:
+        """One window a user: all of the user's events in the part, after up to `max_history` events before it.
+
+        Args:
+            users: users with an event in it.
+            max_history: most events that only move the state; None = all there are.
+        """
+        first = self.first[users]
+        start = np.zeros_like(first) if max_history is None else np.maximum(first - max_history, 0)
+        return Windows(user=users, start=start, learn=first, stop=self.last[users])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from slatewise.log import Catalog, Interactions
+from slatewise.log import Catalog, LogPart
 from slatewise.types import Estimate, Exploration, Observation, Slates, Step, Trajectories
 
 Own = TypeVar("Own")  # the run-time checker of the tests does not take typing.Self outside decorated classes
@@ -19,10 +17,11 @@ Carry = Tensor
 """(B, M) float32: everything an encoder must remember of a user, so that any store can keep it as bytes."""
 
 
-class EncoderConfig(Protocol):
-    """Settings of an encoder; `resolved` fills what was left open from the training part of a log."""
+@runtime_checkable
+class ResolvesFromLog(Protocol):
+    """Settings of an encoder or a method that leave something open, which the training part of a log fills in."""
 
-    def resolved(self: Own, *, rewards: NDArray[np.float32], context_width: int) -> Own: ...
+    def resolve(self: Own, part: LogPart, /) -> Own: ...
 
 
 @runtime_checkable
@@ -89,17 +88,14 @@ class Learner(Protocol):
 class ChecksLog(Protocol):
     """A learner that can say, before any time is spent, that nothing can be learned from a log (`ValueError`)."""
 
-    def check_log(self, *, rewards: NDArray[np.float32], num_policies: int) -> None: ...
+    def check_log(self, part: LogPart, /) -> None: ...
 
 
 @runtime_checkable
 class Prepares(Protocol):
-    """A learner that reads something off the training part of a log before its first update (a tree of the items).
+    """A learner that reads something off the training part of a log before its first update (a tree of the items)."""
 
-    `split` is a `data.splits.Split`.
-    """
-
-    def prepare(self, interactions: Interactions, split: Any, /) -> None: ...
+    def prepare(self, part: LogPart, /) -> None: ...
 
 
 @runtime_checkable

@@ -5,11 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis.strategies import integers, lists
 
-from slatewise.data.batches import Windows, num_batches, shuffled, trajectories, windows
-from slatewise.log import FIRST_ITEM
+from slatewise.data.batches import num_batches, shuffled, trajectories
+from slatewise.log import FIRST_ITEM, LogPart, Windows
 from slatewise.testing import written_log
 
 # User 0: a slate of three, nothing chosen from one of two, a session that ends; user 1: one item; user 2: nothing.
@@ -111,40 +109,8 @@ def test_steps_are_the_rows_of_the_log_again() -> None:
         assert getattr(batch, name)[real].tolist() == column.tolist(), name
 
 
-def test_windows_by_hand() -> None:
-    found = windows(np.array([0, 0, 2]), np.array([5, 0, 4]), max_length=2, burn_in=1)
-    assert found.user.tolist() == [0, 0, 0, 2]
-    assert found.learn.tolist() == [0, 2, 4, 2]
-    assert found.stop.tolist() == [2, 4, 5, 4]
-    # the first window of a user has nothing before it to read, unless the part starts later
-    assert found.start.tolist() == [0, 1, 3, 1]
-
-
-@settings(max_examples=30, deadline=None)
-@given(lengths=lists(integers(0, 9), min_size=1, max_size=5), max_length=integers(1, 4), burn_in=integers(0, 3))
-def test_every_event_is_taught_once(lengths: list[int], max_length: int, burn_in: int) -> None:
-    first = np.arange(len(lengths))  # user u's part starts at event u
-    found = windows(first, first + lengths, max_length=max_length, burn_in=burn_in)
-    taught = sorted(
-        (int(user), event)
-        for user, learn, stop in zip(found.user, found.learn, found.stop, strict=True)
-        for event in range(learn, stop)
-    )
-    assert taught == [(user, user + event) for user, length in enumerate(lengths) for event in range(length)]
-    assert bool((found.stop - found.learn <= max_length).all())
-    assert bool((found.learn - found.start <= burn_in).all())
-    assert bool((found.start >= 0).all())
-
-
-def test_windows_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="max_length is 0, burn_in 0; expected at least 1 and at least 0"):
-        windows(np.array([0]), np.array([1]), max_length=0)
-    with pytest.raises(ValueError, match="burn_in -1"):
-        windows(np.array([0]), np.array([1]), max_length=1, burn_in=-1)
-
-
 MANY = written_log([[{"items": [2 + user % 7]}] * (1 + user % 9) for user in range(70)])
-WINDOWS = windows(np.zeros(70, np.int64), np.diff(MANY.user_offsets), max_length=4)
+WINDOWS = LogPart.whole(MANY).windows(max_length=4)
 
 
 def epoch(seed: int, *, batch_size: int = 2, skip: int = 0) -> list[list[int]]:

@@ -5,10 +5,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import floats, integers, lists, sampled_from
 
+from slatewise.config import SplitName
 from slatewise.data import splits
-from slatewise.data.splits import SplitName
+from slatewise.data.splits import PartName
 from slatewise.log import Interactions
 from slatewise.testing import written_log
+
+PARTS: tuple[PartName, ...] = ("train", "valid", "test")
 
 
 def log_of(*times: list[int]) -> Interactions:
@@ -24,9 +27,12 @@ def test_leave_one_out_by_hand() -> None:
     # of two events or fewer nothing is held out: there would be nothing to learn from before them
     split = splits.make("leave_one_out", log_of([1, 2, 3, 4], [1, 2, 3], [1, 2], [1], []))
     assert parts(split) == [[2, 1, 2, 1, 0], [3, 2, 2, 1, 0], [4, 3, 2, 1, 0]]
-    assert [bounds.tolist() for bounds in split.bounds("train")] == [[0, 0, 0, 0, 0], [2, 1, 2, 1, 0]]
-    assert [bounds.tolist() for bounds in split.bounds("valid")] == [[2, 1, 2, 1, 0], [3, 2, 2, 1, 0]]
-    assert [bounds.tolist() for bounds in split.bounds("test")] == [[3, 2, 2, 1, 0], [4, 3, 2, 1, 0]]
+    named = {name: (split.part(name).first.tolist(), split.part(name).last.tolist()) for name in PARTS}
+    assert named == {
+        "train": ([0, 0, 0, 0, 0], [2, 1, 2, 1, 0]),
+        "valid": ([2, 1, 2, 1, 0], [3, 2, 2, 1, 0]),
+        "test": ([3, 2, 2, 1, 0], [4, 3, 2, 1, 0]),
+    }
 
 
 def test_first_share_by_hand() -> None:
@@ -82,14 +88,7 @@ def test_every_event_is_in_one_part_and_parts_follow_each_other(
     assert bool((split.valid_end <= split.test_end).all())
     assert split.test_end.tolist() == count.tolist()
     if name == "by_time":
-        when = [
-            [
-                log.time[log.user_offsets[u] : log.user_offsets[u + 1]][a:b]
-                for u, (a, b) in enumerate(zip(*split.bounds(part), strict=True))
-            ]
-            for part in ("train", "valid", "test")
-        ]
-        flat = [np.concatenate(part) for part in when]
+        flat = [log.time[split.part(part).events()] for part in PARTS]
         for one, other in ((flat[0], flat[1]), (flat[0], flat[2]), (flat[1], flat[2])):
             assert not len(one) or not len(other) or one.max() < other.min()
 

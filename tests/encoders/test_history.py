@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Generator
 
 from slatewise.encoders import gru
 from slatewise.encoders._history import HistoryConfig, HistoryReader
-from slatewise.log import UNKNOWN
-from slatewise.testing import check_encoder, toy_catalog, toy_log
+from slatewise.log import UNKNOWN, LogPart
+from slatewise.testing import check_encoder, toy_catalog, toy_log, written_log
 
 
 def edges(rewards: list[float], **settings: Any) -> tuple[float, ...] | None:
-    resolved = HistoryConfig(**settings).resolved(rewards=np.array(rewards, np.float32), context_width=3)
+    events = [{"items": [2], "rewards": [reward], "context": [0.0] * 3} for reward in rewards]
+    events += [{"items": [2], "choice": -1, "context": [0.0] * 3}]
+    resolved = HistoryConfig(**settings).resolve(LogPart.whole(written_log([events])))
     assert resolved.context_width == 3
     return resolved.reward_edges
 
@@ -37,7 +38,8 @@ def test_many_different_rewards_are_cut_at_quantiles() -> None:
 def test_what_the_configuration_names_is_kept() -> None:
     assert edges([1.0, 2.0], reward_edges=(1.5,)) == (1.5,)
     assert edges([1.0, 2.0], reward_edges=()) == ()
-    resolved = HistoryConfig(context_width=1).resolved(rewards=np.zeros(1, np.float32), context_width=3)
+    log = written_log([[{"items": [2], "context": [0.0] * 3}]])
+    resolved = HistoryConfig(context_width=1).resolve(LogPart.whole(log))
     assert resolved.context_width == 1
 
 

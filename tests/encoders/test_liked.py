@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import Generator
 
-from slatewise.data.batches import Windows, trajectories
+from slatewise.data.batches import trajectories
 from slatewise.encoders import liked
+from slatewise.log import LogPart, Windows
 from slatewise.testing import check_encoder, toy_catalog, written_log
 from slatewise.types import Trajectories
 
@@ -50,10 +51,13 @@ def test_every_liked_item_of_a_list_counts_by_hand() -> None:
 
 
 def test_what_the_log_does_not_like_is_the_middle_of_its_positive_rewards() -> None:
-    rewards = np.array([0, 0, 1, 4, 5], dtype=np.float32)
-    assert liked.Config().resolved(rewards=rewards, context_width=3).reward_at_least == 4
-    assert liked.Config().resolved(rewards=rewards[:2], context_width=3).context_width == 3
-    assert liked.Config(reward_at_least=1.0).resolved(rewards=rewards, context_width=0).reward_at_least == 1
+    def resolved(config: liked.Config, *rewards: float) -> liked.Config:
+        events = [{"items": [2], "rewards": [reward], "context": [0.0] * 3} for reward in rewards]
+        return config.resolve(LogPart.whole(written_log([events])))
+
+    assert resolved(liked.Config(), 0, 0, 1, 4, 5).reward_at_least == 4
+    assert resolved(liked.Config(), 0, 0) == liked.Config(reward_at_least=0.5, context_width=3)
+    assert resolved(liked.Config(reward_at_least=1.0), 0, 0, 1, 4, 5).reward_at_least == 1
 
 
 def test_dropout_leaves_out_whole_items_from_its_own_generator() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from slatewise.data.batches import Windows, trajectories
+from slatewise.data.batches import trajectories
 from slatewise.encoders import window
-from slatewise.log import Catalog
+from slatewise.log import Catalog, Windows
 from slatewise.testing import check_encoder, toy_catalog, written_log
 from slatewise.types import Observation
 

@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from slatewise.data import splits
-from slatewise.data.prepared import Dataset
-from slatewise.data.splits import Split
 from slatewise.evaluation import Calibration, Config, calibrate, evaluate
-from slatewise.log import FIRST_ITEM
+from slatewise.log import FIRST_ITEM, LogPart
 from slatewise.methods import cloning, reinforce
 from slatewise.protocols import EstimatesBehaviour
 from slatewise.testing import toy_catalog, toy_dataset, written_log
@@ -41,8 +39,8 @@ class Fixed:
         return row.expand(len(state), -1)
 
 
-def judged(policy: Fixed, data: Dataset, split: Split) -> Calibration:
-    found = calibrate(policy, data, split, "test", Config(k=(1,)))
+def judged(policy: Fixed, part: LogPart) -> Calibration:
+    found = calibrate(policy, part, Config(k=(1,)), num_rows=len(policy.shares) + FIRST_ITEM)
     assert found is not None
     return found
 
@@ -51,9 +49,9 @@ def test_by_hand(tmp_path: Path) -> None:
     # four test events show items 2, 2, 2, 3; the first event of each user trains and does not count
     users = [[{"items": [item], "policy": 1} for item in (4, 2, 2)], [{"items": [i], "policy": 2} for i in (4, 2, 3)]]
     data = toy_dataset(tmp_path / "data", written_log(users), catalog=toy_catalog(3))
-    split = Split(train_end=np.array([1, 1]), valid_end=np.array([1, 1]), test_end=np.array([3, 3]))
+    part = LogPart(interactions=data.interactions, first=np.array([1, 1]), last=np.array([3, 3]))
     policy = Fixed((0.5, 0.25, 0.25))
-    found = judged(policy, data, split)
+    found = judged(policy, part)
     assert found.shown == 4
     assert policy.asked == [1, 1, 2, 2]
     # bins at 1/4 (eight forecasts, one came true) and 1/2 (four, three came true)
@@ -69,8 +67,8 @@ def test_by_hand(tmp_path: Path) -> None:
 def test_a_slate_is_as_many_draws_as_it_shows(tmp_path: Path) -> None:
     users = [[{"items": [2]}, {"items": [2, 3]}]]
     data = toy_dataset(tmp_path / "data", written_log(users), catalog=toy_catalog(3), kind="impressions")
-    split = Split(train_end=np.array([1]), valid_end=np.array([1]), test_end=np.array([2]))
-    found = judged(Fixed((0.5, 0.25, 0.25)), data, split)
+    part = LogPart(interactions=data.interactions, first=np.array([1]), last=np.array([2]))
+    found = judged(Fixed((0.5, 0.25, 0.25)), part)
     assert found.shown == 2
     assert found.forecasts == (4, 2)
     assert found.observed == pytest.approx((1 / 4, 1 / 2))
@@ -80,8 +78,8 @@ def test_true_probabilities_show_no_more_error_than_chance(tmp_path: Path) -> No
     draw = np.random.default_rng(3)
     users = [[{"items": [int(i)]} for i in draw.choice([2, 3, 4], p=SHARES, size=30)] for _ in range(40)]
     data = toy_dataset(tmp_path / "data", written_log(users), catalog=toy_catalog(3))
-    split = splits.make("first_share", data.interactions, valid_share=0.1, test_share=0.8, seed=0)
-    true, wrong = (judged(Fixed(shares), data, split) for shares in (SHARES, SHARES[::-1]))
+    part = splits.make("first_share", data.interactions, valid_share=0.1, test_share=0.8, seed=0).part("test")
+    true, wrong = (judged(Fixed(shares), part) for shares in (SHARES, SHARES[::-1]))
     assert true.ece < 2.5 * true.ece_by_chance
     assert wrong.ece > 5 * wrong.ece_by_chance
     assert true.log_likelihood > wrong.log_likelihood
@@ -89,11 +87,10 @@ def test_true_probabilities_show_no_more_error_than_chance(tmp_path: Path) -> No
 
 def test_nothing_held_out(tmp_path: Path) -> None:
     data = toy_dataset(tmp_path / "data")
-    users = data.interactions.num_users
     last = np.diff(data.interactions.user_offsets)
-    split = Split(train_end=last, valid_end=last, test_end=last)
-    assert users > 0
-    assert calibrate(Fixed(SHARES), data, split, "test", Config(k=(1,))) is None
+    nothing = LogPart(interactions=data.interactions, first=last, last=last)
+    assert len(last) > 0
+    assert calibrate(Fixed(SHARES), nothing, Config(k=(1,)), num_rows=data.catalog.num_rows) is None
 
 
 def test_who_estimates_behaviour() -> None:
@@ -109,7 +106,9 @@ def test_a_trained_run_says_how_well_it_knows_the_log(behaviour: str, tmp_path: 
         method["logging_policies"] = 2
     tables = {"data": {"path": str(data.path)}, "method": method, "train": {"epochs": 1, "select": "ndcg@5"}}
     run = open_run(train(tables | {"evaluate": {"k": [5]}}, tmp_path / "run").folder)
-    found = evaluate(run.artifact.policy, run.dataset, run.split, "test", run.evaluate)
+    found = evaluate(
+        run.artifact.policy, run.dataset, run.split.part("test"), run.evaluate, trained_on=run.split.part("train")
+    )
     assert found.behaviour is not None
     # every forecast is counted, and the probabilities of a state sum to one
     assert sum(found.behaviour.forecasts) == found.behaviour.shown * data.catalog.num_items

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from torch import Tensor
 
 from slatewise.data import splits
 from slatewise.data.prepared import Dataset, Kind
-from slatewise.data.splits import Split
 from slatewise.encoders import window
 from slatewise.evaluation import Config, estimate_off_policy, evaluate, has_single_draw_propensities
+from slatewise.log import LogPart
 from slatewise.policies.fixed import FixedPolicy
 from slatewise.policies.ranked import RankedPolicy
+from slatewise.protocols import Policy
 from slatewise.testing import toy_catalog, toy_dataset, written_log
+from slatewise.types import Estimate
 
 JUDGED = FixedPolicy((0.5, 0.25, 0.25))
 
@@ -30,16 +33,26 @@ USERS = [
     [shown(2, 0.9, 1.0), shown(2, 0.25, 1.0), shown(3, 0.5, 4.0)],
     [shown(4, 0.9, 1.0), shown(4, 0.125, 5.0)],
 ]
-SPLIT = Split(train_end=np.array([1, 1]), valid_end=np.array([1, 1]), test_end=np.array([3, 2]))
+
+
+def held_out(data: Dataset) -> LogPart:
+    """All but the first event of each user."""
+    whole = LogPart.whole(data.interactions)
+    return replace(whole, first=np.ones_like(whole.first))
 
 
 def dataset(tmp_path: Path, users: list[list[dict[str, Any]]], kind: Kind = "impressions") -> Dataset:
     return toy_dataset(tmp_path / "data", written_log(users), catalog=toy_catalog(3), kind=kind)
 
 
+def off_policy_value(policy: Policy, data: Dataset, config: Config, behaviour: Policy | None = None) -> Estimate:
+    only_uses = data.kind == "uses"
+    return estimate_off_policy(policy, held_out(data), config, behaviour=behaviour, only_uses=only_uses)
+
+
 def test_logged_propensities_by_hand(tmp_path: Path) -> None:
     data = dataset(tmp_path, USERS)
-    estimate = estimate_off_policy(JUDGED, data, SPLIT, "test", Config(k=(1,)), behaviour=None)
+    estimate = off_policy_value(JUDGED, data, Config(k=(1,)))
     # weights .5/.25 = 2, .25/.5 = ½, .25/.125 = 2: (2 · 1 + ½ · 4 + 2 · 5) / 4.5; the training events do not count
     assert estimate.value == pytest.approx(14 / 4.5)
     assert estimate.steps == 3
@@ -48,16 +61,16 @@ def test_logged_propensities_by_hand(tmp_path: Path) -> None:
 def test_a_reward_threshold_applies_here_too(tmp_path: Path) -> None:
     data = dataset(tmp_path, USERS)
     config = Config(k=(1,), liked_at_least=4.0)
-    estimate = estimate_off_policy(JUDGED, data, SPLIT, "test", config, behaviour=None)
+    estimate = off_policy_value(JUDGED, data, config)
     assert estimate.value == pytest.approx(2.5 / 4.5)
 
 
 def test_a_fitted_behaviour_policy_stands_for_missing_propensities(tmp_path: Path) -> None:
     bare = [[{name: value for name, value in event.items() if name != "logp"} for event in user] for user in USERS]
     data = dataset(tmp_path, bare, kind="uses")
-    assert not has_single_draw_propensities(data)
+    assert not has_single_draw_propensities(data.interactions)
     behaviour = FixedPolicy((0.25, 0.5, 0.25))
-    estimate = estimate_off_policy(JUDGED, data, SPLIT, "test", Config(k=(1,)), behaviour=behaviour)
+    estimate = off_policy_value(JUDGED, data, Config(k=(1,)), behaviour=behaviour)
     # weights 2, ½, 1: (2 + 2 + 5) / 3.5
     assert estimate.value == pytest.approx(9 / 3.5)
     assert estimate.verdict == "cannot judge"
@@ -66,11 +79,11 @@ def test_a_fitted_behaviour_policy_stands_for_missing_propensities(tmp_path: Pat
 
 
 def test_only_single_items_with_propensities_are_single_draws(tmp_path: Path) -> None:
-    assert has_single_draw_propensities(dataset(tmp_path, USERS))
+    assert has_single_draw_propensities(dataset(tmp_path, USERS).interactions)
     slate = {"items": [2, 3], "logp": [-1.0, -1.0]}
-    assert not has_single_draw_propensities(dataset(tmp_path, [[*USERS[0], slate]]))
+    assert not has_single_draw_propensities(dataset(tmp_path, [[*USERS[0], slate]]).interactions)
     bare = {"items": [2]}
-    assert not has_single_draw_propensities(dataset(tmp_path, [[*USERS[0], bare]]))
+    assert not has_single_draw_propensities(dataset(tmp_path, [[*USERS[0], bare]]).interactions)
 
 
 class Sticky(RankedPolicy):
@@ -88,16 +101,25 @@ def test_each_event_is_judged_in_the_state_just_before_it(tmp_path: Path, batch_
     sticky = Sticky(window.Encoder(window.Config(length=1), catalog), catalog.num_rows)
     data = dataset(tmp_path, USERS)
     config = Config(k=(1,), batch_size=batch_size, max_history=max_history)
-    estimate = estimate_off_policy(sticky, data, SPLIT, "test", config, behaviour=None)
+    estimate = off_policy_value(sticky, data, config)
     # 2 after 2: .8/.25 = 3.2 · 1; 3 after 2: .1/.5 = .2 · 4; 4 after 4: .8/.125 = 6.4 · 5
     assert estimate.value == pytest.approx((3.2 + 0.8 + 32) / 9.8)
 
 
 def test_evaluation_estimates_only_where_it_can(tmp_path: Path) -> None:
     data, config = dataset(tmp_path, USERS), Config(k=(1,))
-    assert evaluate(JUDGED, data, SPLIT, "test", config).estimate is not None
-    assert evaluate(JUDGED, data, SPLIT, "test", config, off_policy=False).estimate is None
-    report = evaluate(JUDGED, data, SPLIT, "test", config).to_json()["off_policy"]
+    assert (
+        evaluate(JUDGED, data, held_out(data), config, trained_on=LogPart.whole(data.interactions)).estimate is not None
+    )
+    assert (
+        evaluate(
+            JUDGED, data, held_out(data), config, trained_on=LogPart.whole(data.interactions), off_policy=False
+        ).estimate
+        is None
+    )
+    report = evaluate(JUDGED, data, held_out(data), config, trained_on=LogPart.whole(data.interactions)).to_json()[
+        "off_policy"
+    ]
     assert report["value"] == pytest.approx(14 / 4.5)
     assert "contributions" not in report
     assert len(report["interval"]) == 2
@@ -105,6 +127,6 @@ def test_evaluation_estimates_only_where_it_can(tmp_path: Path) -> None:
 
 def test_nothing_held_out_gives_no_value(tmp_path: Path) -> None:
     data = dataset(tmp_path, USERS)
-    everything = splits.make("first_share", data.interactions, valid_share=0.0, test_share=0.0)
-    estimate = estimate_off_policy(JUDGED, data, everything, "test", Config(k=(1,)), behaviour=None)
+    nothing = splits.make("first_share", data.interactions, valid_share=0.0, test_share=0.0).part("test")
+    estimate = estimate_off_policy(JUDGED, nothing, Config(k=(1,)), behaviour=None, only_uses=False)
     assert (estimate.steps, estimate.verdict) == (0, "cannot judge")

@@ -12,8 +12,9 @@ from torch import Tensor
 from slatewise.data import splits
 from slatewise.encoders import window
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
-from slatewise.evaluation import Config, Evaluation, evaluate, figures, picks, rank, states_at, training_counts
+from slatewise.evaluation import Config, Evaluation, evaluate, figures, picks, rank, states_at
 from slatewise.evaluation.ranking import Ranking
+from slatewise.log import LogPart
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.testing import toy_catalog, toy_dataset, written_log
 
@@ -49,7 +50,7 @@ CONFIG = Config(k=(1, 2), liked_at_least=4.0)
 
 
 def test_lists_without_what_was_used_by_hand() -> None:
-    ranking = rank(ByNumber(), LOG, SPLIT, "test", CONFIG)
+    ranking = rank(ByNumber(), SPLIT.part("test"), CONFIG)
     assert ranking.user.tolist() == [0, 1, 3]
     # user 0 used 7, 6, 5; user 1 used 2, 3, 7; user 3 used 2, 4, 6
     assert ranking.items.tolist() == [[4, 3], [6, 5], [7, 5]]
@@ -61,22 +62,22 @@ def test_lists_without_what_was_used_by_hand() -> None:
 
 
 def test_validation_excludes_only_what_came_before() -> None:
-    ranking = rank(ByNumber(), LOG, SPLIT, "valid", Config(k=(2,)))
+    ranking = rank(ByNumber(), SPLIT.part("valid"), Config(k=(2,)))
     # user 1 validates with 7, user 3 with 6: both may be recommended
     assert ranking.items.tolist() == [[5, 4], [7, 6], [7, 6]]
     assert ranking.hits.tolist() == [[True, False], [True, False], [False, True]]
 
 
 def test_lists_may_hold_what_was_used_before() -> None:
-    ranking = rank(ByNumber(), LOG, SPLIT, "test", Config(k=(2,), exclude_seen=False))
+    ranking = rank(ByNumber(), SPLIT.part("test"), Config(k=(2,), exclude_seen=False))
     assert ranking.items.tolist() == [[7, 6]] * 3
     assert ranking.hits.tolist() == [[False, False], [False, True], [False, False]]
 
 
 def test_an_item_used_twice_is_one_relevant_item() -> None:
     log = written_log([uses(2, 5, 5, 7, 4, 5)])
-    split = splits.Split(train_end=np.array([1]), valid_end=np.array([1]), test_end=np.array([6]))
-    ranking = rank(ByNumber(), log, split, "test", Config(k=(3,)))
+    part = LogPart(interactions=log, first=np.array([1]), last=np.array([6]))
+    ranking = rank(ByNumber(), part, Config(k=(3,)))
     assert ranking.items.tolist() == [[7, 6, 5]]
     assert ranking.hits.tolist() == [[True, False, True]]
     assert ranking.relevant.tolist() == [3]  # 5, 7, 4
@@ -86,8 +87,8 @@ def test_what_was_shown_and_not_picked_is_neither_used_nor_relevant() -> None:
     log = written_log(
         [[{"items": [7, 6], "choice": 1}, {"items": [5, 4], "choice": -1}, {"items": [7, 3], "choice": 0}]]
     )
-    split = splits.Split(train_end=np.array([2]), valid_end=np.array([2]), test_end=np.array([3]))
-    ranking = rank(ByNumber(), log, split, "test", Config(k=(3,)))
+    part = LogPart(interactions=log, first=np.array([2]), last=np.array([3]))
+    ranking = rank(ByNumber(), part, Config(k=(3,)))
     assert ranking.items.tolist() == [[7, 5, 4]]  # only 6 was used
     assert ranking.hits.tolist() == [[True, False, False]]
     assert ranking.relevant.tolist() == [1]
@@ -95,8 +96,8 @@ def test_what_was_shown_and_not_picked_is_neither_used_nor_relevant() -> None:
 
 def test_batches_change_nothing() -> None:
     done: list[int] = []
-    whole = rank(ByNumber(), LOG, SPLIT, "test", CONFIG)
-    one = rank(ByNumber(), LOG, SPLIT, "test", Config(k=(1, 2), liked_at_least=4.0, batch_size=1), on_batch=done.append)
+    whole = rank(ByNumber(), SPLIT.part("test"), CONFIG)
+    one = rank(ByNumber(), SPLIT.part("test"), Config(k=(1, 2), liked_at_least=4.0, batch_size=1), on_batch=done.append)
     for name in Ranking.__dataclass_fields__:
         assert torch.equal(getattr(one, name), getattr(whole, name)), name
     assert done == [1, 2, 3]
@@ -104,14 +105,14 @@ def test_batches_change_nothing() -> None:
 
 def test_nobody_held_out() -> None:
     log = written_log([uses(2, 3), uses(4)])
-    ranking = rank(ByNumber(), log, splits.make("leave_one_out", log), "test", CONFIG)
+    ranking = rank(ByNumber(), splits.make("leave_one_out", log).part("test"), CONFIG)
     assert ranking.items.shape == (0, 2)
     found = {figure.name: figure.value for figure in figures(ranking, CONFIG, num_rows=8, count=torch.zeros(8))}
     assert all(math.isnan(value) for value in found.values())
 
 
 def test_figures_by_hand() -> None:
-    ranking = rank(ByNumber(), LOG, SPLIT, "test", CONFIG)
+    ranking = rank(ByNumber(), SPLIT.part("test"), CONFIG)
     count = torch.tensor([0.0, 0.0, 3.0, 2.0, 1.0, 0.0, 1.0, 1.0])
     found = {figure.name: figure for figure in figures(ranking, CONFIG, num_rows=8, count=count)}
     assert found["recall@1"].value == pytest.approx(2 / 3)
@@ -169,29 +170,23 @@ def test_picks_by_hand() -> None:
     assert rewards.tolist() == [[1, 5], [1, 0]]
 
 
-def test_training_counts_by_hand(tmp_path: Path) -> None:
-    dataset = toy_dataset(tmp_path / "data", LOG, catalog=toy_catalog(NUM_ITEMS))
-    # 7 6 | 2 3 | 2 3 | 2 4
-    assert training_counts(dataset, SPLIT).tolist() == [0, 0, 3, 2, 1, 0, 1, 1]
-
-
 def test_an_evaluation_by_name_and_as_json(tmp_path: Path) -> None:
     dataset = toy_dataset(tmp_path / "data", LOG, catalog=toy_catalog(NUM_ITEMS))
-    found = evaluate(ByNumber(), dataset, SPLIT, "test", CONFIG)
+    found = evaluate(ByNumber(), dataset, SPLIT.part("test"), CONFIG, trained_on=SPLIT.part("train"))
     assert isinstance(found, Evaluation)
     assert (found.users, found.estimate) == (3, None)
     assert found.value("recall@1") == pytest.approx(2 / 3)
     with pytest.raises(KeyError, match=r'no figure \\"recall@5\\"; there are: recall@1|no figure "recall@5"'):
         found.value("recall@5")
-    empty = splits.Split(train_end=SPLIT.test_end, valid_end=SPLIT.test_end, test_end=SPLIT.test_end)
-    report = evaluate(ByNumber(), dataset, empty, "test", CONFIG).to_json()
+    empty = LogPart(interactions=LOG, first=SPLIT.test_end, last=SPLIT.test_end)
+    report = evaluate(ByNumber(), dataset, empty, CONFIG, trained_on=SPLIT.part("train")).to_json()
     assert report["users"] == 0
     assert {figure["value"] for figure in report["figures"]} == {None}
 
 
 def test_a_list_longer_than_the_catalog() -> None:
     with pytest.raises(ValueError, match="slate size 7: the catalog has 6 items"):
-        rank(ByNumber(), LOG, SPLIT, "test", Config(k=(7,)))
+        rank(ByNumber(), SPLIT.part("test"), Config(k=(7,)))
 
 
 @pytest.mark.parametrize(

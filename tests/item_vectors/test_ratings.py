@@ -6,6 +6,7 @@ from torch import Generator, Tensor
 
 from slatewise.data.ratings import Ratings, ratings
 from slatewise.item_vectors.ratings import factorise, rating_columns, variational_codes
+from slatewise.log import LogPart
 from slatewise.testing import written_log
 
 
@@ -29,7 +30,7 @@ def by_hand() -> Ratings:
         [{"items": [2], "rewards": [5.0]}, {"items": [4], "rewards": [1.0]}],
         [{"items": [4], "rewards": [3.0]}],
     ]
-    return ratings(written_log(rows), num_rows=5)
+    return ratings(LogPart.whole(written_log(rows)), num_rows=5)
 
 
 def test_columns_by_hand() -> None:

@@ -12,12 +12,12 @@ from torch import Generator
 
 from slatewise import config as configs
 from slatewise.data import splits
-from slatewise.data.batches import shuffled, windows
+from slatewise.data.batches import shuffled
 from slatewise.encoders import gru
 from slatewise.evaluation import Config, evaluate
-from slatewise.log import FIRST_ITEM, Interactions
+from slatewise.log import FIRST_ITEM, Interactions, LogPart
 from slatewise.methods import cloning, reinforce
-from slatewise.protocols import Learner
+from slatewise.protocols import Learner, ResolvesFromLog
 from slatewise.sim import toys
 from slatewise.testing import toy_catalog, toy_dataset, written_log
 from slatewise.types import Trajectories
@@ -31,7 +31,11 @@ def build(
     catalog, generator = toy_catalog(num_items), Generator().manual_seed(seed)
     methods, encoders = configs.find("methods", method), configs.find("encoders", encoder)
     config = configs.convert(encoders.Config, more, where="encoder")
-    resolved = config.resolved(rewards=np.ones(1, np.float32), context_width=0)
+    resolved = (
+        config.resolve(LogPart.whole(written_log([[{"items": [2]}]])))
+        if isinstance(config, ResolvesFromLog)
+        else config
+    )
     built = encoders.Encoder(resolved, catalog, generator=generator)
     learner: Learner = methods.Learner(
         configs.convert(methods.Config, settings, where="method"), built, catalog, generator=generator
@@ -40,7 +44,7 @@ def build(
 
 
 def passes(learner: Learner, log: Interactions, *, epochs: int, batch_size: int = 32) -> None:
-    wins = windows(np.zeros(log.num_users, np.int64), np.diff(log.user_offsets), max_length=100)
+    wins = LogPart.whole(log).windows(max_length=100)
     for epoch in range(epochs):
         for batch in shuffled(log, wins, batch_size=batch_size, generator=np.random.default_rng(epoch)):
             learner.update(batch)
@@ -59,7 +63,7 @@ def test_cloning_needs_memory_to_see_what_comes_next(encoder: str) -> None:
     name = "gru" if encoder == "lstm" else encoder
     learner = build("cloning", name, 8, settings={"lr": 0.01}, **more)
     passes(learner, log, epochs=40)
-    wins = windows(np.zeros(200, np.int64), np.diff(log.user_offsets), max_length=100)
+    wins = LogPart.whole(log).windows(max_length=100)
     (batch,) = shuffled(log, wins, batch_size=200, generator=np.random.default_rng(0))
     with torch.no_grad():
         states = learner.policy.encoder(batch)
@@ -97,7 +101,7 @@ def two_steps(sessions: int, *, seed: int) -> Trajectories:
             ]
         )
     log = written_log(users)
-    wins = windows(np.zeros(sessions, np.int64), np.diff(log.user_offsets), max_length=2)
+    wins = LogPart.whole(log).windows(max_length=2)
     (batch,) = shuffled(log, wins, batch_size=sessions, generator=np.random.default_rng(0))
     return batch
 
@@ -126,7 +130,7 @@ def test_neighbours_stay_within_a_taste() -> None:
     log = written_log(users)
     learner = build("item_knn", "window", 20, settings={})
     passes(learner, log, epochs=1)
-    wins = windows(np.zeros(60, np.int64), np.diff(log.user_offsets), max_length=100)
+    wins = LogPart.whole(log).windows(max_length=100)
     for batch in shuffled(log, wins, batch_size=60, generator=generator):
         with torch.no_grad():
             used = batch.slate[:, :, 0]
@@ -145,14 +149,15 @@ def test_popularity_and_chance_where_they_belong(tmp_path: Path) -> None:
         catalog=toy_catalog(10),
     )
     split = splits.make("leave_one_out", data.interactions)
+    train, test = split.part("train"), split.part("test")
     config = Config(k=(3,), exclude_seen=False)
     found = {}
     for method in ("popularity", "random"):
         learner = build(method, "window", 10, settings={})
-        wins = windows(*split.bounds("train"), max_length=100)
+        wins = train.windows(max_length=100)
         for batch in shuffled(data.interactions, wins, batch_size=50, generator=generator):
             learner.update(batch)
-        found[method] = evaluate(learner.policy, data, split, "test", config).value("recall@3")
+        found[method] = evaluate(learner.policy, data, test, config, trained_on=train).value("recall@3")
     # (10 + 9 + 8) / 55 = .491 and 3/10, each within 4 σ = 4 √(.25 / 400) = .1
     assert found["popularity"] == pytest.approx(27 / 55, abs=0.1)
     assert found["random"] == pytest.approx(0.3, abs=0.1)

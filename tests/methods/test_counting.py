@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from slatewise.data.batches import Windows, trajectories
+from slatewise.data.batches import trajectories
 from slatewise.encoders import window
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
-from slatewise.log import Interactions
+from slatewise.log import Interactions, Windows
 from slatewise.methods import item_knn, popularity, random
 from slatewise.testing import check_method, toy_catalog, written_log
 from slatewise.types import Exploration, Trajectories

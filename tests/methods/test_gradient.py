@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Generator
 
-from slatewise.data.batches import Windows, trajectories
+from slatewise.data.batches import trajectories
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.log import Windows
 from slatewise.methods import cloning, reinforce
 from slatewise.testing import check_method, toy_catalog, written_log
 from slatewise.types import Trajectories

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor, nn
 
 from slatewise.encoders import cfn
 from slatewise.errors import InputError
+from slatewise.log import LogPart
 from slatewise.methods import reinforce
 from slatewise.nn.behaviour import BehaviourByPolicy, BehaviourFrequency, BehaviourHead
 from slatewise.nn.softmax import SoftmaxHead
 from slatewise.ops.negatives import uniform
-from slatewise.testing import check_method, toy_catalog, toy_log
+from slatewise.testing import check_method, toy_catalog, toy_log, written_log
 
 
 def learner(**settings: Any) -> reinforce.Learner:
@@ -67,15 +67,20 @@ def test_heads_of_two_policies_learn_what_each_shows() -> None:
     assert float(beta[1, 3]) > 0.9
 
 
+def earned(*rewards: float, policy: int = 1) -> LogPart:
+    """A log of single items with these rewards."""
+    return LogPart.whole(written_log([[{"items": [2], "rewards": [reward], "policy": policy} for reward in rewards]]))
+
+
 def test_logs_that_teach_nothing_are_refused() -> None:
     machine = learner(behaviour="by_policy", logging_policies=2, reward_at_least=4.0)
-    machine.check_log(rewards=np.array([1.0, 5.0], np.float32), num_policies=2)
+    machine.check_log(earned(1.0, 5.0))
     with pytest.raises(ValueError, match=r"below reward_at_least = 4; the highest is 3, so there is nothing to learn"):
-        machine.check_log(rewards=np.array([1.0, 3.0], np.float32), num_policies=2)
+        machine.check_log(earned(1.0, 3.0))
     with pytest.raises(ValueError, match=r"names 2 policies, logging_policies is 2; expected 3"):
-        machine.check_log(rewards=np.array([5.0], np.float32), num_policies=3)
+        machine.check_log(earned(5.0, policy=2))
     with pytest.raises(ValueError, match=r"every reward of the training part is 0, so there is nothing to learn from"):
-        learner().check_log(rewards=np.zeros(3, np.float32), num_policies=1)
+        learner().check_log(earned(0.0, 0.0, 0.0, policy=0))
     with pytest.raises(ValueError, match="the catalog has one item"):
         reinforce.Policy(reinforce.Config(slate_size=1), machine.policy.encoder, toy_catalog(1))
     with pytest.raises(ValueError, match=r"logging_policies is 0 with behaviour .by_policy."):

@@ -3,17 +3,17 @@ from __future__ import annotations
 import math
 from types import ModuleType
 
-import numpy as np
 import pytest
 import torch
 from torch import Generator, nn
 
 from slatewise.encoders import gru, liked
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.log import LogPart
 from slatewise.nn.descent import descend
 from slatewise.nn.dropout import Dropout, let_dropout_draw
 from slatewise.nn.state_dict import flat_state, restore_state
-from slatewise.testing import toy_catalog
+from slatewise.testing import toy_catalog, written_log
 
 
 def test_a_step_down_the_clipped_gradient_by_hand() -> None:
@@ -74,7 +74,7 @@ def test_a_state_from_before_the_first_step() -> None:
 @pytest.mark.parametrize("encoder", [gru, liked])
 def test_dropout_of_an_encoder_draws_from_the_learner(encoder: ModuleType) -> None:
     generator = Generator()
-    config = encoder.Config(width=2).resolved(rewards=np.ones(1, np.float32), context_width=0)
+    config = encoder.Config(width=2).resolve(LogPart.whole(written_log([[{"items": [2]}]])))
     built = encoder.Encoder(config, toy_catalog())
     let_dropout_draw(built, generator)
     assert [part.generator for part in built.modules() if isinstance(part, Dropout)] == [generator]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from slatewise.data import import_path, load
-from slatewise.data.batches import trajectories, windows
+from slatewise.data.batches import trajectories
 from slatewise.data.reading.raw_log import Options
 from slatewise.errors import InputError
+from slatewise.log import LogPart
 from slatewise.ops.choice import ChoiceModel
 from slatewise.rollout.episodes import play_episodes
 from slatewise.rollout.recording import Recorder, item_table, recording
@@ -125,8 +125,7 @@ def test_a_recorded_log_comes_back_bit_for_bit(tmp_path: Path, name: str, explor
     # the same numbers, although items appear in another order
     assert made.catalog.vocabulary.names.equals(opened.env.catalog.vocabulary.names)
     assert made.catalog.group.tolist() == opened.env.catalog.group.tolist()
-    users = np.zeros(log.num_users, np.int64)
-    back = trajectories(log, windows(users, np.diff(log.user_offsets), max_length=10_000))
+    back = trajectories(log, LogPart.whole(log).windows(max_length=10_000))
     assert int(back.mask.sum()) == len(kept)
     for row, t in back.mask.nonzero().tolist():
         assert kept[int(back.event_id[row, t])] == (

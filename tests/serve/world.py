@@ -13,9 +13,9 @@ from torch import Generator, Tensor
 from slatewise import artifact as artifacts
 from slatewise import config as configs
 from slatewise.data import Dataset, prepare
-from slatewise.data.batches import Windows, trajectories
+from slatewise.data.batches import trajectories
 from slatewise.data.wire import read_events
-from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
+from slatewise.log import FIRST_ITEM, Catalog, Vocabulary, Windows
 from slatewise.serve import Recommender
 from slatewise.types import Trajectories
 

@@ -15,6 +15,7 @@ from slatewise.data import Dataset, import_path
 from slatewise.data.preparation import prepare
 from slatewise.data.simulated import prepare_simulated
 from slatewise.errors import InputError
+from slatewise.log import LogPart
 from slatewise.rollout.episodes import play_episodes
 from slatewise.rollout.recording import recording
 from slatewise.sim._opening import open_world, served
@@ -233,7 +234,7 @@ def frame(picks: int, *, items: int = 3, reward: float = 1.0, sessions: bool = T
 )
 def test_a_log_says_what_it_cannot_teach(tmp_path: Path, log: pl.DataFrame, support: str, words: str) -> None:
     made = prepare(log, out=tmp_path / "data", name="log")
-    verdict = examine(made.interactions)
+    verdict = examine(LogPart.whole(made.interactions))
     assert verdict.support == support
     assert words in verdict.text()
     if support == "cannot":

@@ -10,6 +10,7 @@ from torch import Tensor
 from slatewise.data.ratings import Ratings, ratings
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
+from slatewise.log import LogPart
 from slatewise.methods.random import Config as RandomConfig
 from slatewise.methods.random import Policy as RandomPolicy
 from slatewise.rollout.play import Arm
@@ -143,7 +144,7 @@ def test_parts_hold_everybody_once_and_nobody_without_ratings(tmp_path: Path) ->
     rows: list[dict[int, float]] = [{2 + user % 8: 1.0 + user % 5} for user in range(30)]
     users = [[{"items": [item], "rewards": [rating]} for item, rating in row.items()] for row in rows]
     users[7] = users[11] = []
-    found = ratings(written_log(users), num_rows=10)
+    found = ratings(LogPart.whole(written_log(users)), num_rows=10)
     parts = part_people(found, Config(valid_share=0.1, test_share=0.2))
     assert [len(parts[name]) for name in ("train", "valid", "test", "all")] == [21, 2, 5, 28]
     together = torch.cat([parts[name] for name in ("train", "valid", "test")])
@@ -198,7 +199,7 @@ def test_what_cannot_be_played(
 
 def test_the_last_of_several_ratings_counts() -> None:
     users = [[{"items": [item], "rewards": [rating]} for item, rating in ((3, 1.0), (2, 4.0), (3, 5.0), (1, 2.0))]]
-    found = ratings(written_log(users), num_rows=5)
+    found = ratings(LogPart.whole(written_log(users)), num_rows=5)
     assert found.item.tolist() == [2, 3]
     assert found.value.tolist() == [4.0, 5.0]
     value, rated = found.of(torch.tensor([0]), torch.tensor([[3, 4, 0, 2]]))
@@ -208,7 +209,7 @@ def test_the_last_of_several_ratings_counts() -> None:
 
 def test_ratings_of_some_users() -> None:
     users = [[{"items": [2], "rewards": [1.0]}], [], [{"items": [4], "rewards": [3.0]}]]
-    found = ratings(written_log(users), num_rows=5).users(torch.tensor([2, 1]))
+    found = ratings(LogPart.whole(written_log(users)), num_rows=5).users(torch.tensor([2, 1]))
     assert isinstance(found, Ratings)
     assert found.offsets.tolist() == [0, 1, 1]
     assert found.item.tolist() == [4]
@@ -218,12 +219,12 @@ def test_ratings_of_some_users() -> None:
 def test_a_rating_that_is_no_number_is_named() -> None:
     users = [[{"items": [2], "rewards": [1.0]}], [{"items": [4], "rewards": [float("nan")]}]]
     with pytest.raises(InputError, match="item 4 has the rating nan by user 1"):
-        ratings(written_log(users), num_rows=5)
+        ratings(LogPart.whole(written_log(users)), num_rows=5)
 
 
 def test_no_rating_at_all() -> None:
     with pytest.raises(InputError, match="no rating of a known item"):
-        ratings(written_log([[{"items": [1], "rewards": [1.0]}]]), num_rows=5)
+        ratings(LogPart.whole(written_log([[{"items": [1], "rewards": [1.0]}]])), num_rows=5)
 
 
 @pytest.mark.parametrize("settings", [Config(), Config(slate_size=4, steps=5, unrated="completed"), None])

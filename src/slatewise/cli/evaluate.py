@@ -65,7 +65,7 @@ def evaluate(
     )
     words = f"\n{_verdict(found)}" if found.estimate is not None else ""
     words += f"\n{_calibration(found.behaviour)}" if found.behaviour is not None else ""
-    answer(_value(run, opened, found), as_json=as_json, text=f"{head}\n\n{as_text(table)}{words}")
+    answer(_value(run, opened, part, found), as_json=as_json, text=f"{head}\n\n{as_text(table)}{words}")
 
 
 def ope(
@@ -80,7 +80,7 @@ def ope(
     opened, found = _judge(
         run, part, data, behaviour, seed=0, off_policy=True, allow_modules=allow_module, quiet=as_json
     )
-    answer(_value(run, opened, found), as_json=as_json, text=_verdict(found))
+    answer(_value(run, opened, part, found), as_json=as_json, text=_verdict(found))
 
 
 def _judge(
@@ -122,12 +122,13 @@ def _judge(
     return opened, found
 
 
-def _value(run: Path, opened: FinishedRun, found: Evaluation) -> dict[str, object]:
+def _value(run: Path, opened: FinishedRun, part: str, found: Evaluation) -> dict[str, object]:
     return {
         "run": str(run),
         "method": opened.artifact.tables["method"]["name"],
         "data": opened.dataset.name,
         "simulated": opened.dataset.simulated,
+        "part": part,
         "exclude_seen": opened.evaluate.exclude_seen,
         **found.to_json(),
     }

@@ -55,7 +55,7 @@ def report(
     _check_alike(opened)
     judged = [_judged(run, part) for run in opened]
     first, dataset = opened[0], opened[0].dataset
-    logged = evaluation.has_single_draw_propensities(dataset)
+    logged = evaluation.has_single_draw_propensities(dataset.interactions)
     entries = [
         Entry(
             folder=run.folder,
@@ -66,11 +66,8 @@ def report(
     ]
     made = page(
         entries,
-        served=first.folder,
-        dataset=dataset,
-        split=first.split,
+        served=first,
         part=part,  # type: ignore[arg-type]  # checked above
-        settings=first.evaluate,
         title=f"Learned from {dataset.name}: {', '.join(labels)}",
         propensities="logged" if logged else "fitted: a clone of the log's behaviour",
         commands=[f"slatewise serve {first.folder}"],

@@ -3,53 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from slatewise.log import Interactions
+from slatewise.log import Interactions, Windows
 from slatewise.types import Trajectories
-
-
-@dataclass(frozen=True, kw_only=True)
-class Windows:
-    """Stretches of users' events: window w holds the events start … stop of its user, and teaches from `learn` on."""
-
-    user: Int[np.ndarray, "W"]
-    start: Int[np.ndarray, "W"]
-    learn: Int[np.ndarray, "W"]
-    stop: Int[np.ndarray, "W"]
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-    def __getitem__(self, index: Int[np.ndarray, "V"] | slice) -> Windows:
-        return Windows(user=self.user[index], start=self.start[index], learn=self.learn[index], stop=self.stop[index])
-
-
-def windows(first: Int[np.ndarray, "U"], last: Int[np.ndarray, "U"], *, max_length: int, burn_in: int = 0) -> Windows:
-    """Cut events first[u] … last[u] of every user into windows of at most max_length events to learn from.
-
-    Args:
-        first: first event to learn from, per user.
-        last: the event after the last one.
-        max_length: most events that one window teaches.
-        burn_in: events before them that only move the state; a user's first window has none to read.
-
-    Raises:
-        ValueError: max_length < 1 or burn_in < 0.
-    """
-    if max_length < 1 or burn_in < 0:
-        raise ValueError(f"max_length is {max_length}, burn_in {burn_in}; expected at least 1 and at least 0")
-    pieces = -(-np.maximum(last - first, 0) // max_length)
-    user = np.repeat(np.arange(len(first)), pieces)
-    piece = np.arange(len(user)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    learn = first[user] + piece * max_length
-    stop = np.minimum(learn + max_length, last[user])
-    return Windows(user=user, start=np.maximum(learn - burn_in, 0), learn=learn, stop=stop)
 
 
 def trajectories(interactions: Interactions, batch: Windows) -> Trajectories:
@@ -136,6 +97,3 @@ def num_batches(wins: Windows, batch_size: int) -> int:
 
 def _column(values: np.ndarray, event: Int[np.ndarray, "B T"]) -> np.ndarray:
     return np.asarray(values[event]) if len(values) else np.zeros(event.shape, values.dtype)
-
-
-__all__ = ["Windows", "num_batches", "shuffled", "trajectories", "windows"]

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from slatewise.errors import located
-from slatewise.log import FIRST_ITEM, Interactions
+from slatewise.log import FIRST_ITEM, LogPart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,33 +68,31 @@ class Ratings:
         return torch.bincount(self.item, minlength=self.num_rows)
 
 
-def ratings(interactions: Interactions, *, num_rows: int, events: Int[np.ndarray, "U"] | None = None) -> Ratings:
-    """The ratings of a log; of several ratings of the same item by the same user, the last counts.
+def ratings(part: LogPart, *, num_rows: int) -> Ratings:
+    """The ratings of a part of a log; of several ratings of the same item by the same user, the last counts.
 
     Args:
-        interactions: one row per rated item, the rating as reward; unknown items are left out.
+        part: one row per rated item, the rating as reward; unknown items are left out.
         num_rows: rows of the item table.
-        events: how many of each user's first events count; None = all.
 
     Raises:
         InputError: no rating, or a rating that is not finite.
     """
-    rows_of_event = np.diff(np.asarray(interactions.event_offsets))
-    count = np.diff(np.asarray(interactions.user_offsets))
-    user = np.repeat(np.arange(interactions.num_users), count)
-    counts = np.ones(len(user), np.bool_)
-    if events is not None:
-        counts = np.arange(len(user)) - np.asarray(interactions.user_offsets)[user] < events[user]
-    user, counts = np.repeat(user, rows_of_event).astype(np.int64), np.repeat(counts, rows_of_event)
-    item, value = np.asarray(interactions.item).astype(np.int64), np.array(interactions.reward, np.float32)
-    known = counts & (item >= FIRST_ITEM)
+    interactions, events = part.interactions, part.events()
+    offsets = np.asarray(interactions.event_offsets)
+    size = np.diff(offsets)[events]
+    row = np.arange(int(size.sum())) + np.repeat(offsets[events] - (np.cumsum(size) - size), size)
+    user = np.searchsorted(np.asarray(interactions.user_offsets), events, side="right") - 1
+    user = np.repeat(user, size).astype(np.int64)
+    item, value = np.asarray(interactions.item)[row].astype(np.int64), np.array(interactions.reward[row], np.float32)
+    known = item >= FIRST_ITEM
     user, item, value = user[known], item[known], value[known]
     if not len(item):
         raise located("the log has no rating of a known item", advice="`slatewise data validate` says what it holds.")
     if not np.isfinite(value).all():
-        row = int(np.flatnonzero(~np.isfinite(value))[0])
+        at = int(np.flatnonzero(~np.isfinite(value))[0])
         raise located(
-            f"item {item[row]} has the rating {value[row]} by user {user[row]}; expected a finite number",
+            f"item {item[at]} has the rating {value[at]} by user {user[at]}; expected a finite number",
             advice="`slatewise data validate` finds all of them.",
         )
     key = user * num_rows + item

@@ -8,25 +8,29 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int
 
-from slatewise.log import Interactions
+from slatewise.config import DataConfig, SplitName
+from slatewise.log import Interactions, LogPart
 
-Part = Literal["train", "valid", "test"]
-SplitName = Literal["leave_one_out", "first_share", "by_time", "by_user"]
+PartName = Literal["train", "valid", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """Of user u's events, 0 … train_end[u] train, up to valid_end[u] validate, up to test_end[u] test."""
 
+    interactions: Interactions
     train_end: Int[np.ndarray, "U"]
     valid_end: Int[np.ndarray, "U"]
     test_end: Int[np.ndarray, "U"]
 
-    def bounds(self, part: Part) -> tuple[Int[np.ndarray, "U"], Int[np.ndarray, "U"]]:
-        """First event of the part and the one after its last, per user."""
-        if part == "train":
-            return np.zeros_like(self.train_end), self.train_end
-        return (self.train_end, self.valid_end) if part == "valid" else (self.valid_end, self.test_end)
+    def part(self, name: PartName) -> LogPart:
+        """The events that train, validate or test."""
+        first, last = {
+            "train": (np.zeros_like(self.train_end), self.train_end),
+            "valid": (self.train_end, self.valid_end),
+            "test": (self.valid_end, self.test_end),
+        }[name]
+        return LogPart(interactions=self.interactions, first=first, last=last)
 
 
 def make(
@@ -58,17 +62,36 @@ def make(
         # with fewer than three events there is nothing to learn from before the held-out ones: all of it trains
         enough = count >= 3
         return Split(
-            train_end=np.where(enough, count - 2, count), valid_end=np.where(enough, count - 1, count), test_end=count
+            interactions=interactions,
+            train_end=np.where(enough, count - 2, count),
+            valid_end=np.where(enough, count - 1, count),
+            test_end=count,
         )
     if name == "first_share":
         return Split(
+            interactions=interactions,
             train_end=np.floor(count * (1 - test_share - valid_share) + 1e-9).astype(np.int64),
             valid_end=np.floor(count * (1 - test_share) + 1e-9).astype(np.int64),
             test_end=count,
         )
     if name == "by_time":
         return _by_time(interactions, count, valid_share, test_share)
-    return _by_user(count, valid_share, test_share, seed)
+    return _by_user(interactions, count, valid_share, test_share, seed)
+
+
+def split_log(config: DataConfig, interactions: Interactions) -> Split:
+    """The split that [data] names.
+
+    Raises:
+        ValueError: shares that leave nothing to train on.
+    """
+    return make(
+        config.split,
+        interactions,
+        valid_share=config.valid_share,
+        test_share=config.test_share,
+        seed=config.split_seed,
+    )
 
 
 def _by_time(interactions: Interactions, count: Int[np.ndarray, "U"], valid: float, test: float) -> Split:
@@ -80,14 +103,19 @@ def _by_time(interactions: Interactions, count: Int[np.ndarray, "U"], valid: flo
     earlier = [np.concatenate([[0], np.cumsum(part)]) for part in parts]
     offsets = np.asarray(interactions.user_offsets)
     train_end, valid_end = (total[offsets[1:]] - total[offsets[:-1]] for total in earlier)
-    return Split(train_end=train_end, valid_end=valid_end, test_end=count)
+    return Split(interactions=interactions, train_end=train_end, valid_end=valid_end, test_end=count)
 
 
-def _by_user(count: Int[np.ndarray, "U"], valid: float, test: float, seed: int) -> Split:
+def _by_user(interactions: Interactions, count: Int[np.ndarray, "U"], valid: float, test: float, seed: int) -> Split:
     place = np.random.default_rng(seed).permutation(len(count))
     trains = place < _whole(len(count) * (1 - test - valid))
     tests = place >= _whole(len(count) * (1 - test))
-    return Split(train_end=np.where(trains, count, 0), valid_end=np.where(tests, 0, count), test_end=count)
+    return Split(
+        interactions=interactions,
+        train_end=np.where(trains, count, 0),
+        valid_end=np.where(tests, 0, count),
+        test_end=count,
+    )
 
 
 def _whole(share: float) -> int:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from slatewise.log import FIRST_ITEM, Catalog
+from slatewise.log import FIRST_ITEM, Catalog, LogPart
 from slatewise.nn.dropout import Dropout
 from slatewise.nn.item_table import ItemTable
-from slatewise.ops.choices import bucket, compacted, picked
+from slatewise.ops.choices import bucket, bucket_edges, compacted, picked
 from slatewise.ops.initial import normal_, uniform_
 from slatewise.types import Observation, Step, Trajectories
 
@@ -44,15 +42,12 @@ class HistoryConfig:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; expected a share in [0, 1)")
 
-    def resolved(self: C, *, rewards: NDArray[np.float32], context_width: int) -> C:
+    def resolve(self: C, part: LogPart) -> C:
         """The settings with what was left open filled from the training part of a log."""
         edges = self.reward_edges
         if edges is None:
-            values = np.unique(rewards)
-            if len(values) > 8:
-                values = np.unique(np.quantile(rewards, np.linspace(0, 1, 9)[:-1]))
-            edges = tuple(float(value) for value in values[1:])
-        width = self.context_width if self.context_width is not None else context_width
+            edges = bucket_edges(part.rewards())
+        width = part.interactions.context_width if self.context_width is None else self.context_width
         return replace(self, reward_edges=edges, context_width=width)
 
 

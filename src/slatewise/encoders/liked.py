@@ -14,10 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from slatewise.log import FIRST_ITEM, Catalog
+from slatewise.log import FIRST_ITEM, Catalog, LogPart
 from slatewise.nn.dropout import Dropout
 from slatewise.nn.item_table import ItemTable
 from slatewise.ops.initial import normal_, uniform_
@@ -47,13 +46,14 @@ class Config:
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; expected a share in [0, 1)")
 
-    def resolved(self, *, rewards: NDArray[np.float32], context_width: int) -> Config:
+    def resolve(self, part: LogPart) -> Config:
         """The settings with what was left open filled from the training part of a log."""
         least = self.reward_at_least
         if least is None:
+            rewards = part.rewards()
             positive = rewards[rewards > 0]
             least = float(np.median(positive)) if len(positive) else UNKNOWN_SCALE
-        width = context_width if self.context_width is None else self.context_width
+        width = part.interactions.context_width if self.context_width is None else self.context_width
         return replace(self, reward_at_least=least, context_width=width)
 
 

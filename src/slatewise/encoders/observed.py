@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from slatewise.log import Catalog
+from slatewise.log import Catalog, LogPart
 from slatewise.ops.choices import picked
 from slatewise.protocols import Carry
 from slatewise.types import Observation, Step, Trajectories
@@ -36,10 +35,11 @@ class Config:
         if not 0 <= self.decay < 1:
             raise ValueError(f"decay is {self.decay}; expected a number in [0, 1)")
 
-    def resolved(self, *, rewards: NDArray[np.float32], context_width: int) -> Config:
+    def resolve(self, part: LogPart) -> Config:
         """The settings with the width of the context filled in."""
-        del rewards
-        return replace(self, context_width=context_width if self.context_width is None else self.context_width)
+        return replace(
+            self, context_width=part.interactions.context_width if self.context_width is None else self.context_width
+        )
 
 
 class Encoder(nn.Module):

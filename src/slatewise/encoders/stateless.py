@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from slatewise.log import Catalog
@@ -17,11 +15,6 @@ from slatewise.types import Observation, Step, Trajectories
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Has no settings."""
-
-    def resolved(self, *, rewards: NDArray[np.float32], context_width: int) -> Config:
-        """Nothing is left open."""
-        del rewards, context_width
-        return self
 
 
 class Encoder(nn.Module):

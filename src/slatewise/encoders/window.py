@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
 from slatewise.log import Catalog
@@ -31,11 +29,6 @@ class Config:
     def __post_init__(self) -> None:
         if self.length < 1:
             raise ValueError(f"length is {self.length}; expected at least 1 pick to remember")
-
-    def resolved(self, *, rewards: NDArray[np.float32], context_width: int) -> Config:
-        """Nothing is left open."""
-        del rewards, context_width
-        return self
 
 
 class Encoder(nn.Module):

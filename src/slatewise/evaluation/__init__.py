@@ -12,17 +12,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from slatewise.data.prepared import Dataset
-from slatewise.data.splits import Part, Split
 from slatewise.evaluation.calibration import Calibration, calibrate
 from slatewise.evaluation.off_policy import estimate_off_policy, has_single_draw_propensities, held_out_log_pi
 from slatewise.evaluation.ranking import Ranking, figure_names, figures, picks, rank, states_at
 from slatewise.evaluation.settings import Config, Figure
+from slatewise.log import LogPart
 from slatewise.protocols import EstimatesBehaviour, Policy
 from slatewise.types import Estimate
 
@@ -31,7 +28,6 @@ from slatewise.types import Estimate
 class Evaluation:
     """A policy judged on one part of a split."""
 
-    part: Part
     users: int
     figures: tuple[Figure, ...]
     estimate: Estimate | None
@@ -59,7 +55,6 @@ class Evaluation:
         figures = [{name: _finite(value) for name, value in asdict(figure).items()} for figure in self.figures]
         behaviour = self.behaviour.to_json() if self.behaviour is not None else None
         return {
-            "part": self.part,
             "users": self.users,
             "figures": figures,
             "off_policy": estimate,
@@ -70,10 +65,10 @@ class Evaluation:
 def evaluate(
     policy: Policy,
     dataset: Dataset,
-    split: Split,
-    part: Part,
+    part: LogPart,
     config: Config,
     *,
+    trained_on: LogPart,
     behaviour: Policy | None = None,
     off_policy: bool = True,
     seed: int = 0,
@@ -84,9 +79,9 @@ def evaluate(
     Args:
         policy: the judged policy.
         dataset: the log and its catalog.
-        split: its parts.
         part: the part to judge on.
         config: see Config.
+        trained_on: the part that says how popular an item is.
         behaviour: its ``log_pi`` stands for propensities that the log does not have.
         off_policy: False leaves the estimate and the calibration out.
         seed: of the draws of a policy that draws.
@@ -95,30 +90,21 @@ def evaluate(
     Raises:
         ValueError: a list longer than the catalog.
     """
-    ranking = rank(policy, dataset.interactions, split, part, config, seed=seed, on_batch=on_batch)
-    count = training_counts(dataset, split)
+    num_rows = dataset.catalog.num_rows
+    ranking = rank(policy, part, config, seed=seed, on_batch=on_batch)
     judged = None
-    if off_policy and (behaviour is not None or has_single_draw_propensities(dataset)):
-        judged = estimate_off_policy(policy, dataset, split, part, config, behaviour=behaviour)
+    if off_policy and (behaviour is not None or has_single_draw_propensities(part.interactions)):
+        judged = estimate_off_policy(policy, part, config, behaviour=behaviour, only_uses=dataset.kind == "uses")
     calibrated = None
     if off_policy and isinstance(policy, EstimatesBehaviour):
-        calibrated = calibrate(policy, dataset, split, part, config)
+        calibrated = calibrate(policy, part, config, num_rows=num_rows)
+    count = torch.from_numpy(trained_on.counts(num_rows)).float()
     return Evaluation(
-        part=part,
         users=len(ranking.user),
-        figures=figures(ranking, config, num_rows=dataset.catalog.num_rows, count=count),
+        figures=figures(ranking, config, num_rows=num_rows, count=count),
         estimate=judged,
         behaviour=calibrated,
     )
-
-
-def training_counts(dataset: Dataset, split: Split) -> Float[Tensor, " R"]:
-    """How often each item number was used in the training part."""
-    log = dataset.interactions
-    event = np.arange(log.num_events) - np.repeat(log.user_offsets[:-1], np.diff(log.user_offsets))
-    trains = (event < np.repeat(split.train_end, np.diff(log.user_offsets))) & (np.asarray(log.choice) >= 0)
-    row = np.asarray(log.event_offsets)[:-1][trains] + np.asarray(log.choice)[trains]
-    return torch.from_numpy(np.bincount(log.item[row], minlength=dataset.catalog.num_rows)).float()
 
 
 def _finite(value: Any) -> Any:
@@ -141,5 +127,4 @@ __all__ = [
     "picks",
     "rank",
     "states_at",
-    "training_counts",
 ]

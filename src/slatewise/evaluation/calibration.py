@@ -10,16 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from slatewise.data import batches
-from slatewise.data.prepared import Dataset
-from slatewise.data.splits import Part, Split
 from slatewise.evaluation.settings import Config
-from slatewise.log import FIRST_ITEM
+from slatewise.log import FIRST_ITEM, LogPart
 from slatewise.protocols import EstimatesBehaviour
 
 BINS_PER_DECADE, DECADES = 3, 8
@@ -52,34 +49,25 @@ class Calibration:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
 
-def calibrate(
-    policy: EstimatesBehaviour, dataset: Dataset, split: Split, part: Part, config: Config
-) -> Calibration | None:
+def calibrate(policy: EstimatesBehaviour, part: LogPart, config: Config, *, num_rows: int) -> Calibration | None:
     """Reliability of β̂ on a part that it did not learn from; None where nothing is held out.
 
     Args:
         policy: has learned β̂ on the training part.
-        dataset: the log.
-        split: its parts.
-        part: valid or test.
+        part: the held-out events.
         config: how much history the state reads, users at once.
+        num_rows: rows of the item table.
     """
-    first, last = split.bounds(part)
-    users = np.nonzero(last > first)[0]
-    num_rows = dataset.catalog.num_rows
-    held = int((last - first).sum())
-    if held == 0:
+    if part.empty:
         return None
-    step = max(1, math.ceil(held * dataset.catalog.num_items / MOST_FORECASTS))
-    users = users[::step]
+    step = max(1, math.ceil(part.num_events * (num_rows - FIRST_ITEM) / MOST_FORECASTS))
+    users = part.users()[::step]
     bins = BINS_PER_DECADE * DECADES
     mass, spread, hits, count = (torch.zeros(bins, dtype=torch.float64) for _ in range(4))
     likelihood, draws = 0.0, 0
     for at in range(0, len(users), config.batch_size):
-        user = users[at : at + config.batch_size]
-        start = np.maximum(first[user] - config.max_history, 0)
-        windows = batches.Windows(user=user, start=start, learn=first[user], stop=last[user])
-        log = batches.trajectories(dataset.interactions, windows)
+        windows = part.histories(users[at : at + config.batch_size], max_history=config.max_history)
+        log = batches.trajectories(part.interactions, windows)
         with torch.inference_mode():
             state = policy.behaviour_states(log)[:, :-1][log.learn]
             slates, logged_by = log.slate[log.learn], log.policy_id[log.learn]

@@ -12,10 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from slatewise.data import batches
-from slatewise.data.splits import Part, Split
 from slatewise.evaluation import metrics
 from slatewise.evaluation.settings import Config, Figure
-from slatewise.log import FIRST_ITEM, Interactions
+from slatewise.log import FIRST_ITEM, Interactions, LogPart, Windows
 from slatewise.ops.choices import picked
 from slatewise.protocols import Policy
 from slatewise.stats import Z95, normal, wilson
@@ -40,9 +39,7 @@ class Ranking:
 
 def rank(
     policy: Policy,
-    interactions: Interactions,
-    split: Split,
-    part: Part,
+    part: LogPart,
     config: Config,
     *,
     seed: int = 0,
@@ -52,15 +49,13 @@ def rank(
 
     Args:
         policy: recommends greedily (a random policy draws).
-        interactions: the log.
-        split: its parts.
         part: the part to judge on.
         config: lengths, what counts as liked.
         seed: of the draws of a policy that draws.
         on_batch: told the number of users done after each batch.
     """
-    first, last = split.bounds(part)
-    users = by_history(first, last)
+    interactions, first, last = part.interactions, part.first, part.last
+    users = by_history(part)
     k = max(config.k)
     generator = Generator().manual_seed(seed)
     pieces: list[Ranking] = []
@@ -115,10 +110,10 @@ def figure_names(config: Config) -> tuple[str, ...]:
     return tuple(figure.name for figure in nobody)
 
 
-def by_history(first: Int[np.ndarray, " U"], last: Int[np.ndarray, " U"]) -> Int[np.ndarray, " V"]:
+def by_history(part: LogPart) -> Int[np.ndarray, " V"]:
     """Users with something held out, short histories first: users of a batch then have histories of like length."""
-    users = np.nonzero(last > first)[0]
-    order: Int[np.ndarray, " V"] = users[np.argsort(first[users], kind="stable")]
+    users = part.users()
+    order: Int[np.ndarray, " V"] = users[np.argsort(part.first[users], kind="stable")]
     return order
 
 
@@ -145,7 +140,7 @@ def states_at(
     states = []
     for at in range(0, len(user), share):
         some = slice(at, at + share)
-        history = batches.Windows(user=user[some], start=start[some], learn=start[some], stop=event[some])
+        history = Windows(user=user[some], start=start[some], learn=start[some], stop=event[some])
         with torch.inference_mode():
             all_states = policy.encoder(batches.trajectories(interactions, history))
         # cloned: a view would keep the states of all steps alive
@@ -159,7 +154,7 @@ def picks(
     interactions: Interactions, user: Int[np.ndarray, "B"], first: Int[np.ndarray, "B"], last: Int[np.ndarray, "B"]
 ) -> tuple[Int[Tensor, "B X"], Float[Tensor, "B X"]]:
     """What users picked in a stretch of their events, and the rewards: 0 where nothing was picked."""
-    stretch = batches.trajectories(interactions, batches.Windows(user=user, start=first, learn=first, stop=last))
+    stretch = batches.trajectories(interactions, Windows(user=user, start=first, learn=first, stop=last))
     return picked(stretch.slate, stretch.choice), picked(stretch.reward, stretch.choice)
 
 

@@ -18,13 +18,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.errors import InputError
-from slatewise.log import FIRST_ITEM, Catalog
+from slatewise.log import FIRST_ITEM, Catalog, LogPart
 from slatewise.nn.allocator import keep_freed_memory
 from slatewise.nn.behaviour import Behaviour, BehaviourByPolicy, BehaviourFrequency, BehaviourHead
 from slatewise.nn.descent import descend
@@ -204,13 +203,14 @@ class Learner:
             if part is not None:
                 let_dropout_draw(part, generator)
 
-    def check_log(self, *, rewards: Float[np.ndarray, " P"], num_policies: int) -> None:
+    def check_log(self, part: LogPart) -> None:
         """Refuse a log that nothing can be learned from, before any time is spent on it.
 
         Raises:
             ValueError: no reward counts, or the log names more policies than there are heads of β̂.
         """
-        config = self.config
+        config, rewards = self.config, part.rewards()
+        num_policies = part.interactions.num_policies
         if not len(rewards):
             raise ValueError(
                 "nothing that the training part shows was picked or rewarded: there is nothing to learn from"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
@@ -42,3 +43,14 @@ def at_count(states: Float[Tensor, "B M D"], count: Int[Tensor, "B S"]) -> Float
 def bucket(values: Float[Tensor, "*B"], edges: Float[Tensor, " E"]) -> Int[Tensor, "*B"]:
     """Number of the bucket of each value: how many edges are ≤ it (0 … E)."""
     return torch.bucketize(values, edges, right=True)
+
+
+def bucket_edges(values: Float[np.ndarray, " P"], most: int = 8) -> tuple[float, ...]:
+    """Edges that give every value a bucket of its own, or quantiles that make about `most` buckets of equal size.
+
+    The lowest value (quantile) has no edge: what lies below the first edge is a bucket of its own.
+    """
+    edges = np.unique(values)
+    if len(edges) > most:
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, most + 1)[:-1]))
+    return tuple(float(edge) for edge in edges[1:])

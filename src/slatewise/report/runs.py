@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slatewise import artifact as artifacts
 from slatewise import config as configs
 from slatewise import evaluation
 from slatewise.data.prepared import Dataset
-from slatewise.data.splits import Part, Split
+from slatewise.data.splits import PartName
 from slatewise.report.columns import ranking_columns
 from slatewise.report.page import (
     Comparison,
@@ -28,6 +27,7 @@ from slatewise.report.page import (
     Source,
 )
 from slatewise.report.served import examples, exposure, propensity_histogram
+from slatewise.training import FinishedRun
 from slatewise.types import Estimate
 
 
@@ -44,11 +44,8 @@ class Entry:
 def page(
     entries: Sequence[Entry],
     *,
-    served: Path,
-    dataset: Dataset,
-    split: Split,
-    part: Part,
-    settings: evaluation.Config,
+    served: FinishedRun,
+    part: PartName,
     title: str,
     propensities: str,
     commands: Sequence[str] = (),
@@ -60,11 +57,8 @@ def page(
 
     Args:
         entries: the runs, in the order of the table.
-        served: folder of the run whose slates are shown to example users.
-        dataset: what they were trained on.
-        split: its parts.
+        served: the run whose slates are shown to example users; its data and split are those of all.
         part: the part they were judged on.
-        settings: how they were judged.
         title: of the page.
         propensities: where the off-policy estimates have theirs from.
         commands: what to type next.
@@ -73,7 +67,8 @@ def page(
         allow_modules: see `artifact.load`.
     """
     found = {entry.folder: _evaluation(entry.folder, part) for entry in entries}
-    serving = artifacts.load(served / "artifact", allow_modules=allow_modules)
+    dataset, settings, serving = served.dataset, served.evaluate, served.artifact
+    held_out = served.split.part(part)
     return Page(
         title=title,
         created=time.strftime("%d %B %Y, %H:%M"),
@@ -86,27 +81,26 @@ def page(
             counts={name: dataset.manifest["counts"][name] for name in ("users", "items", "rows")},
         ),
         summary=tuple(summary),
-        comparison=_comparison(entries, found, dataset, settings, served=served, part=part),
+        comparison=_comparison(entries, found, dataset, settings, served=served.folder, part=part),
         curves=_curves(entries),
         judgements=_judgements(entries, found, propensities),
-        propensities=propensity_histogram(serving, dataset, split, part, settings),
+        propensities=propensity_histogram(serving, held_out, settings),
         reliability=_reliability(entries, found),
         exposure=exposure(
             {entry.label: entry.folder for entry in entries},
             dataset,
-            split,
-            part,
+            held_out,
             settings,
             allow_modules=allow_modules,
         ),
-        examples=examples(serving, dataset, split, part, settings, number=num_examples),
+        examples=examples(serving, dataset, held_out, settings, number=num_examples),
         commands=tuple(commands),
         configuration=configs.dump_toml(serving.tables),
         versions=serving.manifest["versions"],
     )
 
 
-def _evaluation(folder: Path, part: Part) -> dict[str, Any]:
+def _evaluation(folder: Path, part: PartName) -> dict[str, Any]:
     path = folder / "evaluation.json"
     parts = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.is_file() else {}
     found: dict[str, Any] = parts.get(part, {})
@@ -120,7 +114,7 @@ def _comparison(
     settings: evaluation.Config,
     *,
     served: Path,
-    part: Part,
+    part: PartName,
 ) -> Comparison:
     shown = ranking_columns(max(settings.k), settings.liked_at_least)
     names = {column.name for column in shown}

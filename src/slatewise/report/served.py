@@ -14,19 +14,16 @@ from slatewise import artifact as artifacts
 from slatewise import evaluation
 from slatewise.artifact import Artifact
 from slatewise.data.prepared import Dataset
-from slatewise.data.splits import Part, Split
 from slatewise.evaluation import metrics
-from slatewise.log import FIRST_ITEM
+from slatewise.log import FIRST_ITEM, LogPart
 from slatewise.report.page import Example, Exposure, Histogram, Recommended, Used
 
 LAST_USED = 8
 
 
-def propensity_histogram(
-    serving: Artifact, dataset: Dataset, split: Split, part: Part, settings: evaluation.Config
-) -> Histogram | None:
+def propensity_histogram(serving: Artifact, part: LogPart, settings: evaluation.Config) -> Histogram | None:
     """How probable the held-out items were to a policy."""
-    logp = evaluation.held_out_log_pi(serving.policy, dataset, split, part, settings).numpy()
+    logp = evaluation.held_out_log_pi(serving.policy, part, settings).numpy()
     probability = np.exp(logp[np.isfinite(logp) & (logp < 0)])
     if not len(probability):
         return None
@@ -38,15 +35,14 @@ def propensity_histogram(
         edges=tuple(float(edge) for edge in edges),
         counts=tuple(int(count) for count in counts),
         log_axis=True,
-        note=f"A uniform draw would be at {1 / dataset.catalog.num_items:.2g}.",
+        note=f"A uniform draw would be at {1 / serving.catalog.num_items:.2g}.",
     )
 
 
 def exposure(
     folders: Mapping[str, Path],
     dataset: Dataset,
-    split: Split,
-    part: Part,
+    part: LogPart,
     settings: evaluation.Config,
     *,
     allow_modules: bool = False,
@@ -56,7 +52,6 @@ def exposure(
     Args:
         folders: run folder by label.
         dataset: the log and its catalog.
-        split: its parts.
         part: whose users get lists.
         settings: length of the lists.
         allow_modules: see `artifact.load`.
@@ -64,7 +59,7 @@ def exposure(
     shares = []
     for label, folder in folders.items():
         policy = artifacts.load(folder / "artifact", allow_modules=allow_modules).policy
-        ranking = evaluation.rank(policy, dataset.interactions, split, part, settings)
+        ranking = evaluation.rank(policy, part, settings)
         count = torch.bincount(ranking.items.flatten(), minlength=dataset.catalog.num_rows)[FIRST_ITEM:].double()
         shares.append(
             Exposure(
@@ -84,19 +79,18 @@ def _lorenz(count: Float[np.ndarray, " N"]) -> tuple[float, ...]:
 
 
 def examples(
-    serving: Artifact, dataset: Dataset, split: Split, part: Part, settings: evaluation.Config, *, number: int
+    serving: Artifact, dataset: Dataset, part: LogPart, settings: evaluation.Config, *, number: int
 ) -> tuple[Example, ...]:
     """Users spread evenly over the log, with what they used last and the slate of a policy.
 
     Args:
         serving: the policy.
         dataset: the log and its catalog.
-        split: its parts.
         part: what is held out.
         settings: length of the lists.
         number: how many users.
     """
-    first, last = split.bounds(part)
+    first, last = part.first, part.last
     users = np.nonzero((last > first) & (first > 0))[0]
     if not len(users):
         return ()

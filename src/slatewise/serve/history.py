@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from slatewise.data import batches
 from slatewise.data.prepared import Dataset
-from slatewise.log import FIRST_ITEM, Catalog
+from slatewise.log import FIRST_ITEM, Catalog, Windows
 from slatewise.ops.choices import picked
 from slatewise.protocols import StateEncoder
 from slatewise.serve.memory import Memory, rolled
@@ -58,7 +58,7 @@ class LoggedHistory:
             return None
         log = self.dataset.interactions
         first, last = int(log.user_offsets[number]), int(log.user_offsets[number + 1])
-        whole = batches.Windows(
+        whole = Windows(
             user=np.array([number]), start=np.array([0]), learn=np.array([0]), stop=np.array([last - first])
         )
         history = batches.trajectories(log, whole)

@@ -33,7 +33,7 @@ from slatewise.data import prepared
 from slatewise.data.ratings import Ratings, ratings
 from slatewise.errors import located
 from slatewise.item_vectors.ratings import Factors, factorise
-from slatewise.log import FIRST_ITEM, PAD, Catalog
+from slatewise.log import FIRST_ITEM, PAD, Catalog, LogPart
 from slatewise.seeds import stream_seed
 from slatewise.sim._slates import check_slates
 from slatewise.sim.toys import catalog as numbered_items
@@ -291,7 +291,10 @@ def open_world(config: Config) -> World:
         where = "the made-up ratings"
     else:
         dataset = prepared.load(Path(config.data))
-        found, catalog = ratings(dataset.interactions, num_rows=dataset.catalog.num_rows), dataset.catalog
+        found, catalog = (
+            ratings(LogPart.whole(dataset.interactions), num_rows=dataset.catalog.num_rows),
+            dataset.catalog,
+        )
         where = config.data
     low, high = found.scale
     if not low < high:

@@ -14,7 +14,7 @@ from slatewise import config as configs
 from slatewise.log import UNKNOWN
 from slatewise.protocols import StateEncoder
 from slatewise.testing._contract import expect, expect_close, expect_same_bits, no_global_randomness
-from slatewise.testing._parts import expect_config, expect_parts, found, training_rewards
+from slatewise.testing._parts import expect_config, expect_parts, found, resolve
 from slatewise.testing._toys import toy_catalog, toy_log, with_noise_in_padding, without_steps
 from slatewise.types import Trajectories
 
@@ -40,7 +40,7 @@ def check_encoder(component: str | ModuleType, *, settings: dict[str, Any] | Non
         log = histories(toy_log(catalog, context_width=context_width))
         config = configs.convert(module.Config, settings or {}, where=where)
         expect_config(config, where=where)
-        resolved = config.resolved(rewards=training_rewards(log), context_width=context_width)
+        resolved = resolve(config, log)
         expect_config(resolved, where=f"{where}, resolved")
         with no_global_randomness(where):
             encoder = module.Encoder(resolved, catalog, generator=Generator().manual_seed(0))

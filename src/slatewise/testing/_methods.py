@@ -19,7 +19,7 @@ from slatewise import config as configs
 from slatewise.log import Catalog
 from slatewise.protocols import Learner, Policy
 from slatewise.testing._contract import expect, expect_close, expect_same_bits, no_global_randomness
-from slatewise.testing._parts import expect_config, expect_parts, found, training_rewards
+from slatewise.testing._parts import expect_config, expect_parts, found, resolve
 from slatewise.testing._policies import check_policy
 from slatewise.testing._toys import toy_catalog, toy_log, with_noise_in_padding
 from slatewise.types import Trajectories
@@ -90,7 +90,7 @@ class _Method:
     @cached_property
     def encoder_config(self) -> Any:
         config = configs.convert(configs.find("encoders", self.encoder).Config, self.encoder_settings, where=self.where)
-        return config.resolved(rewards=training_rewards(self.log), context_width=self.log.context.shape[2])
+        return resolve(config, self.log)
 
     @cached_property
     def catalog(self) -> Catalog:

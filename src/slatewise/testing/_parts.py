@@ -7,11 +7,12 @@ import tomllib
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from slatewise import config as configs
 from slatewise.errors import InputError
+from slatewise.log import LogPart
+from slatewise.protocols import ResolvesFromLog
 from slatewise.testing._contract import expect
+from slatewise.testing._toys import as_interactions
 from slatewise.types import Trajectories
 
 
@@ -50,8 +51,6 @@ def expect_config(config: Any, *, where: str) -> None:
         expect(False, f"{where}: an unknown key is taken; expected an InputError that names it")
 
 
-def training_rewards(log: Trajectories) -> np.ndarray:
-    """Rewards of the picked items, as training hands them to an encoder's settings."""
-    picked = log.mask & (log.choice >= 0)
-    rewards: np.ndarray = log.reward[picked].gather(1, log.choice[picked].unsqueeze(1)).squeeze(1).numpy()
-    return rewards
+def resolve(config: Any, log: Trajectories) -> Any:
+    """The settings with what they leave open filled in from a log."""
+    return config.resolve(LogPart.whole(as_interactions(log))) if isinstance(config, ResolvesFromLog) else config

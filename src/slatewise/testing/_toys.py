@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import torch
 from jaxtyping import Bool
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
+from slatewise.log import FIRST_ITEM, PAD, Catalog, Interactions, Vocabulary
 from slatewise.types import Trajectories
 
 MINUTE = 60_000_000
@@ -86,6 +89,35 @@ def toy_log(
     kept[-1, steps // 2 :] = False
     kept[-2:, steps - 1 :] = False
     return without_steps(log, ~kept)
+
+
+def as_interactions(log: Trajectories) -> Interactions:
+    """The steps of some trajectories as the columns of a log, one user a row."""
+    mask = log.mask.numpy()
+    shown = log.slate.numpy()[mask]
+    rows = shown != PAD
+
+    def events(values: Tensor) -> NDArray[Any]:
+        return np.asarray(values.numpy()[mask])
+
+    def items(values: Tensor) -> NDArray[Any]:
+        return np.asarray(values.numpy()[mask][rows])
+
+    return Interactions(
+        user_offsets=np.append(0, mask.sum(axis=1).cumsum()),
+        event_offsets=np.append(0, rows.sum(axis=1).cumsum()),
+        event_id=events(log.event_id),
+        policy_id=events(log.policy_id),
+        time=events(log.time),
+        session_end=events(log.terminated),
+        choice=events(log.choice),
+        context=events(log.context[:, :-1]),
+        item=items(log.slate),
+        reward=items(log.reward),
+        cost=items(log.cost),
+        logp=items(log.logp),
+        logp_known=np.repeat(events(log.logp_known), rows.sum(axis=1)),
+    )
 
 
 def without_steps(log: Trajectories, gone: Bool[Tensor, "B T"]) -> Trajectories:

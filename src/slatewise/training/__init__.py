@@ -3,11 +3,10 @@
 from slatewise.training.checkpoint import Progress
 from slatewise.training.judging import FinishedRun, fitted_behaviour, judge, open_run
 from slatewise.training.loop import Result, train
-from slatewise.training.run import Config, DataConfig, Run, lay_out
+from slatewise.training.run import Config, Run, lay_out
 
 __all__ = [
     "Config",
-    "DataConfig",
     "FinishedRun",
     "Progress",
     "Result",

@@ -11,15 +11,15 @@ from typing import Any
 from slatewise import artifact, evaluation
 from slatewise import config as configs
 from slatewise.artifact import Artifact
+from slatewise.config import DataConfig
 from slatewise.data import prepared, splits
 from slatewise.data.prepared import Dataset
-from slatewise.data.splits import Part, Split
+from slatewise.data.splits import PartName, Split
 from slatewise.errors import InputError, located
 from slatewise.evaluation import Evaluation
 from slatewise.files import atomic_file
 from slatewise.protocols import Policy
 from slatewise.training.loop import train
-from slatewise.training.run import DataConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,20 +60,14 @@ def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = Fa
             file=dataset.path,
             advice="Name the right folder with --data, or train anew.",
         )
-    split = splits.make(
-        settings.split,
-        dataset.interactions,
-        valid_share=settings.valid_share,
-        test_share=settings.test_share,
-        seed=settings.split_seed,
-    )
+    split = splits.split_log(settings, dataset.interactions)
     judge = configs.convert(evaluation.Config, loaded.tables.get("evaluate", {}), where=f"{folder} [evaluate]")
     return FinishedRun(folder=folder, artifact=loaded, dataset=dataset, split=split, evaluate=judge)
 
 
 def judge(
     run: FinishedRun,
-    part: Part,
+    part: PartName,
     *,
     behaviour: Policy | None,
     seed: int = 0,
@@ -91,15 +85,15 @@ def judge(
     Raises:
         InputError: nothing is held out in that part.
     """
-    first, last = run.split.bounds(part)
-    if not (last > first).any():
+    held_out = run.split.part(part)
+    if held_out.empty:
         raise InputError(f'{run.folder}: the split holds nothing out in its part "{part}". Another [data] split may.')
     found = evaluation.evaluate(
         run.artifact.policy,
         run.dataset,
-        run.split,
-        part,
+        held_out,
         run.evaluate,
+        trained_on=run.split.part("train"),
         behaviour=behaviour,
         seed=seed,
         on_batch=on_batch,
@@ -119,7 +113,7 @@ def fitted_behaviour(run: FinishedRun, *, on_step: Callable[[Any, int], None] | 
 
     None where the log has propensities of the right kind itself.
     """
-    if evaluation.has_single_draw_propensities(run.dataset):
+    if evaluation.has_single_draw_propensities(run.dataset.interactions):
         return None
     folder = run.folder / "behaviour"
     if not (folder / "artifact" / "manifest.json").is_file():

@@ -71,7 +71,7 @@ def train(
         SlatewiseError: training broke down (a loss that is not finite).
     """
     run = lay_out(tables, folder)
-    wins = batches.windows(*run.split.bounds("train"), max_length=run.train.max_length, burn_in=run.train.burn_in)
+    wins = run.split.part("train").windows(max_length=run.train.max_length, burn_in=run.train.burn_in)
     if not len(wins):
         raise located("nothing to train on: the training part of the split is empty", file=run.dataset.path)
     progress, best = begun = _begin(run, resume=resume, overwrite=overwrite)
@@ -160,19 +160,25 @@ def _update(run: Run, batch: Trajectories, progress: Progress) -> dict[str, floa
 
 def _validate(run: Run, progress: Progress) -> tuple[float, dict[str, Any]]:
     """The figure that selects, and the line for metrics.jsonl; 0 where nothing is held out for validation."""
-    first, last = run.split.bounds("valid")
+    part = run.split.part("valid")
     line: dict[str, Any] = {"step": progress.step, "epoch": progress.epoch, "valid": {}}
-    if not (last > first).any():
+    if part.empty:
         return 0.0, line
     policy = run.learner.policy
     if isinstance(policy, nn.Module):
         policy.eval()  # a learner resumed at the end of an epoch has not updated yet, and its dropout is still on
     held_out = getattr(run.learner, "held_out", None)
     if held_out is not None:  # a learner that is no recommender judges itself
-        values = held_out(run.dataset.interactions, first, last)
+        values = held_out(part)
     else:
         judged = evaluation.evaluate(
-            policy, run.dataset, run.split, "valid", run.evaluate, seed=run.train.seed, off_policy=False
+            policy,
+            run.dataset,
+            part,
+            run.evaluate,
+            trained_on=run.split.part("train"),
+            off_policy=False,
+            seed=run.train.seed,
         )
         values = {figure.name: figure.value for figure in judged.figures}
     if math.isnan(values[run.train.select]):

@@ -6,33 +6,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
 from torch import Generator
 
 from slatewise import config as configs
 from slatewise import evaluation
+from slatewise.config import DataConfig
 from slatewise.data import prepared, splits
 from slatewise.data.prepared import Dataset
-from slatewise.data.splits import Split, SplitName
+from slatewise.data.splits import Split
 from slatewise.errors import InputError, located
-from slatewise.protocols import ChecksLog, Learner, Prepares
+from slatewise.log import Catalog, LogPart
+from slatewise.protocols import ChecksLog, Learner, Prepares, ResolvesFromLog
 
 TABLES = ("data", "encoder", "method", "train", "evaluate", "serve")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """[data]: which log, and how it is split."""
-
-    path: str
-    """Folder of a prepared data set (`slatewise data import` makes one)."""
-    split: SplitName = "leave_one_out"
-    valid_share: float = 0.1
-    test_share: float = 0.2
-    split_seed: int = 0
-    fingerprint: str | None = None
-    """If given, the data set must have it; a run writes it down."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +92,7 @@ def lay_out(tables: dict[str, Any], folder: Path) -> Run:
             advice="Name the right folder, or take the fingerprint out of the configuration.",
         )
     try:
-        split = splits.make(
-            data.split,
-            dataset.interactions,
-            valid_share=data.valid_share,
-            test_share=data.test_share,
-            seed=data.split_seed,
-        )
+        split = splits.split_log(data, dataset.interactions)
     except ValueError as error:
         raise InputError(f"{where} [data]: {error}.") from error
     if max(judge.k) > dataset.catalog.num_items:
@@ -120,22 +100,22 @@ def lay_out(tables: dict[str, Any], folder: Path) -> Run:
             f"[evaluate] k = {max(judge.k)} is larger than the catalog of {dataset.catalog.num_items} items", file=where
         )
     method = configs.name_of(tables["method"], "methods", where=f"{where} [method]")
-    first, last = split.bounds("valid")
     # a learner that is no recommender says by itself how well it does
     figures = getattr(configs.find("methods", method), "FIGURES", None) or evaluation.figure_names(judge)
-    if loop.select not in figures and bool((last > first).any()):
+    if loop.select not in figures and not split.part("valid").empty:
         raise located(
             f'[train] select = "{loop.select}" is no validation figure',
             file=where,
             advice=f"One of: {', '.join(figures)}.",
         )
+    trained_on = split.part("train")
     encoder_table, learner = build_learner(
-        tables["method"], tables.get("encoder", {}), dataset, split, seed=loop.seed, where=where
+        tables["method"], tables.get("encoder", {}), dataset.catalog, trained_on, seed=loop.seed, where=where
     )
     resolved = {
         "data": configs.to_table(replace(data, fingerprint=dataset.fingerprint)),
         "encoder": encoder_table,
-        "method": {"name": method, **configs.to_table(_resolved(tables["method"], dataset, split, where))},
+        "method": {"name": method, **configs.to_table(_resolve(tables["method"], trained_on, where))},
         "train": configs.to_table(loop),
         "evaluate": configs.to_table(judge),
         "serve": tables.get("serve", {}),
@@ -152,7 +132,7 @@ def learner_config(table: dict[str, Any], where: str) -> Any:
 
 
 def build_learner(
-    method: dict[str, Any], encoder: dict[str, Any], dataset: Dataset, split: Split, *, seed: int, where: str
+    method: dict[str, Any], encoder: dict[str, Any], catalog: Catalog, part: LogPart, *, seed: int, where: str
 ) -> tuple[dict[str, Any], Learner]:
     """The resolved encoder table, and a learner with fresh weights.
 
@@ -160,38 +140,28 @@ def build_learner(
         InputError: unknown components or keys, settings that do not fit the catalog.
     """
     module = configs.find("methods", configs.name_of(method, "methods", where=f"{where} [method]"))
-    config = _resolved(method, dataset, split, where)  # first: a method may refuse the log as a whole
+    config = _resolve(method, part, where)  # first: a method may refuse the log as a whole
     name = configs.name_of(encoder, "encoders", where=f"{where} [encoder]", default=module.DEFAULT_ENCODER)
     encoder_module = configs.find("encoders", name)
     settings = configs.convert(encoder_module.Config, _settings(encoder), where=f"{where} [encoder]")
-    rewards = training_rewards(dataset, split)
-    resolved = settings.resolved(rewards=rewards, context_width=dataset.interactions.context.shape[1])
+    resolved = settings.resolve(part) if isinstance(settings, ResolvesFromLog) else settings
     generator = Generator().manual_seed(seed)
     try:
-        built = encoder_module.Encoder(resolved, dataset.catalog, generator=generator)
-        learner: Learner = module.Learner(config, built, dataset.catalog, generator=generator)
+        built = encoder_module.Encoder(resolved, catalog, generator=generator)
+        learner: Learner = module.Learner(config, built, catalog, generator=generator)
         if isinstance(learner, Prepares):
-            learner.prepare(dataset.interactions, split)
-        if isinstance(learner, ChecksLog) and bool((split.train_end > 0).any()):
-            learner.check_log(rewards=rewards, num_policies=len(dataset.policies))
+            learner.prepare(part)
+        if isinstance(learner, ChecksLog) and not part.empty:
+            learner.check_log(part)
     except ValueError as error:
         raise InputError(f"{where}: {error}.") from error
     return {"name": name, **configs.to_table(resolved)}, learner
 
 
-def _resolved(table: dict[str, Any], dataset: Dataset, split: Split, where: str) -> Any:
+def _resolve(table: dict[str, Any], part: LogPart, where: str) -> Any:
     """The method's Config, with what it must know of the training part where it asks for that."""
     config = learner_config(table, where)
-    return config.resolved(dataset.interactions, split) if hasattr(config, "resolved") else config
-
-
-def training_rewards(dataset: Dataset, split: Split) -> Float[np.ndarray, " P"]:
-    """Rewards of the picked items of the training part."""
-    log = dataset.interactions
-    count = np.diff(log.user_offsets)
-    event = np.arange(log.num_events) - np.repeat(log.user_offsets[:-1], count)
-    trains = (event < np.repeat(split.train_end, count)) & (np.asarray(log.choice) >= 0)
-    return np.asarray(log.reward[np.asarray(log.event_offsets)[:-1][trains] + np.asarray(log.choice)[trains]])
+    return config.resolve(part) if isinstance(config, ResolvesFromLog) else config
 
 
 def _settings(table: dict[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,10 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from slatewise.data import splits
-from slatewise.data.batches import Windows, trajectories
+from slatewise.data.batches import trajectories
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
-from slatewise.log import FIRST_ITEM
+from slatewise.log import FIRST_ITEM, LogPart, Windows
 from slatewise.methods import fcpo
 from slatewise.testing import check_method, toy_catalog, toy_dataset, written_log
 from slatewise.training import train
@@ -269,9 +268,8 @@ def test_vectors_that_cannot_tell_items_apart() -> None:
 
 def test_features_as_vectors() -> None:
     log = written_log([[one(2), one(3), one(4)]])
-    split = splits.make("first_share", log, valid_share=0.0, test_share=0.0)
     learner = untouched(vectors="features", width=2)
-    learner.prepare(log, split)
+    learner.prepare(LogPart.whole(log))
     features = torch.from_numpy(toy_catalog(4).features)
     assert torch.equal(learner.policy.item.weight.detach(), features)
     learner.update(batch([one(2), one(3)]))
@@ -280,14 +278,14 @@ def test_features_as_vectors() -> None:
     config = fcpo.Config(slate_size=2, width=2, vectors="features")
     same = fcpo.Learner(config, StatelessEncoder(), catalog, generator=Generator().manual_seed(0))
     with pytest.raises(ValueError, match="items 2 and 3 have the same vector"):
-        same.prepare(log, split)
+        same.prepare(LogPart.whole(log))
 
 
 def test_factors_as_vectors_leave_what_nobody_rated_where_it_was() -> None:
     log = written_log([[one(2, 1.0), one(3, 5.0)], [one(2, 4.0), one(4, 2.0)], [one(3, 1.0), one(4, 5.0)]])
     learner = towards(vectors="factors", popular_share=0.25)
     drawn = learner.policy.item.weight.detach().clone()
-    learner.prepare(log, splits.make("first_share", log, valid_share=0.0, test_share=0.0))
+    learner.prepare(LogPart.whole(log))
     assert torch.equal(learner.policy.item.weight.detach()[5], drawn[5])
     assert not torch.equal(learner.policy.item.weight.detach()[2:5], drawn[2:5])
     assert learner.exposure.popular.nonzero().flatten().tolist() == [2]
@@ -296,11 +294,11 @@ def test_factors_as_vectors_leave_what_nobody_rated_where_it_was() -> None:
 def test_users_without_ratings() -> None:
     log = written_log([[], []])
     with pytest.raises(InputError, match="the log has no rating of a known item"):
-        untouched().prepare(log, splits.make("first_share", log))
+        untouched().prepare(LogPart.whole(log))
     with pytest.raises(ValueError, match=r"every reward of the training part is below reward_at_least = 4"):
-        untouched(reward_at_least=4.0).check_log(rewards=np.array([1.0, 3.0], np.float32), num_policies=1)
+        untouched(reward_at_least=4.0).check_log(LogPart.whole(written_log([[one(2, 1.0), one(3, 3.0)]])))
     with pytest.raises(ValueError, match="every reward of the training part is 0"):
-        untouched().check_log(rewards=np.zeros(3, np.float32), num_policies=1)
+        untouched().check_log(LogPart.whole(written_log([[one(2, 0.0)] * 3])))
 
 
 def test_logs_that_do_not_fit() -> None:

@@ -9,9 +9,10 @@ import torch
 from torch import Generator
 
 from slatewise.data import splits
-from slatewise.data.batches import Windows, trajectories
+from slatewise.data.batches import trajectories
 from slatewise.encoders import gru
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.log import Windows
 from slatewise.methods import tpgr
 from slatewise.nn.item_table import item_tables
 from slatewise.testing import check_method, toy_catalog, toy_dataset, written_log
@@ -166,7 +167,7 @@ def test_trees_from_a_log(tmp_path: Path, vectors: str) -> None:
     learner = tpgr.Learner(
         config, gru.Encoder(gru.Config(context_width=0), catalog), catalog, generator=Generator().manual_seed(0)
     )
-    learner.prepare(data.interactions, splits.make("leave_one_out", data.interactions))
+    learner.prepare(splits.make("leave_one_out", data.interactions).part("train"))
     tree = learner.policy.tree
     left = tree.leaf_item[:16]
     parity = float((left[left > 0] % 2).float().mean())
@@ -180,7 +181,7 @@ def test_no_features_to_build_from(tmp_path: Path) -> None:
     catalog = toys_without_features()
     learner = tpgr.Learner(tpgr.Config(vectors="features"), StatelessEncoder(), catalog, generator=Generator())
     with pytest.raises(ValueError, match="the catalog has none; choose ratings, vae or factors"):
-        learner.prepare(data.interactions, splits.make("leave_one_out", data.interactions))
+        learner.prepare(splits.make("leave_one_out", data.interactions).part("train"))
 
 
 def toys_without_features() -> Any:

@@ -33,10 +33,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from slatewise.data.ratings import ratings
-from slatewise.data.splits import Split
 from slatewise.errors import located
 from slatewise.item_vectors.ratings import factorise
-from slatewise.log import FIRST_ITEM, PAD, Catalog, Interactions
+from slatewise.log import FIRST_ITEM, PAD, Catalog, LogPart
 from slatewise.methods.fcpo.exposure import Exposure
 from slatewise.methods.fcpo.gaussian_lists import Drawn, GaussianListHead, RowGaussians, RowSoftmaxes
 from slatewise.methods.fcpo.slot_critic import SlotCritic
@@ -237,14 +236,14 @@ class Learner:
         self.least_cost = float("inf")
         let_dropout_draw(encoder, generator)
 
-    def prepare(self, interactions: Interactions, split: Split) -> None:
+    def prepare(self, part: LogPart) -> None:
         """Read the popular items, and V where it is pretrained, off the training part of a log.
 
         Raises:
             InputError: no rating in the training part.
             ValueError: features that cannot be V.
         """
-        given = ratings(interactions, num_rows=self.catalog.num_rows, events=split.train_end)
+        given = ratings(part, num_rows=self.catalog.num_rows)
         self.start_exposure(given.counts().float())
         if self.config.vectors == "features":
             self.policy.set_vectors(torch.from_numpy(np.ascontiguousarray(self.catalog.features, dtype=np.float32)))
@@ -260,14 +259,13 @@ class Learner:
         self.exposure.start(counts)
         self.policy.mark(self.exposure.popular)
 
-    def check_log(self, *, rewards: Float[np.ndarray, " P"], num_policies: int) -> None:
+    def check_log(self, part: LogPart) -> None:
         """Refuse a log that nothing can be learned from, before any time is spent on it.
 
         Raises:
             ValueError: no reward counts.
         """
-        del num_policies
-        at_least = self.config.reward_at_least
+        rewards, at_least = part.rewards(), self.config.reward_at_least
         counts = rewards != 0 if at_least is None else rewards >= at_least
         if not counts.any():
             what = "is 0" if at_least is None else f"is below reward_at_least = {at_least:g}"

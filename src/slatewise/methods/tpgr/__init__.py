@@ -31,9 +31,8 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.data.ratings import ratings
-from slatewise.data.splits import Split
 from slatewise.item_vectors.ratings import Kind, vectors_of
-from slatewise.log import FIRST_ITEM, PAD, Catalog, Interactions
+from slatewise.log import FIRST_ITEM, PAD, Catalog, LogPart
 from slatewise.methods.tpgr.tree_softmax import CHUNK, Limits, TreeSoftmax, unique
 from slatewise.nn.allocator import keep_freed_memory
 from slatewise.nn.choice import network
@@ -300,7 +299,7 @@ class Learner:
         self.generator = generator
         let_dropout_draw(encoder, generator)
 
-    def prepare(self, interactions: Interactions, split: Split) -> None:
+    def prepare(self, part: LogPart) -> None:
         """Build the tree from the training part of a log, before the first update.
 
         Raises:
@@ -313,7 +312,7 @@ class Learner:
                 raise ValueError('vectors = "features", but the catalog has none; choose ratings, vae or factors')
             vectors = torch.from_numpy(np.ascontiguousarray(self.catalog.features, dtype=np.float32))
         else:
-            given = ratings(interactions, num_rows=self.catalog.num_rows, events=split.train_end)
+            given = ratings(part, num_rows=self.catalog.num_rows)
             vectors = vectors_of(given, config.vectors, width=config.vector_width, generator=self.generator)
         self.policy.planted(vectors, generator=self.generator)
 

@@ -15,7 +15,7 @@ from slatewise import config as configs
 from slatewise.encoders import cfn
 from slatewise.log import FIRST_ITEM
 from slatewise.methods import reinforce
-from slatewise.ops.choices import picked
+from slatewise.ops.choices import bucket_edges, picked
 from slatewise.reproduce.youtube.toys import taken
 from slatewise.rollout.play import Arm
 from slatewise.rollout.trajectories import record_trajectories
@@ -104,7 +104,7 @@ def learner(log: Trajectories, settings: Mapping[str, Any], *, seed: int) -> rei
     """A learner with fresh weights."""
     catalog = drift.Env(world(seed), num_users=1).catalog
     rewards = picked(log.reward, log.choice)[log.choice >= 0].numpy()
-    chosen = cfn.Config(width=WIDTH, item_width=WIDTH).resolved(rewards=rewards, context_width=0)
+    chosen = cfn.Config(width=WIDTH, item_width=WIDTH, reward_edges=bucket_edges(rewards), context_width=0)
     generator = Generator().manual_seed(stream_seed(seed, 2))
     encoder = cfn.Encoder(chosen, catalog, generator=generator)
     method = configs.convert(reinforce.Config, OPTIMISER | {"gamma": GAMMA} | dict(settings), where="variant")

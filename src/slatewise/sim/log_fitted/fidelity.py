@@ -11,20 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 from torch.nn.functional import log_softmax, pad
 
 from slatewise.errors import located
-from slatewise.log import FIRST_ITEM, Interactions
+from slatewise.log import FIRST_ITEM, LogPart
 from slatewise.ops.calibration import Reliability, reliability
 from slatewise.ops.choices import picked
 from slatewise.ops.sessions import autocorrelation
 from slatewise.seeds import stream_seed
 from slatewise.sim.log_fitted.env import Config, Env, Fitted
-from slatewise.sim.log_fitted.learner import Policy, parts
+from slatewise.sim.log_fitted.learner import Policy, held_out_histories
 from slatewise.sim.log_fitted.verdict import Support, examine
 from slatewise.types import Slates, Trajectories
 
@@ -94,9 +93,7 @@ class Report:
 @torch.no_grad()
 def fidelity(
     fitted: Fitted,
-    log: Interactions,
-    first: Int[np.ndarray, " U"],
-    last: Int[np.ndarray, " U"],
+    part: LogPart,
     *,
     seed: int = 0,
     on_batch: Callable[[int], None] = lambda users: None,
@@ -105,24 +102,25 @@ def fidelity(
 
     Args:
         fitted: the model and its items; the log's item numbers are those of its catalog.
-        log: a log.
-        first: first event of each user that is held out.
-        last: the event after the last one.
+        part: the held-out events.
         seed: of everything that is drawn.
         on_batch: told the number of users done.
 
     Raises:
         InputError: nothing is held out, or slates of another size than the model knows.
     """
-    if not (last > first).any():
+    if part.empty:
         raise located("no event is held out", advice="Name a log that the model did not learn from.")
     size = fitted.policy.user.shape.slate_size
+    log = part.interactions
     if log.slate_size > size:
         raise located(
             f"the log shows slates of {log.slate_size}, the model learned from slates of {size}",
             advice="Name a log of the same kind.",
         )
-    return judged(fitted, parts(log, first, last), seed=seed, gaps=examine(log).reasons, on_batch=on_batch)
+    return judged(
+        fitted, held_out_histories(part), seed=seed, gaps=examine(LogPart.whole(log)).reasons, on_batch=on_batch
+    )
 
 
 @torch.no_grad()

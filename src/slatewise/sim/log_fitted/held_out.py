@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from slatewise import artifact
+from slatewise import config as configs
+from slatewise.config import DataConfig
 from slatewise.data import prepared, splits
 from slatewise.errors import located
+from slatewise.log import LogPart
 from slatewise.sim._opening import check_catalog
 from slatewise.sim.log_fitted.env import load
 from slatewise.sim.log_fitted.fidelity import Report, fidelity
@@ -47,17 +48,11 @@ def judge_fit(run: Path, log: Path, *, seed: int = 0, on_batch: Callable[[int], 
     manifest = artifact.read_manifest(folder)
     interactions = dataset.interactions
     if manifest["source"].get("fingerprint") != dataset.fingerprint:
-        count = np.diff(interactions.user_offsets)
-        first, last, part = np.zeros_like(count), count, "all"
+        held_out, part = LogPart.whole(interactions), "all"
     else:
-        data = artifact.load(folder).tables["data"]
-        split = splits.make(
-            data["split"],
-            interactions,
-            valid_share=data["valid_share"],
-            test_share=data["test_share"],
-            seed=data["split_seed"],
+        data = configs.convert(
+            DataConfig, artifact.load(folder).tables["data"], where=f"{folder / 'config.toml'} [data]"
         )
-        (first, last), part = split.bounds("test"), "test"
-    report = fidelity(fitted, interactions, first, last, seed=seed, on_batch=on_batch)
+        held_out, part = splits.split_log(data, interactions).part("test"), "test"
+    report = fidelity(fitted, held_out, seed=seed, on_batch=on_batch)
     return Judged(log=dataset.name, part=part, report=report)

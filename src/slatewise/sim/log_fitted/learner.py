@@ -16,9 +16,8 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax, pad
 
 from slatewise.data import batches
-from slatewise.data.splits import Split
 from slatewise.errors import InputError
-from slatewise.log import FIRST_ITEM, Catalog, Interactions
+from slatewise.log import FIRST_ITEM, Catalog, LogPart
 from slatewise.nn.choice import Reads
 from slatewise.nn.descent import descend
 from slatewise.nn.dropout import let_dropout_draw
@@ -28,7 +27,7 @@ from slatewise.ops.sessions import fitted_wear, since_reset
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.sim.log_fitted.model import Shape, UserModel, level_counts
-from slatewise.sim.log_fitted.verdict import examine, has_slates, picks
+from slatewise.sim.log_fitted.verdict import examine, has_slates
 from slatewise.types import Trajectories
 
 DEFAULT_ENCODER = "observed"
@@ -75,32 +74,23 @@ class Config:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
 
-    def resolved(self, log: Interactions, split: Split) -> Config:
+    def resolve(self, part: LogPart) -> Config:
         """The settings with what the training part of a log says.
 
         Raises:
             InputError: a log that cannot support a simulator; the message is the verdict.
         """
-        return self.filled(log, split.train_end)
-
-    def filled(self, log: Interactions, end: Int[np.ndarray, " U"]) -> Config:
-        """The settings with what the events before `end` of each user say.
-
-        Raises:
-            InputError: a log that cannot support a simulator; the message is the verdict.
-        """
-        verdict = examine(log, end)
+        verdict = examine(part)
         if verdict.support == "cannot":
             raise InputError(f"{verdict.text()}\nBring a longer log, or one of impressions.")
-        events, row, choice = picks(log, end)
-        reward = np.asarray(log.reward)[row[choice >= 0]]
+        log, events = part.interactions, part.events()
         ends = int(np.asarray(log.session_end)[events].sum())
         context = np.asarray(log.context)[events]
-        stays = ends or int((end > 0).sum())
+        stays = ends or len(part.users())
         found = {
             "slate_size": log.slate_size,
-            "slates": has_slates(log, end),
-            "levels": levels(reward, self.most_levels),
+            "slates": has_slates(part),
+            "levels": levels(part.rewards(), self.most_levels),
             "session_steps": len(events) / max(stays, 1),
             "ends": ends > 0,
             "low": tuple(map(float, context.min(axis=0))) if len(context) else (),
@@ -120,7 +110,7 @@ class Config:
         values: dict[str, Any] = {name: getattr(self, name) for name in names}
         missing = [name for name in names if values[name] is None]
         if missing:
-            raise ValueError(f"{missing[0]} is not known; fill the settings from a log (Config.resolved)")
+            raise ValueError(f"{missing[0]} is not known; fill the settings from a log (Config.resolve)")
         if not context_width:
             values |= {"low": (), "high": ()}
         if len(values["low"]) != context_width or len(values["high"]) != context_width:
@@ -322,15 +312,13 @@ class Learner:
         }
 
     @torch.no_grad()
-    def held_out(
-        self, log: Interactions, first: Int[np.ndarray, " U"], last: Int[np.ndarray, " U"]
-    ) -> dict[str, float]:
-        """FIGURES of the events first … last − 1 of each user, which read the ones before."""
+    def held_out(self, part: LogPart) -> dict[str, float]:
+        """FIGURES of the events of a part, which read the ones before."""
         self.policy.eval()
         generator = Generator().manual_seed(0)
         sums: dict[str, float] = dict.fromkeys(FIGURES[1:], 0.0)
         counts: dict[str, int] = dict.fromkeys(FIGURES[1:], 0)
-        for batch in parts(log, first, last):
+        for batch in held_out_histories(part):
             for name, values in self.policy.log_likelihoods(batch, generator=generator, whole=True).items():
                 sums[name] += float(values.sum())
                 counts[name] += len(values)
@@ -346,13 +334,10 @@ class Learner:
         restore_state(self.policy, self.optimiser, self.generator, state)
 
 
-def parts(
-    log: Interactions, first: Int[np.ndarray, " U"], last: Int[np.ndarray, " U"], *, size: int = 64
-) -> list[Trajectories]:
-    """Some events of every user who has any, whole histories before them, `size` users a batch."""
-    users = np.flatnonzero(last > first)
-    windows = batches.Windows(user=users, start=np.zeros_like(first[users]), learn=first[users], stop=last[users])
-    return [batches.trajectories(log, windows[at : at + size]) for at in range(0, len(users), size)]
+def held_out_histories(part: LogPart, *, size: int = 64) -> list[Trajectories]:
+    """The events of a part with the whole histories before them, `size` users a batch."""
+    windows = part.histories(part.users())
+    return [batches.trajectories(part.interactions, windows[at : at + size]) for at in range(0, len(windows), size)]
 
 
 def begins(trajectories: Trajectories) -> Bool[Tensor, "B T"]:
@@ -370,4 +355,13 @@ def observed_width(encoder: StateEncoder) -> int:
     return int(width or 0)
 
 
-__all__ = ["DEFAULT_ENCODER", "FIGURES", "Config", "Learner", "Policy", "levels", "observed_width", "parts"]
+__all__ = [
+    "DEFAULT_ENCODER",
+    "FIGURES",
+    "Config",
+    "Learner",
+    "Policy",
+    "held_out_histories",
+    "levels",
+    "observed_width",
+]

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int
 
-from slatewise.log import Interactions
+from slatewise.log import LogPart
 
 FEWEST_PICKS = 100
 """With fewer no model of the choice beats the share of each position."""
@@ -34,17 +33,10 @@ class Verdict:
         return "\n".join([head, *(f"  - {reason}" for reason in self.reasons)])
 
 
-def examine(log: Interactions, end: Int[np.ndarray, " U"] | None = None) -> Verdict:
-    """What the log can teach a user model.
-
-    Args:
-        log: the log.
-        end: of each user, the event after the last one that may be read; None = all.
-    """
-    events, row, choice = picks(log, end)
-    picked = choice >= 0
-    item = np.asarray(log.item)[row[picked]]
-    count = int(picked.sum())
+def examine(part: LogPart) -> Verdict:
+    """What the log can teach a user model."""
+    log, events, rows = part.interactions, part.events(), part.used_rows()
+    item, count = np.asarray(log.item)[rows], len(rows)
     fatal, gaps = [], []
     if not count:
         fatal.append("nothing was ever picked: there is no choice to learn")
@@ -53,16 +45,16 @@ def examine(log: Interactions, end: Int[np.ndarray, " U"] | None = None) -> Verd
     if count and len(np.unique(item)) == 1:
         fatal.append("only one item was ever picked: nothing says what users prefer")
     size = np.diff(np.asarray(log.event_offsets))[events]
-    if not has_slates(log, end):
+    if not has_slates(part):
         gaps.append(
             "it does not show what was passed over (one item an event, always picked): preferences are learned against "
             "items drawn at random, and how often nothing is picked is an assumption (null_share)"
         )
     elif size.size and int(size.max()) == 1:
         gaps.append("it shows one item at a time: how items of a slate compete is not seen")
-    elif count == len(choice):
+    elif count == len(events):
         gaps.append("something is picked from every slate: how often nothing is picked is not seen")
-    reward = np.asarray(log.reward)[row[picked]]
+    reward = part.rewards()
     if count and np.ptp(reward) == 0:
         gaps.append(f"every pick has the reward {float(reward[0]):g}: there is no reward to learn beyond that number")
     if not np.asarray(log.session_end)[events].any():
@@ -72,19 +64,8 @@ def examine(log: Interactions, end: Int[np.ndarray, " U"] | None = None) -> Verd
     return Verdict(support="weak" if gaps else "supports", reasons=tuple(gaps))
 
 
-def picks(
-    log: Interactions, end: Int[np.ndarray, " U"] | None = None
-) -> tuple[Int[np.ndarray, " V"], Int[np.ndarray, " V"], Int[np.ndarray, " V"]]:
-    """Events that may be read, the row of each one's pick (its first row where nothing was picked), its choice."""
-    count = np.diff(np.asarray(log.user_offsets))
-    place = np.arange(log.num_events) - np.repeat(np.asarray(log.user_offsets)[:-1], count)
-    events = np.flatnonzero(place < np.repeat(count if end is None else end, count))
-    choice = np.asarray(log.choice)[events].astype(np.int64)
-    return events, np.asarray(log.event_offsets)[events] + np.maximum(choice, 0), choice
-
-
-def has_slates(log: Interactions, end: Int[np.ndarray, " U"] | None = None) -> bool:
+def has_slates(part: LogPart) -> bool:
     """Whether the log shows what was not picked."""
-    events, _, choice = picks(log, end)
+    log, events = part.interactions, part.events()
     size = np.diff(np.asarray(log.event_offsets))[events]
-    return bool((size > 1).any() or (choice < 0).any())
+    return bool((size > 1).any() or (np.asarray(log.choice)[events] < 0).any())
