@@ -11,7 +11,8 @@ from slatewise.data.prepared import Dataset
 from slatewise.data.reading.faults import RowError, first, row_error
 from slatewise.data.reading.outcomes import merge
 from slatewise.data.reading.raw_log import NOTHING, Log, Options, Report, Tell, read_items, read_log
-from slatewise.data.reading.recognition import ITEMS, Source, recognise
+from slatewise.data.reading.recognition import ITEMS, recognise
+from slatewise.data.reading.source import Source
 from slatewise.errors import SlatewiseError, located
 
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
 from slatewise.data.reading.content import HEAD
 from slatewise.data.reading.dialect import Dialect, split
+from slatewise.data.reading.source import Role, Shape
 from slatewise.errors import located
 
-if TYPE_CHECKING:
-    from slatewise.data.reading.recognition import Role
-
-Shape = Literal["ratings", "items", "flagged items", "users", "genres"]
 ROLES: dict[Shape, Role] = {
     "ratings": "log",
     "items": "items",

@@ -18,7 +18,8 @@ from slatewise.data.reading.convert import convert
 from slatewise.data.reading.faults import Fault, RowError, first, row_error
 from slatewise.data.reading.item_files import item_frame
 from slatewise.data.reading.outcomes import weigh
-from slatewise.data.reading.recognition import JSON_LINES, Source
+from slatewise.data.reading.recognition import JSON_LINES
+from slatewise.data.reading.source import Source
 from slatewise.data.reading.tables import Table
 from slatewise.data.reading.times import check_format
 from slatewise.errors import InputError, located

@@ -6,10 +6,9 @@ Names decide only between files of the same content (`u.data` and its own splits
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -17,55 +16,15 @@ from slatewise.data.prepared import is_prepared
 from slatewise.data.reading import movielens
 from slatewise.data.reading.columns import name_columns, plain, recbole
 from slatewise.data.reading.content import content, read_head
-from slatewise.data.reading.dialect import Dialect, find_dialect
-from slatewise.data.reading.tables import Table, parquet_names, read_delimited, read_json, read_parquet
+from slatewise.data.reading.dialect import find_dialect
+from slatewise.data.reading.source import Part, Role, Source
+from slatewise.data.reading.tables import parquet_names
 from slatewise.errors import InputError, located
 
-Role = Literal["log", "items", "users", "other"]
 JSON_LINES = "JSON lines"
 ITEMS = "items.parquet"
 """What a folder of decisions and outcomes may hold beside them."""
 _EVENT = {"timestamp", "event_id", "session_id", "position", "propensity", "logp", "outcome"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One file: what it holds and how to read it."""
-
-    file: Path
-    role: Role
-    form: str
-    """In words: "Parquet", "values between commas"."""
-    names: tuple[str, ...]
-    """Of its columns."""
-    dialect: Dialect | None = None
-    encoding: str = "utf-8"
-    shape: movielens.Shape | None = None
-
-    def read(self, columns: Collection[str] | None = None) -> Table:
-        """Its rows.
-
-        Raises:
-            InputError: see `slatewise.data.reading.tables`.
-        """
-        if self.dialect is not None:
-            return read_delimited(self.file, self.dialect, encoding=self.encoding)
-        return read_parquet(self.file, columns) if self.form == "Parquet" else read_json(self.file)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """What lies at a path."""
-
-    format: str
-    """In words: "MovieLens", "RecBole atomic files", "decisions and outcomes", "values between commas"."""
-    log: tuple[Part, ...]
-    """Files of events, read one after the other; empty for decisions and outcomes."""
-    items: Part | None = None
-    passed_over: tuple[str, ...] = ()
-    """Names of files that were not used."""
-    events: Path | None = None
-    """Folder or file of decisions and outcomes."""
 
 
 def recognise(path: Path, *, assigned: Mapping[str, str] | None = None, header: Sequence[str] | None = None) -> Source:

@@ -18,7 +18,8 @@ from slatewise.data.reading.log_checks import EXAMPLES, Check, failed, log_check
 from slatewise.data.reading.outcomes import merge
 from slatewise.data.reading.prepared_checks import check_prepared
 from slatewise.data.reading.raw_log import Log, Options, Tell, read_items, read_log
-from slatewise.data.reading.recognition import Source, recognise
+from slatewise.data.reading.recognition import recognise
+from slatewise.data.reading.source import Source
 from slatewise.data.reading.tables import Table
 from slatewise.errors import InputError
 

@@ -1,0 +1,55 @@
+"""What lies at a path: the files of a log, what each holds, and how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from slatewise.data.reading.dialect import Dialect
+from slatewise.data.reading.tables import Table, read_delimited, read_json, read_parquet
+
+Role = Literal["log", "items", "users", "other"]
+Shape = Literal["ratings", "items", "flagged items", "users", "genres"]
+"""Which of the MovieLens files without a header a file is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One file: what it holds and how to read it."""
+
+    file: Path
+    role: Role
+    form: str
+    """In words: "Parquet", "values between commas"."""
+    names: tuple[str, ...]
+    """Of its columns."""
+    dialect: Dialect | None = None
+    encoding: str = "utf-8"
+    shape: Shape | None = None
+
+    def read(self, columns: Collection[str] | None = None) -> Table:
+        """Its rows.
+
+        Raises:
+            InputError: see `slatewise.data.reading.tables`.
+        """
+        if self.dialect is not None:
+            return read_delimited(self.file, self.dialect, encoding=self.encoding)
+        return read_parquet(self.file, columns) if self.form == "Parquet" else read_json(self.file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What lies at a path."""
+
+    format: str
+    """In words: "MovieLens", "RecBole atomic files", "decisions and outcomes", "values between commas"."""
+    log: tuple[Part, ...]
+    """Files of events, read one after the other; empty for decisions and outcomes."""
+    items: Part | None = None
+    passed_over: tuple[str, ...] = ()
+    """Names of files that were not used."""
+    events: Path | None = None
+    """Folder or file of decisions and outcomes."""
