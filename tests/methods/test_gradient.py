@@ -127,6 +127,38 @@ def test_a_baseline_turns_what_is_worse_than_it_away() -> None:
     assert float(bias[0]) < 0 < float(bias[1])
 
 
+def half_and_quarter(**settings: Any) -> reinforce.Learner:
+    """π shows item 2 with ½, item 3 with ¼; β̂ still shows each of four items with ¼, so that ω is 2 and 1."""
+    learner = untouched(correction="standard", **settings)
+    with torch.no_grad():
+        learner.policy.head.bias.weight[2:, 0] = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 8]).log()
+    return learner
+
+
+def test_the_baseline_is_weighted_as_the_returns_are() -> None:
+    figures = half_and_quarter(baseline=True, gamma=0.0).update(batch([seen(2, 1.0), seen(3, 5.0)]))
+    # b = (2 · 1 + 1 · 5) / 3: advantages −4/3 and 8/3, of which 2 · −4/3 · log ½ + 8/3 · log ¼ = −8/3 · log 2
+    assert figures["loss"] == pytest.approx(8 / 3 * math.log(2) / 2)
+
+
+def test_the_divergence_penalty_by_hand() -> None:
+    learner = half_and_quarter(kl_penalty=1.5)
+    # nothing earned: 1.5 · mean of ω log(π/β) log π, which is 2 · log 2 · log ½ and 1 · 0 · log ¼
+    assert learner.update(batch([seen(2, 0.0), seen(3, 0.0)]))["loss"] == pytest.approx(-1.5 * math.log(2) ** 2)
+
+
+def test_the_divergence_penalty_holds_the_policy_at_behaviour() -> None:
+    learner = half_and_quarter(kl_penalty=1.0, lr=0.02)
+    everything = [seen(item, 0.0) for item in (2, 3, 4, 5)]
+    distances = []
+    for _ in range(60):
+        learner.update(batch(everything))
+        log_pi = learner.policy.log_pi(torch.zeros(1, 1), torch.tensor([[2, 3, 4, 5]])).detach()
+        distances.append(float((log_pi.exp() * (log_pi + LOG4)).sum()))
+    assert distances[0] > 0.1
+    assert distances[-1] < 0.01
+
+
 def test_how_many_weights_were_capped() -> None:
     assert untouched(weight_cap=0.5).update(batch([seen(2, 3.0)]))["capped"] == 1.0
     assert untouched(weight_cap=2.0).update(batch([seen(2, 3.0)]))["capped"] == 0.0

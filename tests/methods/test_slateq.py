@@ -157,6 +157,16 @@ def test_where_the_record_breaks_off_there_is_no_target() -> None:
     assert learner(training="myopic").update(log)["loss"] > 0
 
 
+@pytest.mark.parametrize("training", ["sarsa", "q"])
+def test_a_session_that_breaks_off_within_a_row_is_not_followed_by_the_next(training: str) -> None:
+    log = steps(slate=[[2, 3], [2, 4]], choice=[0, 1], reward=[4.0, 6.0], terminated=[False, True])
+    built = learner(training=training, gamma=0.5, double=False)
+    set_values(built, [1.0, 2.0, 3.0], 0.5)
+    loss = built.update(log.replace(truncated=torch.tensor([[True, False]])))["loss"]
+    # only the second step has a target: 6, of an item worth 3
+    assert loss == pytest.approx((6 - 3) ** 2)
+
+
 def test_the_target_follows_softly() -> None:
     built = learner(target_rate=0.25, lr=0.1)
     slow = {name: value.clone() for name, value in built.target.state_dict().items()}

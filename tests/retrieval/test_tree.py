@@ -164,6 +164,20 @@ def test_a_new_item_goes_to_its_like_while_there_is_room() -> None:
     assert all(int(((row > 9) | (row == 0)).float().mean()) == 1 for row in beside.values())
 
 
+def test_where_its_like_is_full_a_new_item_goes_elsewhere() -> None:
+    vectors = points(8, 2)
+    tree = build(vectors, numbers(8), depth=2, arity=3)
+    assert tree.sizes(1).tolist() == [3, 3, 2]
+    before = tree.leaf_item.clone()
+    assert tree.sums is not None
+    # in the centre of a node that has no leaf left
+    tree.add(torch.tensor([100]), tree.sums[0][:1] / 3)
+    assert tree.sizes(1).tolist() == [3, 3, 3]
+    assert int(tree.leaves(torch.tensor([100]))) // 3 == 2
+    assert torch.equal(tree.leaf_item[before > 0], before[before > 0])
+    assert len(tree) == 9
+
+
 def test_without_vectors_the_emptiest_child_takes_a_new_item() -> None:
     tree = built(7, 2, "random")
     assert tree.sizes(1).tolist() == [3, 2, 2]

@@ -87,7 +87,8 @@ def test_a_stay_ends_after_its_lifetime_and_somebody_new_comes() -> None:
     assert seen.user.tolist() == [6, 7, 8]
 
 
-def test_a_pick_by_hand() -> None:
+@pytest.mark.parametrize("fatigue", [0.0, 2.0])
+def test_a_pick_by_hand(fatigue: float) -> None:
     # one user, one item: P(pick) = e^u / (e^u + e^null); minutes = length · σ(…) without noise
     config = replace(SMALL, slate_size=1, watch_noise=0.0)
     env = drift.Env(config, num_users=4000)
@@ -95,7 +96,9 @@ def test_a_pick_by_hand() -> None:
     env._interest = env._interest[:1].expand(4000, -1).clone()
     item = int((env._interest[0] @ env.items.vector.T).argmax())
     affinity = float(env._interest[0] @ env.items.vector[item])
-    utility = 4.0 * affinity + float(env.items.appeal[item])
+    topic = int(env.items.topic[item])
+    env._fatigue[:, topic] = fatigue
+    utility = 4.0 * affinity + float(env.items.appeal[item]) - 0.5 * fatigue
     chance = 1 / (1 + torch.tensor(2.0 - utility).exp().item())
     minutes = float(env.items.length[item]) * torch.sigmoid(
         torch.tensor(-0.5 + 1.5 * affinity + 0.5 * float(env.items.quality[item]))
@@ -107,13 +110,12 @@ def test_a_pick_by_hand() -> None:
     earned = step.reward[step.choice == 0]
     torch.testing.assert_close(earned, minutes.expand_as(earned))
     assert bool((step.reward[step.choice == -1] == 0).all())
-    # interest: z + growth · tanh(quality) · v for those who picked, as it was for the others; fatigue + 1
+    # interest: z + growth · tanh(quality) · v for those who picked, as it was for the others; .85 of the fatigue, + 1
     moved = before + 0.1 * torch.tanh(env.items.quality[item]) * env.items.vector[item]
     picked = step.choice == 0
     torch.testing.assert_close(env._interest[picked], moved[picked])
     torch.testing.assert_close(env._interest[~picked], before[~picked])
-    topic = int(env.items.topic[item])
-    assert bool((env._fatigue[:, topic] == picked.float()).all())
+    torch.testing.assert_close(env._fatigue[:, topic], 0.85 * fatigue + picked.float())
 
 
 def test_a_watched_item_is_not_picked_again_and_repetition_tires() -> None:

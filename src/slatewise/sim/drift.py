@@ -186,8 +186,8 @@ class Env:
         # the users pick
         slate = slates.items
         affinity = torch.bmm(embedding(slate, self.items.vector), self._interest.unsqueeze(2)).squeeze(2)
-        weariness = self._fatigue.gather(1, self.items.topic[slate])
-        utility = config.sensitivity * affinity + self.items.appeal[slate] - config.tiring * weariness
+        fatigue = self._fatigue.gather(1, self.items.topic[slate])
+        utility = self._utility(affinity, self.items.appeal[slate], fatigue)
         utility = (utility + self._attention).masked_fill(slate == PAD, float("-inf"))
         logits = pad(utility, (0, 1), value=config.null_utility)
         noise = torch.rand(logits.shape, generator=generator).log_().neg_().log_()
@@ -228,12 +228,18 @@ class Env:
         """
         config, items = self.config, self.items
         affinity = self._interest @ items.vector.T
-        utility = config.sensitivity * affinity + items.appeal - config.tiring * self._fatigue[:, items.topic]
+        utility = self._utility(affinity, items.appeal, self._fatigue[:, items.topic])
         watch = config.watch_bias + config.watch_affinity * affinity + config.watch_quality * items.quality
         worth = items.length * torch.sigmoid(watch) + growth_price * torch.tanh(items.quality)
         score = torch.exp(utility) * worth
         score[:, :FIRST_ITEM] = -1.0
         return score.scatter_(1, self._watched.long(), -1.0)
+
+    def _utility(
+        self, affinity: Float[Tensor, "B A"], appeal: Float[Tensor, "*A"], fatigue: Float[Tensor, "B A"]
+    ) -> Float[Tensor, "B A"]:
+        """The logit u of an item that is shown alone, in first position."""
+        return self.config.sensitivity * affinity + appeal - self.config.tiring * fatigue
 
     def _pick(self, slate: Int[Tensor, "B K"], logits: Float[Tensor, "B K1"]) -> Int[Tensor, " B"]:
         """Position of the largest entry that is no watched item; K = nothing."""

@@ -171,6 +171,23 @@ def test_the_multiplier_rises_while_the_limit_is_not_kept() -> None:
     assert learner.update(free)["multiplier"] == 0.0
 
 
+def test_a_list_is_worth_what_follows_it_too() -> None:
+    """Both users' first lists earn nothing; after 2, 3 the session goes on to 1, after 4, 5 to nothing."""
+    learner = towards(gamma=0.5)
+    ends = {"items": [5, 2], "rewards": [0.0, 1.0], "end": True}
+    log = batch(
+        [{"items": [2, 3], "rewards": [0.0, 0.0]}, ends],
+        [{"items": [4, 5], "rewards": [0.0, 0.0]}, ends | {"rewards": [0.0, 0.0]}],
+    )
+    before = first_slot(learner)
+    figures = learner.update(log.replace(learn=torch.tensor([[True, False]] * 2)))
+    # the critic starts at 0; of the six numbers that it should know, one is not: ½ · 1
+    assert figures["reward_loss"] == pytest.approx(0.25 / 6)
+    assert figures["loss"] < 0
+    change = first_slot(learner) - before
+    assert float(change[0]) > 0 > float(change[2])
+
+
 def test_rows_that_were_drawn_teach_by_their_density() -> None:
     learner = towards()
     generator = Generator().manual_seed(1)

@@ -68,6 +68,12 @@ def test_another_session_shows_everything_again() -> None:
     assert untouched().update(batch(steps))["loss"] == pytest.approx((3 + 8) / 2 * LOG4)
 
 
+def test_items_of_the_same_slate_close_nothing_to_one_another() -> None:
+    """Items 2 and 3 are sisters; each was one draw from the whole tree, and earned what it earned itself."""
+    log = batch([{"items": [2, 3], "rewards": [3.0, 8.0]}])
+    assert untouched().update(log)["loss"] == pytest.approx((3 + 8) / 2 * LOG4)
+
+
 def test_an_item_that_comes_twice_in_a_session_is_still_learned() -> None:
     steps = [seen(2, 1.0), seen(2, 1.0)]
     assert untouched().update(batch(steps))["loss"] == pytest.approx((1.5 + 1) / 2 * LOG4)
