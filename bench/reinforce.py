@@ -41,7 +41,7 @@ from slatewise.ops.negatives import Negatives, whole_catalog
 from slatewise.ops.products import product
 from slatewise.retrieval.approximate import Approximate
 from slatewise.retrieval.exact import Exact
-from slatewise.types import Exploration, Trajectories
+from slatewise.types import Exploration, SlateRequest, Trajectories
 
 USERS, BURN_IN, STEPS, WIDTH, NEGATIVES = 64, 50, 32, 64, 2048
 POSITIONS = USERS * STEPS
@@ -326,7 +326,7 @@ def slates(who: reinforce.Learner, items: int, steps: int, rounds: int, seed: in
         @torch.inference_mode()
         def draw(parts: list[Tensor] = parts) -> None:
             for part in parts:
-                policy.recommend(part, SLATE, explore=EXPLORE, generator=generator)
+                policy.recommend(part, SlateRequest(k=SLATE, exploration=EXPLORE), generator=generator)
 
         def search(searched: list[Tensor] = searched) -> None:
             for query in searched:

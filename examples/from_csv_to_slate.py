@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from slatewise import Exploration, artifact, evaluation
+from slatewise import Exploration, SlateRequest, artifact, evaluation
 from slatewise.data import splits
 from slatewise.data.reading.importing import import_path
 from slatewise.training import train
@@ -52,7 +52,8 @@ with TemporaryDirectory() as name:
 
     user, events = np.array([0]), np.diff(data.interactions.user_offsets)[:1]
     used, state = evaluation.states_at(policy, data.interactions, user, events, max_history=100)
-    explore, generator = Exploration(top_m=10, keep=1), torch.Generator().manual_seed(1)
-    slate = policy.recommend(state, 4, exclude=used, explore=explore, generator=generator)
+    generator = torch.Generator().manual_seed(1)
+    request = SlateRequest(k=4, exclude=used, exploration=Exploration(top_m=10, keep=1))
+    slate = policy.recommend(state, request, generator=generator)
     for item, logp in zip(slate.items[0].tolist(), slate.logp[0].exp().tolist(), strict=True):
         print(f"  {data.catalog.title(item)}  propensity {logp:.2f}")

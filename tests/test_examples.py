@@ -13,7 +13,7 @@ from slatewise import config as configs
 from slatewise.encoders import window
 from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 from slatewise.sim import toys
-from slatewise.types import Exploration
+from slatewise.types import Exploration, SlateRequest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DAY = 86_400_000_000
@@ -79,10 +79,13 @@ def test_own_method_is_found_by_its_dotted_name_and_forgets(monkeypatch: pytest.
     )
     learner.update(log)
     state = torch.zeros(1, encoder.width)
-    assert learner.policy.recommend(state, 3).items.tolist() == [[FIRST_ITEM + 1, FIRST_ITEM, FIRST_ITEM + 2]]
+    assert learner.policy.recommend(state, SlateRequest(k=3)).items.tolist() == [
+        [FIRST_ITEM + 1, FIRST_ITEM, FIRST_ITEM + 2]
+    ]
     # π ∝ 1 + count: the new item 1 + 1, the old one 1 + 2 · 2⁻¹⁰, the third 1
     weight = torch.tensor([[1 + 2 * 2.0**-10, 2.0, 1.0]])
     items = torch.tensor([[FIRST_ITEM, FIRST_ITEM + 1, FIRST_ITEM + 2]])
     torch.testing.assert_close(learner.policy.log_pi(state, items).exp(), weight / weight.sum())
-    slates = learner.policy.recommend(state, 2, explore=Exploration(), generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(learner.policy.log_prob(state, slates.items, explore=Exploration()), slates.logp)
+    request = SlateRequest(k=2, exploration=Exploration())
+    slates = learner.policy.recommend(state, request, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(learner.policy.log_prob(state, slates.items, request), slates.logp)

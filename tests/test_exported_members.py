@@ -13,8 +13,8 @@ import slatewise
 import slatewise.testing
 
 PUBLIC = {
-    "Catalog", "Estimate", "Exploration", "InputError", "Interactions", "Observation", "SlatewiseError", "Slates",
-    "Step", "Trajectories", "Vocabulary",
+    "Catalog", "Estimate", "Exploration", "InputError", "Interactions", "Observation", "SlateRequest",
+    "SlatewiseError", "Slates", "Step", "Trajectories", "Vocabulary",
 }  # fmt: skip
 CHECKS = {
     "ContractError", "check_encoder", "check_env", "check_estimator", "check_method", "check_policy",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from slatewise.errors import InputError, SlatewiseError
     from slatewise.log import Catalog, Interactions, Vocabulary
-    from slatewise.types import Estimate, Exploration, Observation, Slates, Step, Trajectories
+    from slatewise.types import Estimate, Exploration, Observation, SlateRequest, Slates, Step, Trajectories
 
 __all__ = [
     "Catalog",
@@ -18,6 +18,7 @@ __all__ = [
     "Interactions",
     "Observation",
     "SlatewiseError",
+    "SlateRequest",
     "Slates",
     "Step",
     "Trajectories",

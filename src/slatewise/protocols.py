@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise.log import Catalog, LogPart
-from slatewise.types import Estimate, Exploration, Observation, Slates, Step, Trajectories
+from slatewise.types import Estimate, Observation, SlateRequest, Slates, Step, Trajectories
 
 Own = TypeVar("Own")  # the run-time checker of the tests does not take typing.Self outside decorated classes
 
@@ -41,7 +41,8 @@ class Policy(Protocol):
     """State → slates, and with which probability.
 
     ``log_pi`` is one item drawn once from the whole catalog (the papers' π); ``log_prob`` is the chain-rule factor of
-    the served procedure per position, and the same number that ``recommend`` gave as ``logp``.
+    the served procedure per position, and the same number that ``recommend`` gave as ``logp`` under the same request.
+    ``policies.slate_policy`` has what all policies share: the checks of a request, and its fixed positions.
     """
 
     encoder: StateEncoder
@@ -50,21 +51,12 @@ class Policy(Protocol):
     def recommend(
         self,
         state: Float[Tensor, "B D"],
-        k: int,
+        request: SlateRequest,
         *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
         generator: Generator | None = None,
     ) -> Slates: ...
     def log_prob(
-        self,
-        state: Float[Tensor, "B D"],
-        slate: Int[Tensor, "B K"],
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
+        self, state: Float[Tensor, "B D"], slate: Int[Tensor, "B K"], request: SlateRequest
     ) -> Float[Tensor, "B K"]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: dict[str, Any], /) -> Any: ...

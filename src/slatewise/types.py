@@ -125,6 +125,41 @@ class Exploration:
             raise ValueError(f"exploration.temperature is {self.temperature}; expected a number above 0")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SlateRequest:
+    """The conditions under which slates of k items are drawn, evaluated and logged.
+
+    Raises:
+        ValueError: k < 1, or `fixed` for another number of positions than k.
+    """
+
+    k: int
+    """Number of positions."""
+    candidates: Int[Tensor, "B C"] | None = None
+    """Items that the policy may choose from, 0-padded; None = the whole catalog."""
+    exclude: Int[Tensor, "B X"] | None = None
+    """Items that must not be shown, 0-padded."""
+    fixed: Int[Tensor, "B K"] | None = None
+    """Item shown at each position whatever the policy says, a candidate or not; 0 = the policy fills the position."""
+    exploration: Exploration | None = None
+    """How slates are drawn; None = the best items are shown, with certainty."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"slate size {self.k}: expected at least 1 position")
+        if self.fixed is not None and self.fixed.shape[1] != self.k:
+            raise ValueError(f"fixed says what {self.fixed.shape[1]} positions show; expected k = {self.k}")
+
+    def rows(self, index: slice | Int[Tensor, " P"] | Bool[Tensor, " B"]) -> SlateRequest:
+        """The conditions of the users at `index`."""
+        return replace(
+            self,
+            candidates=None if self.candidates is None else self.candidates[index],
+            exclude=None if self.exclude is None else self.exclude[index],
+            fixed=None if self.fixed is None else self.fixed[index],
+        )
+
+
 Verdict = Literal["can judge", "weak", "cannot judge"]
 
 

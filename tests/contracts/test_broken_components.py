@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -20,7 +20,7 @@ from slatewise.methods import cloning, popularity
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Carry
 from slatewise.testing import ContractError, check_encoder, check_method, check_policy, toy_catalog
-from slatewise.types import Exploration, Observation, Slates, Step, Trajectories
+from slatewise.types import Observation, SlateRequest, Slates, Step, Trajectories
 
 STATE = torch.zeros(4, 1)
 
@@ -41,55 +41,68 @@ def test_a_correct_policy_passes() -> None:
 
 
 class WrongPropensity(Fixed):
-    def recommend(self, state: Tensor, k: int, **settings: Any) -> Slates:
-        slates = super().recommend(state, k, **settings)
+    def recommend(self, state: Tensor, request: SlateRequest, *, generator: Generator | None = None) -> Slates:
+        slates = super().recommend(state, request, generator=generator)
         return Slates(items=slates.items, logp=slates.logp - 0.01)
 
 
 class IgnoresExclusions(Fixed):
-    def recommend(self, state: Tensor, k: int, **settings: Any) -> Slates:
-        return super().recommend(state, k, **{**settings, "exclude": None})
+    def recommend(self, state: Tensor, request: SlateRequest, *, generator: Generator | None = None) -> Slates:
+        return super().recommend(state, replace(request, exclude=None), generator=generator)
+
+
+class IgnoresFixedPositions(Fixed):
+    def recommend(self, state: Tensor, request: SlateRequest, *, generator: Generator | None = None) -> Slates:
+        return super().recommend(state, replace(request, fixed=None), generator=generator)
+
+
+class ForgetsFixedPositions(Fixed):
+    """Propensities know nothing of the fixed positions."""
+
+    def log_prob(self, state: Tensor, slate: Tensor, request: SlateRequest) -> Tensor:
+        return super().log_prob(state, slate, replace(request, fixed=None))
+
+    def recommend(self, state: Tensor, request: SlateRequest, *, generator: Generator | None = None) -> Slates:
+        items = super().recommend(state, request, generator=generator).items
+        logp = self.log_prob(state, items, request)
+        return Slates(items=items, logp=torch.where(torch.isfinite(logp), logp, 0.0))
 
 
 class ShowsTwice(Fixed):
-    def recommend(self, state: Tensor, k: int, **settings: Any) -> Slates:
-        slates = super().recommend(state, k, **settings)
-        return Slates(items=slates.items[:, :1].expand(-1, k).clone(), logp=slates.logp)
+    def recommend(self, state: Tensor, request: SlateRequest, *, generator: Generator | None = None) -> Slates:
+        slates = super().recommend(state, request, generator=generator)
+        return Slates(items=slates.items[:, :1].expand(-1, request.k).clone(), logp=slates.logp)
 
 
 class IgnoresTemperature(Fixed):
     """Says one procedure, draws by another."""
 
-    def recommend(self, state: Tensor, k: int, **settings: Any) -> Slates:
-        explore, candidates, exclude = (settings.get(name) for name in ("explore", "candidates", "exclude"))
-        if explore is None:
-            return super().recommend(state, k, **settings)
-        hot = Exploration(top_m=explore.top_m, keep=explore.keep, temperature=100.0)
-        items = super().recommend(state, k, **{**settings, "explore": hot}).items
-        logp = self.log_prob(state, items, candidates=candidates, exclude=exclude, explore=explore)
-        return Slates(items=items, logp=logp)
+    def recommend(self, state: Tensor, request: SlateRequest, *, generator: Generator | None = None) -> Slates:
+        if request.exploration is None:
+            return super().recommend(state, request, generator=generator)
+        hot = replace(request, exploration=replace(request.exploration, temperature=100.0))
+        items = super().recommend(state, hot, generator=generator).items
+        return Slates(items=items, logp=self.log_prob(state, items, request))
 
 
 class Unnormalised(Fixed):
-    def log_prob(self, state: Tensor, slate: Tensor, **settings: Any) -> Tensor:
-        return super().log_prob(state, slate, **settings) + (0.1 if settings.get("explore") is not None else 0.0)
+    def log_prob(self, state: Tensor, slate: Tensor, request: SlateRequest) -> Tensor:
+        return super().log_prob(state, slate, request) + (0.1 if request.exploration is not None else 0.0)
 
-    def recommend(self, state: Tensor, k: int, **settings: Any) -> Slates:
-        items = super().recommend(state, k, **settings).items
-        settings.pop("generator", None)
-        return Slates(items=items, logp=self.log_prob(state, items, **settings).clamp(max=0.0))
+    def recommend(self, state: Tensor, request: SlateRequest, *, generator: Generator | None = None) -> Slates:
+        items = super().recommend(state, request, generator=generator).items
+        return Slates(items=items, logp=self.log_prob(state, items, request).clamp(max=0.0))
 
 
 class AllowsExcluded(Fixed):
     """Propensities know nothing of the exclusions."""
 
-    def log_prob(self, state: Tensor, slate: Tensor, **settings: Any) -> Tensor:
-        return super().log_prob(state, slate, **{**settings, "exclude": None})
+    def log_prob(self, state: Tensor, slate: Tensor, request: SlateRequest) -> Tensor:
+        return super().log_prob(state, slate, replace(request, exclude=None))
 
-    def recommend(self, state: Tensor, k: int, **settings: Any) -> Slates:
-        items = super().recommend(state, k, **settings).items
-        settings.pop("generator", None)
-        logp = self.log_prob(state, items, **settings)
+    def recommend(self, state: Tensor, request: SlateRequest, *, generator: Generator | None = None) -> Slates:
+        items = super().recommend(state, request, generator=generator).items
+        logp = self.log_prob(state, items, request)
         return Slates(items=items, logp=torch.where(torch.isfinite(logp), logp, 0.0))
 
 
@@ -104,8 +117,8 @@ class Restless(Fixed):
 
     own = Generator().manual_seed(0)
 
-    def recommend(self, state: Tensor, k: int, **settings: Any) -> Slates:
-        return super().recommend(state, k, **settings | {"generator": self.own if settings["generator"] else None})
+    def recommend(self, state: Tensor, request: SlateRequest, *, generator: Generator | None = None) -> Slates:
+        return super().recommend(state, request, generator=self.own if generator else None)
 
 
 class ImproperSingleDraws(Fixed):
@@ -118,6 +131,8 @@ class ImproperSingleDraws(Fixed):
     [
         (WrongPropensity(), r"log_prob of what was served.*numbers differ"),
         (IgnoresExclusions(), r"with exclusions.*the slate \[.*\] was served; expected 3 different items of"),
+        (IgnoresFixedPositions(), r"with fixed positions.*expected the items \[.*\] where they are not 0"),
+        (ForgetsFixedPositions(), r"has a probability above 0; expected −inf|log_prob of what was served"),
         (ShowsTwice(), r"was served; expected 3 different items"),
         (IgnoresTemperature(), r"of 4000 slates were .* standard deviations away"),
         (Unnormalised(), r"sum to 1\.2\d*; expected 1|log_prob of what was served"),

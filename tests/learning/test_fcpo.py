@@ -18,7 +18,7 @@ from slatewise.log import FIRST_ITEM
 from slatewise.methods import fcpo
 from slatewise.rollout.on_policy import learn_on_policy
 from slatewise.sim import toys
-from slatewise.types import Exploration
+from slatewise.types import Exploration, SlateRequest
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def taught(made: fcpo.Learner, *, updates: int, seed: int = 0) -> list[dict[str,
         made,
         updates=updates,
         steps=1,
-        explore=EVERYTHING,
+        exploration=EVERYTHING,
         seed=seed,
         on_update=lambda number, said: figures.append(said),
     )
@@ -61,7 +61,7 @@ def expected(made: fcpo.Learner) -> tuple[float, float]:
     """What a list pays and what an item of it costs, over all thirty lists."""
     lists = torch.tensor(list(itertools.permutations(range(FIRST_ITEM, FIRST_ITEM + 6), 2)))
     with torch.no_grad():
-        logp = made.policy.log_prob(torch.zeros(30, 1), lists, explore=EVERYTHING).sum(dim=1)
+        logp = made.policy.log_prob(torch.zeros(30, 1), lists, SlateRequest(k=2, exploration=EVERYTHING)).sum(dim=1)
     pay = torch.tensor([0.0, 0.0, *WORLD.rewards])[lists].sum(dim=1)
     cost = made.exposure.popular[lists].float().mean(dim=1)
     return float((logp.exp() * pay).sum()), float((logp.exp() * cost).sum())

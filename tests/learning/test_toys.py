@@ -20,7 +20,7 @@ from slatewise.methods import cloning, reinforce
 from slatewise.protocols import Learner, ResolvesFromLog
 from slatewise.sim import toys
 from slatewise.testing import toy_catalog, toy_dataset, written_log
-from slatewise.types import Trajectories
+from slatewise.types import SlateRequest, Trajectories
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,7 @@ def test_cloning_needs_memory_to_see_what_comes_next(encoder: str) -> None:
     with torch.no_grad():
         states = learner.policy.encoder(batch)
         # from the second round on, everything is known; after the shared item only memory says what a is
-        first = learner.policy.recommend(states[:, 3:-1].flatten(0, 1), 1).items.view(200, -1)
+        first = learner.policy.recommend(states[:, 3:-1].flatten(0, 1), SlateRequest(k=1)).items.view(200, -1)
     right = (first == batch.slate[:, 3:, 0]).float().mean()
     assert float(right) > 0.98
 
@@ -134,7 +134,9 @@ def test_neighbours_stay_within_a_taste() -> None:
     for batch in shuffled(log, wins, batch_size=60, generator=generator):
         with torch.no_grad():
             used = batch.slate[:, :, 0]
-            lists = learner.policy.recommend(learner.policy.encoder(batch)[:, -1], 3, exclude=used).items
+            lists = learner.policy.recommend(
+                learner.policy.encoder(batch)[:, -1], SlateRequest(k=3, exclude=used)
+            ).items
         assert torch.equal(lists % 2, (batch.user[:, :1] % 2).expand(-1, 3))
 
 

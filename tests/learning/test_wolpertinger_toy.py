@@ -16,7 +16,7 @@ from slatewise.rollout.off_policy import Schedule, learn_online
 from slatewise.sim import accept_graph
 from slatewise.sim.accept_graph import Config, Env
 from slatewise.testing import toy_catalog, toy_log
-from slatewise.types import Trajectories
+from slatewise.types import SlateRequest, Trajectories
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ def test_it_points_where_the_state_points(neighbours: int, twin: bool) -> None:
         learner.update(shown_at_random(items, users=64, seed=seed)[0])
     _, state = shown_at_random(items, users=200, seed=1000)
     with torch.no_grad():
-        shown = learner.policy.recommend(state, 1).items[:, 0]
+        shown = learner.policy.recommend(state, SlateRequest(k=1)).items[:, 0]
     cosine = (torch.from_numpy(items.features)[shown] * state).sum(dim=1)
     # neighbours stand 5.6° apart, so the best item's cosine is .999 or more
     assert float(cosine.mean()) > 0.98
@@ -66,6 +66,6 @@ def test_it_learns_in_an_environment_what_is_accepted() -> None:
     learn_online(env, learner, schedule, seed=0)
     states = env.world.observed(torch.arange(200))
     with torch.no_grad():
-        shown = learner.policy.recommend(states, 1).items[:, 0] - 2
+        shown = learner.policy.recommend(states, SlateRequest(k=1)).items[:, 0] - 2
     low, high = accept_graph.random_value(env.world), accept_graph.greedy(env.world).value
     assert (accept_graph.value_of(env.world, shown).value - low) / (high - low) > 0.8

@@ -16,7 +16,7 @@ from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.log import Interactions, Windows
 from slatewise.methods import item_knn, popularity, random
 from slatewise.testing import check_method, toy_catalog, written_log
-from slatewise.types import Exploration, Trajectories
+from slatewise.types import Exploration, SlateRequest, Trajectories
 
 STATE = torch.zeros(1, 1)
 
@@ -40,16 +40,16 @@ def test_random_slates_by_hand() -> None:
     policy = random.Policy(random.Config(), StatelessEncoder(), toy_catalog(4))
     assert policy.log_pi(STATE, torch.tensor([[2, 5]])).exp().tolist() == [[0.25, 0.25]]
     # 1 of 4, then 1 of 3; exploration has nothing to add
-    for explore in (None, Exploration(top_m=2, keep=2)):
-        logp = policy.log_prob(STATE, torch.tensor([[5, 2]]), explore=explore)
+    for exploration in (None, Exploration(top_m=2, keep=2)):
+        logp = policy.log_prob(STATE, torch.tensor([[5, 2]]), SlateRequest(k=2, exploration=exploration))
         torch.testing.assert_close(logp.exp(), torch.tensor([[1 / 4, 1 / 3]]))
-    logp = policy.log_prob(STATE, torch.tensor([[5, 2]]), exclude=torch.tensor([[3]]))
+    logp = policy.log_prob(STATE, torch.tensor([[5, 2]]), SlateRequest(k=2, exclude=torch.tensor([[3]])))
     torch.testing.assert_close(logp.exp(), torch.tensor([[1 / 3, 1 / 2]]))
 
 
 def test_random_slates_show_every_item_alike() -> None:
     policy = random.Policy(random.Config(), StatelessEncoder(), toy_catalog(5))
-    slates = policy.recommend(STATE.expand(8000, -1), 2, generator=Generator().manual_seed(0))
+    slates = policy.recommend(STATE.expand(8000, -1), SlateRequest(k=2), generator=Generator().manual_seed(0))
     share = torch.bincount(slates.items.flatten(), minlength=7)[2:] / 8000
     torch.testing.assert_close(share, torch.full((5,), 0.4), atol=0.022, rtol=0)  # 4 σ = 4 √(.4 · .6 / 8000)
 
@@ -68,7 +68,7 @@ def test_popularity_by_hand() -> None:
     torch.testing.assert_close(log_pi.exp(), torch.tensor([[4 / 12, 3 / 12, 3 / 12, 2 / 12]]))
     expected = -(3 * math.log(4 / 12) + 4 * math.log(3 / 12) + math.log(2 / 12)) / 8
     assert figures["loss"] == pytest.approx(expected)
-    assert learner.policy.recommend(STATE, 1).items.tolist() == [[2]]
+    assert learner.policy.recommend(STATE, SlateRequest(k=1)).items.tolist() == [[2]]
 
 
 def test_popularity_counts_picks_not_impressions_nor_the_unknown() -> None:

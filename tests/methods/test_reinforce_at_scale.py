@@ -15,7 +15,7 @@ from slatewise.nn.negatives import Sampler
 from slatewise.retrieval.approximate import Approximate
 from slatewise.retrieval.exact import Exact
 from slatewise.sim.toys import catalog
-from slatewise.types import Exploration, Trajectories
+from slatewise.types import Exploration, SlateRequest, Trajectories
 
 NUM_ITEMS = 60
 SAMPLERS: tuple[Sampler, ...] = ("uniform", "log_uniform", "popularity", "in_batch")
@@ -139,8 +139,8 @@ def test_a_loss_that_is_not_finite_leaves_every_row_and_the_next_step_unharmed()
     assert bool(torch.isfinite(learner.policy.head.item.weight).all())
 
 
-@pytest.mark.parametrize("explore", [None, Exploration(top_m=12, keep=2, temperature=0.7)])
-def test_slates_from_a_retriever_are_those_from_the_whole_catalog(explore: Exploration | None) -> None:
+@pytest.mark.parametrize("exploration", [None, Exploration(top_m=12, keep=2, temperature=0.7)])
+def test_slates_from_a_retriever_are_those_from_the_whole_catalog(exploration: Exploration | None) -> None:
     learner = _learner(num_negatives=16)
     for step in range(5):
         learner.update(_log(seed=step))
@@ -151,8 +151,9 @@ def test_slates_from_a_retriever_are_those_from_the_whole_catalog(explore: Explo
     def serve() -> Any:
         generator = torch.Generator().manual_seed(5)
         with torch.no_grad():
-            slates = policy.recommend(state, 5, exclude=exclude, explore=explore, generator=generator)
-            again = policy.log_prob(state, slates.items, exclude=exclude, explore=explore)
+            request = SlateRequest(k=5, exclude=exclude, exploration=exploration)
+            slates = policy.recommend(state, request, generator=generator)
+            again = policy.log_prob(state, slates.items, request)
         torch.testing.assert_close(slates.logp, again)
         return slates
 
@@ -170,10 +171,10 @@ def test_an_item_taken_out_of_the_index_is_shown_no_more_and_propensities_stay_e
     gone = torch.arange(2, 2 + NUM_ITEMS, 2)
     retriever.remove(gone)
     state = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
-    explore, generator = Exploration(top_m=40, keep=1), torch.Generator().manual_seed(1)
+    request, generator = SlateRequest(k=6, exploration=Exploration(top_m=40, keep=1)), torch.Generator().manual_seed(1)
     with torch.no_grad():
-        slates = policy.recommend(state, 6, explore=explore, generator=generator)
-        again = policy.log_prob(state, slates.items, explore=explore)
+        slates = policy.recommend(state, request, generator=generator)
+        again = policy.log_prob(state, slates.items, request)
         scores = policy.scores(state, torch.arange(3, 3 + NUM_ITEMS, 2).expand(50, -1))
     assert not bool(torch.isin(slates.items, gone).any())
     torch.testing.assert_close(slates.logp, again)

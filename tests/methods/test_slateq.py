@@ -18,7 +18,7 @@ from slatewise.methods import slateq
 from slatewise.ops.choice import choice_probabilities
 from slatewise.ops.slates import Optimiser
 from slatewise.testing import check_method
-from slatewise.types import Exploration, Trajectories
+from slatewise.types import Exploration, SlateRequest, Trajectories
 
 TOPICS = 3
 
@@ -196,7 +196,7 @@ def test_what_is_served(serving: Optimiser) -> None:
     state = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         weight, value, null_weight, null_value = policy.problem(state, torch.arange(2, 8).expand(40, -1))
-        served = policy.recommend(state, k).items
+        served = policy.recommend(state, SlateRequest(k=k)).items
 
     def worth(user: int, items: tuple[int, ...]) -> float:
         at = [item - 2 for item in items]
@@ -222,10 +222,10 @@ def test_exploration_prefers_what_adds_value() -> None:
     built = learner()
     set_values(built, [1.0, 2.0, 30.0], 0.5)
     generator = torch.Generator().manual_seed(0)
-    explore = Exploration(top_m=3, temperature=0.5)
-    slates = built.policy.recommend(torch.zeros(500, TOPICS), 1, explore=explore, generator=generator)
+    request = SlateRequest(k=1, exploration=Exploration(top_m=3, temperature=0.5))
+    slates = built.policy.recommend(torch.zeros(500, TOPICS), request, generator=generator)
     assert float((slates.items == 4).float().mean()) > 0.95
-    again = built.policy.log_prob(torch.zeros(500, TOPICS), slates.items, explore=explore)
+    again = built.policy.log_prob(torch.zeros(500, TOPICS), slates.items, request)
     torch.testing.assert_close(again, slates.logp)
 
 
@@ -238,7 +238,7 @@ def test_a_broken_critic_is_refused() -> None:
     built = learner()
     set_values(built, [1.0, math.nan, 3.0], 0.5)
     with pytest.raises(ValueError, match="NaN"):
-        built.policy.recommend(torch.zeros(1, TOPICS), 2)
+        built.policy.recommend(torch.zeros(1, TOPICS), SlateRequest(k=2))
     with pytest.raises(FloatingPointError, match="the critic"):
         built.update(steps(slate=[[2, 3]], choice=[1], reward=[1.0], terminated=[True]))
 

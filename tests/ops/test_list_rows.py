@@ -36,9 +36,9 @@ def test_the_best_column_that_is_left() -> None:
 
 
 def test_chances_by_hand() -> None:
-    explore = Exploration(top_m=3)
+    exploration = Exploration(top_m=3)
     # 7/10, then 3/(3 + 1) of what column 2 leaves
-    logp = rows_log_prob(ROWS, torch.tensor([[2, 0]]), explore)
+    logp = rows_log_prob(ROWS, torch.tensor([[2, 0]]), exploration)
     torch.testing.assert_close(logp.exp(), torch.tensor([[0.7, 0.75]]))
     # two best of row 1 are 7 and 2; column 2 taken leaves 3 and 1, column 1 taken leaves 3 and 4
     two = Exploration(top_m=2)
@@ -60,10 +60,10 @@ def test_rows_that_run_out() -> None:
     rows[:, :, :2] = -INF
     assert draw_rows(rows, None, None).tolist() == [[2, -1]]
     assert draw_rows(rows, Exploration(top_m=2), Generator().manual_seed(0)).tolist() == [[2, -1]]
-    for explore in (None, Exploration(top_m=3), Exploration(top_m=2)):
-        assert rows_log_prob(rows, torch.tensor([[2, -1]]), explore).tolist() == [[0.0, 0.0]]
-        assert rows_log_prob(rows, torch.tensor([[-1, 2]]), explore)[0, 0] == -INF
-        assert rows_log_prob(rows, torch.tensor([[2, -2]]), explore)[0, 1] == -INF
+    for exploration in (None, Exploration(top_m=3), Exploration(top_m=2)):
+        assert rows_log_prob(rows, torch.tensor([[2, -1]]), exploration).tolist() == [[0.0, 0.0]]
+        assert rows_log_prob(rows, torch.tensor([[-1, 2]]), exploration)[0, 0] == -INF
+        assert rows_log_prob(rows, torch.tensor([[2, -2]]), exploration)[0, 1] == -INF
 
 
 def test_refusals() -> None:
@@ -83,20 +83,20 @@ def test_the_chances_of_all_lists_sum_to_one(seed: int, top_m: int, keep: int, c
     generator = Generator().manual_seed(seed)
     logits = torch.randn(1, 3, 5, generator=generator)
     logits[:, :, :closed] = -INF
-    explore = Exploration(top_m=top_m, keep=keep)
+    exploration = Exploration(top_m=top_m, keep=keep)
     length = min(3, 5 - closed)
     lists = [[*some, *[-1] * (3 - length)] for some in itertools.permutations(range(5), length)]
-    logp = rows_log_prob(logits.expand(len(lists), -1, -1), torch.tensor(lists), explore).sum(dim=1)
+    logp = rows_log_prob(logits.expand(len(lists), -1, -1), torch.tensor(lists), exploration).sum(dim=1)
     assert float(logp.exp().sum()) == pytest.approx(1.0, abs=1e-5)
-    drawn = draw_rows(logits, explore, generator)
-    assert bool(torch.isfinite(rows_log_prob(logits, drawn, explore)).all())
+    drawn = draw_rows(logits, exploration, generator)
+    assert bool(torch.isfinite(rows_log_prob(logits, drawn, exploration)).all())
 
 
 def test_lists_come_as_often_as_they_should() -> None:
-    explore, count = Exploration(top_m=3), 20_000
-    drawn = draw_rows(ROWS.expand(count, -1, -1), explore, Generator().manual_seed(0))
+    exploration, count = Exploration(top_m=3), 20_000
+    drawn = draw_rows(ROWS.expand(count, -1, -1), exploration, Generator().manual_seed(0))
     for first, second in itertools.permutations(range(3), 2):
-        chance = float(rows_log_prob(ROWS, torch.tensor([[first, second]]), explore).sum().exp())
+        chance = float(rows_log_prob(ROWS, torch.tensor([[first, second]]), exploration).sum().exp())
         share = float(((drawn[:, 0] == first) & (drawn[:, 1] == second)).float().mean())
         assert abs(share - chance) < 5 * math.sqrt(chance / count)
 

@@ -17,8 +17,8 @@ LOGS = torch.tensor([[4.0, 2.0, 1.0]]).log()
 DRAWN = Exploration(top_m=3)
 
 
-def probability(values: Tensor, places: list[int], explore: Exploration | None) -> float:
-    return float(chain_log_prob(values, torch.tensor([places]), explore).sum().exp())
+def probability(values: Tensor, places: list[int], exploration: Exploration | None) -> float:
+    return float(chain_log_prob(values, torch.tensor([places]), exploration).sum().exp())
 
 
 def test_a_draw_without_replacement_by_hand() -> None:
@@ -66,10 +66,10 @@ def test_a_list_that_runs_out_ends_empty() -> None:
     assert probability(nothing, [0, -1], None) == 0.0
 
 
-def by_enumeration(values: list[float], places: tuple[int, ...], explore: Exploration | None) -> float:
+def by_enumeration(values: list[float], places: tuple[int, ...], exploration: Exploration | None) -> float:
     """The procedure written out: the probability of a slate, slot by slot."""
     left = [place for place, value in enumerate(values) if value > NONE]
-    fixed = len(places) if explore is None else min(explore.keep, len(places))
+    fixed = len(places) if exploration is None else min(exploration.keep, len(places))
     result = 1.0
     for slot, place in enumerate(places):
         if not left:
@@ -77,8 +77,8 @@ def by_enumeration(values: list[float], places: tuple[int, ...], explore: Explor
         elif slot < fixed:
             result *= place == left[0]
         else:
-            assert explore is not None
-            weights = {other: math.exp(values[other] / explore.temperature) for other in left}
+            assert exploration is not None
+            weights = {other: math.exp(values[other] / exploration.temperature) for other in left}
             result *= weights.get(place, 0.0) / sum(weights.values())
         if place in left:
             left.remove(place)
@@ -98,11 +98,11 @@ def test_every_slate_has_the_probability_of_the_procedure(
     scores: list[float], gone: int, k: int, keep: int, temperature: float, greedy: bool
 ) -> None:
     values = sorted(scores, reverse=True) + [NONE] * gone
-    explore = None if greedy else Exploration(top_m=6, keep=keep, temperature=temperature)
+    exploration = None if greedy else Exploration(top_m=6, keep=keep, temperature=temperature)
     slates = list(itertools.product([-2, -1, *range(len(values))], repeat=k))
     table = torch.tensor([values], dtype=torch.float64).expand(len(slates), -1)
-    found = chain_log_prob(table, torch.tensor(slates), explore).sum(dim=1).exp()
-    expected = torch.tensor([by_enumeration(values, slate, explore) for slate in slates], dtype=torch.float64)
+    found = chain_log_prob(table, torch.tensor(slates), exploration).sum(dim=1).exp()
+    expected = torch.tensor([by_enumeration(values, slate, exploration) for slate in slates], dtype=torch.float64)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(found.sum(), torch.tensor(1.0, dtype=torch.float64))
 
@@ -110,18 +110,18 @@ def test_every_slate_has_the_probability_of_the_procedure(
 def test_log_propensities_never_exceed_zero() -> None:
     generator = Generator().manual_seed(0)
     values = torch.sort(torch.randn(500, 8, generator=generator) * 20, dim=1, descending=True).values
-    explore = Exploration(top_m=8, keep=1)
-    logp = chain_log_prob(values, draw(values, 6, explore, generator), explore)
+    exploration = Exploration(top_m=8, keep=1)
+    logp = chain_log_prob(values, draw(values, 6, exploration, generator), exploration)
     assert bool(torch.isfinite(logp).all())
     assert float(logp.max()) <= 0.0
 
 
 def test_draws_come_as_often_as_their_probability_says() -> None:
-    explore = Exploration(top_m=3, temperature=2.0)
-    places = draw(LOGS.expand(20_000, -1), 2, explore, Generator().manual_seed(1))
+    exploration = Exploration(top_m=3, temperature=2.0)
+    places = draw(LOGS.expand(20_000, -1), 2, exploration, Generator().manual_seed(1))
     for slate in itertools.permutations(range(3), 2):
         share = float((places == torch.tensor(slate)).all(dim=1).float().mean())
-        assert share == pytest.approx(probability(LOGS, list(slate), explore), abs=0.014)  # 4 σ ≤ 4 · ½/√20,000
+        assert share == pytest.approx(probability(LOGS, list(slate), exploration), abs=0.014)  # 4 σ ≤ 4 · ½/√20,000
 
 
 def test_draw_by_hand() -> None:
@@ -160,10 +160,10 @@ def test_shortlist_refuses_what_it_cannot_rank() -> None:
 
 def test_no_candidates_give_an_empty_slate() -> None:
     values, _ = shortlist(torch.zeros(2, 0), 2, None)
-    for explore in (None, DRAWN):
-        places = draw(values, 2, explore, Generator())
+    for exploration in (None, DRAWN):
+        places = draw(values, 2, exploration, Generator())
         assert places.tolist() == [[-1, -1], [-1, -1]]
-        assert chain_log_prob(values, places, explore).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+        assert chain_log_prob(values, places, exploration).tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
 def test_places_of_by_hand() -> None:

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.policies.ranked import RankedPolicy
-from slatewise.types import Exploration
+from slatewise.types import Exploration, SlateRequest
 
 STATE = torch.zeros(1, 1)
 
@@ -33,26 +33,29 @@ def test_single_draws_by_hand() -> None:
 
 
 def test_greedy_slates_by_hand() -> None:
-    slates = POLICY.recommend(STATE, 2)
+    slates = POLICY.recommend(STATE, SlateRequest(k=2))
     assert slates.items.tolist() == [[2, 3]]
     assert slates.logp.tolist() == [[0.0, 0.0]]
-    assert POLICY.recommend(STATE, 2, exclude=torch.tensor([[2, 0]])).items.tolist() == [[3, 4]]
-    assert POLICY.recommend(STATE, 2, candidates=torch.tensor([[5, 3, 0, 3]])).items.tolist() == [[3, 5]]
+    assert POLICY.recommend(STATE, SlateRequest(k=2, exclude=torch.tensor([[2, 0]]))).items.tolist() == [[3, 4]]
+    assert POLICY.recommend(STATE, SlateRequest(k=2, candidates=torch.tensor([[5, 3, 0, 3]]))).items.tolist() == [
+        [3, 5]
+    ]
 
 
 def test_lists_that_run_out_end_in_item_0() -> None:
-    slates = POLICY.recommend(STATE, 3, candidates=torch.tensor([[0, 4, 1]]))
+    slates = POLICY.recommend(STATE, SlateRequest(k=3, candidates=torch.tensor([[0, 4, 1]])))
     assert slates.items.tolist() == [[4, 0, 0]]
     assert slates.logp.tolist() == [[0.0, 0.0, 0.0]]
     everything = torch.tensor([[2, 3, 4, 5]])
-    assert POLICY.recommend(STATE, 2, exclude=everything).items.tolist() == [[0, 0]]
+    assert POLICY.recommend(STATE, SlateRequest(k=2, exclude=everything)).items.tolist() == [[0, 0]]
 
 
 def test_propensities_by_hand() -> None:
-    explore = Exploration(top_m=3)
+    exploration = Exploration(top_m=3)
 
     def probability(slate: list[int], **settings: Tensor) -> float:
-        return float(POLICY.log_prob(STATE, torch.tensor([slate]), explore=explore, **settings).sum().exp())
+        request = SlateRequest(k=2, exploration=exploration, **settings)
+        return float(POLICY.log_prob(STATE, torch.tensor([slate]), request).sum().exp())
 
     assert probability([3, 2]) == pytest.approx(4 / 15 * 8 / 11)
     assert probability([3, 2], exclude=torch.tensor([[4]])) == pytest.approx(4 / 13 * 8 / 9)  # 5 moves up
@@ -62,13 +65,12 @@ def test_propensities_by_hand() -> None:
 
 
 def test_slates_that_cannot_be() -> None:
-    for k in (0, 5):
-        with pytest.raises(ValueError, match=f"slate size {k}: the catalog has 4 items; choose 1 to that"):
-            POLICY.recommend(STATE, k)
+    with pytest.raises(ValueError, match="slate size 5: the catalog has 4 items; choose 1 to that"):
+        POLICY.recommend(STATE, SlateRequest(k=5))
     with pytest.raises(ValueError, match="a slate of 3 cannot be drawn from top_m = 2"):
-        POLICY.recommend(STATE, 3, explore=Exploration(top_m=2), generator=Generator())
+        POLICY.recommend(STATE, SlateRequest(k=3, exploration=Exploration(top_m=2)), generator=Generator())
     with pytest.raises(ValueError, match="without a generator"):
-        POLICY.recommend(STATE, 1, explore=Exploration())
+        POLICY.recommend(STATE, SlateRequest(k=1, exploration=Exploration()))
 
 
 def test_an_empty_catalog_has_no_policy() -> None:
@@ -78,8 +80,8 @@ def test_an_empty_catalog_has_no_policy() -> None:
 
 def test_a_method_must_give_scores() -> None:
     with pytest.raises(TypeError, match="RankedPolicy gives no scores"):
-        RankedPolicy(StatelessEncoder(), 6).recommend(STATE, 1)
+        RankedPolicy(StatelessEncoder(), 6).recommend(STATE, SlateRequest(k=1))
 
 
 def test_no_users_get_no_slates() -> None:
-    assert POLICY.recommend(STATE[:0], 2).items.shape == (0, 2)
+    assert POLICY.recommend(STATE[:0], SlateRequest(k=2)).items.shape == (0, 2)

@@ -12,6 +12,7 @@ from slatewise.reproduce import fcpo
 from slatewise.reproduce._cells import Cell
 from slatewise.reproduce.fcpo import runs
 from slatewise.reproduce.fcpo.policies import MostLiked
+from slatewise.types import SlateRequest
 
 PLACE = runs.Place(data=None, slate_size=2, steps=3)
 SIZE = runs.Size(epochs=2, updates=2, places=8, draws=1)
@@ -85,7 +86,7 @@ def test_most_liked_items_keep_a_limit_to_the_place() -> None:
     rates = []
     for limit in (None, 0.5, 0.0):
         fixed = MostLiked(policy, runs.likes(PLACE), PLACE.world.popular, limit, PLACE.slate_size)
-        slates = fixed.recommend(torch.zeros(3, SETTING.state_width), PLACE.slate_size)
+        slates = fixed.recommend(torch.zeros(3, SETTING.state_width), SlateRequest(k=PLACE.slate_size))
         assert bool((slates.items == slates.items[:1]).all())
         rates.append(PLACE.world.popular[slates.items].float().mean().item())
     best = runs.likes(PLACE).argsort(descending=True)[: PLACE.slate_size]

@@ -12,6 +12,7 @@ from slatewise.reproduce import wolpertinger
 from slatewise.reproduce._cells import Cell
 from slatewise.reproduce.wolpertinger import runs
 from slatewise.sim.accept_graph import Config, Env
+from slatewise.types import SlateRequest
 
 TINY = asdict(
     runs.Size(items=300, users=20, steps=24, updates=1, batch=32, replay=24, epsilon_steps=15, curve_points=3)
@@ -89,7 +90,7 @@ def test_weights_set_by_hand_show_what_is_most_likely_accepted() -> None:
     policy = runs.knowing(settings, env, seed=0)
     states = env.world.observed(torch.arange(120))
     best = torch.cat([chance.argmax(dim=1) for _, chance in env.world.rows()])
-    assert torch.equal(policy.recommend(states, 1).items[:, 0] - 2, best)
+    assert torch.equal(policy.recommend(states, SlateRequest(k=1)).items[:, 0] - 2, best)
     values = policy.networks.values(states[:1], torch.arange(2, 122).unsqueeze(0)).detach()
     chance = env.world.accepts(torch.zeros(120, dtype=torch.int64), torch.arange(120))
     torch.testing.assert_close(values[0] - values[0, 0], chance - chance[0], atol=1e-5, rtol=1e-5)

@@ -95,8 +95,8 @@ def test_standard_errors_shrink_with_the_root_of_the_users() -> None:
 
 
 @pytest.mark.parametrize("name", ["random", "oracle"])
-@pytest.mark.parametrize("explore", [None, Exploration(top_m=5, keep=1)])
-def test_a_recorded_log_comes_back_bit_for_bit(tmp_path: Path, name: str, explore: Exploration | None) -> None:
+@pytest.mark.parametrize("exploration", [None, Exploration(top_m=5, keep=1)])
+def test_a_recorded_log_comes_back_bit_for_bit(tmp_path: Path, name: str, exploration: Exploration | None) -> None:
     opened = world(*SMALL, "budget_visible=true", users=20)
     who = served(opened, name)
     kept: dict[int, tuple[list[object], ...]] = {}
@@ -117,7 +117,7 @@ def test_a_recorded_log_comes_back_bit_for_bit(tmp_path: Path, name: str, explor
 
     with recording(tmp_path / "log", opened.env.catalog, version="v") as recorder:
         watching = Kept(recorder._stream, opened.env.catalog, version="v")
-        play_episodes(opened.env, who.policy, episodes=2, seed=3, explore=explore, recorder=watching)
+        play_episodes(opened.env, who.policy, episodes=2, seed=3, exploration=exploration, recorder=watching)
     made = import_path(tmp_path / "log", tmp_path / "data", Options(simulated=True))
     log = made.interactions
     assert made.manifest["counts"]["known_propensities"] == log.num_rows

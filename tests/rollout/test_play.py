@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
@@ -17,7 +17,7 @@ from slatewise.rollout.play import Arm, play
 from slatewise.rollout.returns import returns
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.sim import toys
-from slatewise.types import Exploration, Observation, Slates, Step, Trajectories
+from slatewise.types import Exploration, Observation, SlateRequest, Slates, Step, Trajectories
 
 
 class Shifts:
@@ -86,12 +86,12 @@ class First:
     def log_pi(self, state: Tensor, items: Tensor) -> Tensor:
         return torch.zeros(items.shape)
 
-    def recommend(self, state: Tensor, k: int, *, candidates: Tensor | None = None, **_: Any) -> Slates:
-        assert candidates is not None
+    def recommend(self, state: Tensor, request: SlateRequest, *, generator: Generator | None = None) -> Slates:
+        assert request.candidates is not None
         self.states.append(state[:, 0].long().tolist())
-        return Slates(items=candidates[:, :k].clone(), logp=torch.zeros(len(state), k))
+        return Slates(items=request.candidates[:, : request.k].clone(), logp=torch.zeros(len(state), request.k))
 
-    def log_prob(self, state: Tensor, slate: Tensor, **_: Any) -> Tensor:
+    def log_prob(self, state: Tensor, slate: Tensor, request: SlateRequest) -> Tensor:
         return torch.zeros(slate.shape)
 
     def state_dict(self) -> dict[str, Any]:
@@ -150,8 +150,8 @@ def test_arms_share_the_users_and_propensities_are_theirs() -> None:
     even, biased = FixedPolicy((0.1,) * 10), FixedPolicy(toys.BIASED.behaviour)
     draw = Exploration(top_m=10, temperature=1.0)
     arms = [
-        Arm(policy=biased, policy_id=1, share=90.0, explore=draw),
-        Arm(policy=even, policy_id=2, share=5.0, explore=draw),
+        Arm(policy=biased, policy_id=1, share=90.0, exploration=draw),
+        Arm(policy=even, policy_id=2, share=5.0, exploration=draw),
         Arm(policy=biased, policy_id=3, share=5.0),
     ]
     record = record_trajectories(env, arms, steps=2, seed=0)

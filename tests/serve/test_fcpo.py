@@ -15,7 +15,7 @@ from slatewise.methods import fcpo
 from slatewise.serve import Options, create_app, open_recommender
 from slatewise.testing import toy_dataset
 from slatewise.training import train
-from slatewise.types import Exploration
+from slatewise.types import Exploration, SlateRequest
 
 HAD = 3
 """Items that the user had before the question."""
@@ -53,7 +53,8 @@ def test_a_trained_policy_serves_lists_with_their_exact_propensity(tmp_path: Pat
     exclude = torch.tensor([[catalog.vocabulary.number(name) for name in names[:HAD]]])
     with torch.inference_mode():
         # places beyond slate_size read the last row
-        logp = policy.log_prob(state, items, exclude=exclude, explore=Exploration(top_m=12, keep=1, temperature=0.5))
+        request = SlateRequest(k=PLACES, exclude=exclude, exploration=Exploration(top_m=12, keep=1, temperature=0.5))
+        logp = policy.log_prob(state, items, request)
     served = [item["logp"] for item in answer["items"]]
     assert served == pytest.approx(logp[0].tolist(), abs=1e-5)
     assert served[0] == 0.0

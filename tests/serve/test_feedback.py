@@ -13,6 +13,7 @@ from tests.serve.world import Open, catalog, history, imported, in_numbers_of, s
 from slatewise.serve import Feedback, Recommender, RecommendRequest
 from slatewise.serve.http.schema import Explore
 from slatewise.serve.refused import RefusedError, UnknownEventError
+from slatewise.types import SlateRequest
 
 GREEDY = Explore(keep=5)
 
@@ -112,12 +113,12 @@ def test_the_state_after_many_events_is_forward_over_the_log(run: Path, serve: O
         states = recommender.artifact.policy.encoder(past)
         for t in range(past.mask.shape[1]):
             if past.logp_known[0, t]:
-                expected = recommender.artifact.policy.log_prob(
-                    states[:, t],
-                    past.slate[:, t],
+                request = SlateRequest(
+                    k=3,
                     exclude=torch.tensor([seen], dtype=torch.int64),
-                    explore=recommender.config.exploration(3),
+                    exploration=recommender.config.exploration(3),
                 )
+                expected = recommender.artifact.policy.log_prob(states[:, t], past.slate[:, t], request)
                 torch.testing.assert_close(past.logp[:, t], expected)
                 checked += 1
             if past.choice[0, t] >= 0:

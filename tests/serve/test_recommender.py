@@ -17,7 +17,7 @@ from slatewise.serve import Feedback, RecommendRequest
 from slatewise.serve.clock import EPOCH, Clock, event_name
 from slatewise.serve.http.schema import Explore, RecommendAnswer
 from slatewise.serve.refused import RefusedError
-from slatewise.types import Exploration
+from slatewise.types import Exploration, SlateRequest
 
 
 def names(answer: RecommendAnswer) -> list[str]:
@@ -44,9 +44,9 @@ REQUESTS = [
 ]
 
 
-@pytest.mark.parametrize(("request_", "explore"), REQUESTS)
+@pytest.mark.parametrize(("request_", "exploration"), REQUESTS)
 def test_logp_is_the_log_prob_of_the_policy(
-    run: Path, serve: Open, tmp_path: Path, request_: RecommendRequest, explore: Exploration
+    run: Path, serve: Open, tmp_path: Path, request_: RecommendRequest, exploration: Exploration
 ) -> None:
     recommender = serve(run)
     recommender.feedback([Feedback(user_id="ann", item_id=f"i{item}", value=item) for item in (2, 4)])
@@ -55,13 +55,10 @@ def test_logp_is_the_log_prob_of_the_policy(
     candidates = None if request_.candidates is None else numbers(*request_.candidates)
     excluded = numbers("i2", "i4", *(item for item in request_.exclude if item != "no such"))
     with torch.inference_mode():
-        expected = recommender.artifact.policy.log_prob(
-            state_of(recommender, dataset, "ann", 2),
-            numbers(*names(answer)),
-            candidates=candidates,
-            exclude=excluded,
-            explore=explore,
-        )[0]
+        slate = numbers(*names(answer))
+        request = SlateRequest(k=slate.shape[1], candidates=candidates, exclude=excluded, exploration=exploration)
+        state = state_of(recommender, dataset, "ann", 2)
+        expected = recommender.artifact.policy.log_prob(state, slate, request)[0]
     logp = torch.tensor([item.logp for item in answer.items])
     torch.testing.assert_close(logp, expected)
     assert answer.logp == pytest.approx(math.fsum(logp.tolist()))
@@ -69,7 +66,9 @@ def test_logp_is_the_log_prob_of_the_policy(
     assert [item.explored for item in answer.items] == [factor < 0 for factor in logp.tolist()]
     assert [item.position for item in answer.items] == list(range(len(answer.items)))
     # a slot the policy fixed is not explored; with two items to draw from, the others are
-    assert [item.explored for item in answer.items[: explore.keep]] == [False] * min(explore.keep, len(answer.items))
+    assert [item.explored for item in answer.items[: exploration.keep]] == [False] * min(
+        exploration.keep, len(answer.items)
+    )
     assert not set(names(answer)) & {"i2", "i4", *request_.exclude}
 
 
@@ -155,14 +154,11 @@ def test_a_user_of_the_training_log_starts_with_that_history(tmp_path: Path, ser
     answer = recommender.recommend(RecommendRequest(user_id="ann", k=NUM_ITEMS))
     assert {f"i{item}" for item in range(NUM_ITEMS)} - set(names(answer)) == {"i5", "i7"}
     with torch.inference_mode():
-        expected = recommender.artifact.policy.log_prob(
-            state_of(recommender, dataset, "ann", -1),
-            numbers(
-                *names(answer),
-            ),
-            exclude=numbers("i5", "i7"),
-            explore=Exploration(top_m=100, keep=20),
-        )[0, : len(answer.items)]
+        slate = numbers(*names(answer))
+        request = SlateRequest(
+            k=slate.shape[1], exclude=numbers("i5", "i7"), exploration=Exploration(top_m=100, keep=20)
+        )
+        expected = recommender.artifact.policy.log_prob(state_of(recommender, dataset, "ann", -1), slate, request)[0]
     torch.testing.assert_close(torch.tensor([item.logp for item in answer.items]), expected)
     stranger = recommender.recommend(RecommendRequest(user_id="cleo", k=NUM_ITEMS))
     assert len(stranger.items) == NUM_ITEMS
@@ -185,12 +181,9 @@ def test_only_the_newest_events_move_the_state_but_all_are_seen(tmp_path: Path, 
     answer = recommender.recommend(RecommendRequest(user_id="ann", k=6, explore=Explore(keep=0)))
     assert not set(names(answer)) & {"i1", "i2", "i3", "i4"}
     with torch.inference_mode():
-        expected = recommender.artifact.policy.log_prob(
-            state_of(recommender, newest, "ann", -1),
-            numbers(*names(answer)),
-            exclude=numbers("i1", "i2", "i3", "i4"),
-            explore=Exploration(top_m=100, keep=0),
-        )[0]
+        request = SlateRequest(k=6, exclude=numbers("i1", "i2", "i3", "i4"), exploration=Exploration(top_m=100, keep=0))
+        state = state_of(recommender, newest, "ann", -1)
+        expected = recommender.artifact.policy.log_prob(state, numbers(*names(answer)), request)[0]
     torch.testing.assert_close(torch.tensor([item.logp for item in answer.items]), expected)
 
 
@@ -216,9 +209,8 @@ def test_context_moves_the_state_and_is_recorded(tmp_path: Path, serve: Open, en
         states = recommender.artifact.policy.encoder(past)
         for t in range(3):
             had = past.slate[:, :t, 3]
-            expected = recommender.artifact.policy.log_prob(
-                states[:, t], past.slate[:, t], exclude=had, explore=Exploration(top_m=100, keep=0)
-            )
+            request = SlateRequest(k=4, exclude=had, exploration=Exploration(top_m=100, keep=0))
+            expected = recommender.artifact.policy.log_prob(states[:, t], past.slate[:, t], request)
             torch.testing.assert_close(past.logp[:, t], expected)
 
 

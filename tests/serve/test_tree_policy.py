@@ -14,7 +14,7 @@ from slatewise.methods import tpgr
 from slatewise.serve import Options, create_app, open_recommender
 from slatewise.testing import toy_dataset
 from slatewise.training import train
-from slatewise.types import Exploration
+from slatewise.types import Exploration, SlateRequest
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_a_slate_of_the_tree_over_http_with_its_exact_log_propensity(
     slate = torch.tensor([[recommender.artifact.catalog.vocabulary.number(name) for name in names]])
     with torch.inference_mode():
         state = state_of(recommender, imported(tmp_path / "events", tmp_path / "data"), "somebody new", 1)
-        expected = policy.log_prob(state, slate, explore=served)[0]
+        expected = policy.log_prob(state, slate, SlateRequest(k=4, exploration=served))[0]
     assert len(set(names)) == 4
     assert [item["logp"] for item in answer["items"]] == pytest.approx(expected.tolist(), abs=1e-5)
     assert answer["logp"] == pytest.approx(float(expected.sum()), abs=1e-5)

@@ -15,7 +15,7 @@ from slatewise.rollout.returns import returns
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.sim import drift
 from slatewise.sim._slates import check_slates
-from slatewise.types import Slates
+from slatewise.types import SlateRequest, Slates
 
 SMALL = drift.Config(num_items=300, num_topics=6, slate_size=4, lifetime=8, width=8, null_utility=2.0)
 
@@ -199,7 +199,9 @@ def test_logs_name_their_policies_and_exact_propensities(world: str) -> None:
                 ]
                 for column, item in enumerate(picks[-3:]):
                     banned[row, column] = item
-            again = arm.policy.log_prob(state[:, t], record.slate[rows, t], exclude=banned)
+            again = arm.policy.log_prob(
+                state[:, t], record.slate[rows, t], SlateRequest(k=record.slate.shape[2], exclude=banned)
+            )
             torch.testing.assert_close(again, record.logp[rows, t])
 
 
@@ -214,11 +216,11 @@ def test_draws_are_without_replacement_by_enumeration() -> None:
     items = torch.arange(2, 7)
     torch.testing.assert_close(policy.log_pi(state, items.unsqueeze(0)).exp()[0], single)
     pairs = torch.tensor([[a, b] for a in range(2, 7) for b in range(2, 7) if a != b])
-    chance = policy.log_prob(state.expand(len(pairs), -1), pairs).sum(dim=1).exp()
+    chance = policy.log_prob(state.expand(len(pairs), -1), pairs, SlateRequest(k=2)).sum(dim=1).exp()
     by_hand = torch.tensor([single[a - 2] * single[b - 2] / (1 - single[a - 2]) for a, b in pairs.tolist()])
     torch.testing.assert_close(chance, by_hand)
     assert float(chance.sum()) == pytest.approx(1.0, abs=1e-6)
-    drawn = policy.recommend(state.expand(40_000, -1), 2, generator=Generator().manual_seed(0))
+    drawn = policy.recommend(state.expand(40_000, -1), SlateRequest(k=2), generator=Generator().manual_seed(0))
     code = {(a, b): number for number, (a, b) in enumerate(pairs.tolist())}
     counts = torch.bincount(torch.tensor([code[(a, b)] for a, b in drawn.items.tolist()]), minlength=len(pairs))
     torch.testing.assert_close(counts / 40_000, chance, atol=0.012, rtol=0)  # over 4 σ
@@ -230,14 +232,14 @@ def test_draws_keep_exclusions_and_fill_with_empty_places() -> None:
     policy = TopicDraws(StatelessEncoder(), topic, torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0, 1.0]), num_topics=1)
     state = torch.zeros(500, 1)
     banned = torch.tensor([[3, 3, 0]]).expand(500, -1)
-    drawn = policy.recommend(state, 4, exclude=banned, generator=Generator().manual_seed(0))
+    drawn = policy.recommend(state, SlateRequest(k=4, exclude=banned), generator=Generator().manual_seed(0))
     assert not bool((drawn.items == 3).any())
     assert bool((drawn.items[:, 3] == PAD).all())
     torch.testing.assert_close(drawn.logp[0].exp(), torch.tensor([1 / 3, 1 / 2, 1.0, 1.0]))
-    torch.testing.assert_close(policy.log_prob(state, drawn.items, exclude=banned), drawn.logp)
+    torch.testing.assert_close(policy.log_prob(state, drawn.items, SlateRequest(k=4, exclude=banned)), drawn.logp)
     # 2 again, the banned 3, and an empty place while item 5 is left
     impossible = torch.tensor([[2, 2, 4, 5], [2, 3, 4, 5], [2, 4, 0, 0]])
-    scored = policy.log_prob(state[:3], impossible, exclude=banned[:3])
+    scored = policy.log_prob(state[:3], impossible, SlateRequest(k=impossible.shape[1], exclude=banned[:3]))
     assert [scored[0, 1], scored[1, 1], scored[2, 2]] == [float("-inf")] * 3
 
 
@@ -289,6 +291,6 @@ def test_more_that_is_refused() -> None:
         drift.Config(visit_end=1.5)
     policy = drift.logging_arms(env, drift.WORLDS["uniform"])[0].policy
     with pytest.raises(InputError, match="without a generator"):
-        policy.recommend(torch.zeros(1, 1), 2)
-    with pytest.raises(InputError, match="slate size 301"):
-        policy.recommend(torch.zeros(1, 1), 301, generator=Generator())
+        policy.recommend(torch.zeros(1, 1), SlateRequest(k=2))
+    with pytest.raises(ValueError, match="slate size 301"):
+        policy.recommend(torch.zeros(1, 1), SlateRequest(k=301), generator=Generator())

@@ -18,7 +18,7 @@ from slatewise.rollout.play import Arm
 from slatewise.rollout.returns import returns
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.sim.interest_evolution import Config, Env, myopic, oracle
-from slatewise.types import Observation, Slates, Step
+from slatewise.types import Observation, SlateRequest, Slates, Step
 
 
 def slates(observation: Observation, k: int, generator: torch.Generator) -> Slates:
@@ -288,7 +288,7 @@ def test_oracles_serve_their_own_env_only() -> None:
     env = Env(Config(), num_users=4)
     seen = env.reset(seed=0)
     with pytest.raises(InputError, match="all 4 users"):
-        oracle(env).recommend(torch.zeros(3, 1), 3, candidates=seen.candidates[:3])  # type: ignore[index]
-    best = oracle(env).recommend(torch.zeros(4, 1), 3, candidates=seen.candidates).items
+        oracle(env).recommend(torch.zeros(3, 1), SlateRequest(k=3, candidates=seen.candidates[:3]))  # type: ignore[index]
+    best = oracle(env).recommend(torch.zeros(4, 1), SlateRequest(k=3, candidates=seen.candidates)).items
     assert seen.candidates is not None
     assert torch.equal(best, seen.candidates.gather(1, env.quality.topk(3, dim=1).indices))

@@ -26,6 +26,7 @@ from slatewise.sim.log_fitted.learner import Config as ModelConfig
 from slatewise.sim.log_fitted.learner import levels
 from slatewise.testing import check_env, check_method
 from slatewise.training import train
+from slatewise.types import SlateRequest
 
 WORLD = ("budget=20.0", "num_topics=4", "num_candidates=6", "lowest_quality=-2.0")
 
@@ -176,7 +177,7 @@ def test_myopic_shows_what_is_worth_most_now() -> None:
     env = Env(Config(num_candidates=8), num_users=5)
     seen = env.reset(seed=1)
     assert seen.candidates is not None
-    shown = myopic(env).recommend(torch.zeros(5, 1), 1, candidates=seen.candidates).items
+    shown = myopic(env).recommend(torch.zeros(5, 1), SlateRequest(k=1, candidates=seen.candidates)).items
     user, state = env.policy.user, env._state
     with torch.no_grad():
         worth = user.choice.log_weight(state, seen.candidates).exp() * user.expected_reward(state, seen.candidates)

@@ -11,7 +11,7 @@ from slatewise.errors import InputError
 from slatewise.protocols import Env as EnvProtocol
 from slatewise.rollout.returns import returns
 from slatewise.sim.long_term_satisfaction import Config, Env, myopic, oracle
-from slatewise.types import Observation, Slates
+from slatewise.types import Observation, SlateRequest, Slates
 
 
 def shown(seen: Observation, place: torch.Tensor) -> Slates:
@@ -103,7 +103,9 @@ def test_released_constants_reward_clickbait() -> None:
         most = seen.context.argmax(dim=1)
         sweet = shown(seen, most).items
         for policy in (myopic(env), oracle(env)):
-            assert torch.equal(policy.recommend(torch.zeros(100, 1), 1, candidates=seen.candidates).items, sweet)
+            assert torch.equal(
+                policy.recommend(torch.zeros(100, 1), SlateRequest(k=1, candidates=seen.candidates)).items, sweet
+            )
         _, seen = env.step(shown(seen, most))
 
 

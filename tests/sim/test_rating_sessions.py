@@ -169,9 +169,9 @@ def test_random_recommendations_earn_what_the_table_says() -> None:
     env.reset(seed=1)
     expected = 20 * float(env.answers(items).mean())
     policy = RandomPolicy(RandomConfig(), StatelessEncoder(), env.catalog)
-    found = returns(env, policy, seed=1, explore=Exploration(top_m=40))
+    found = returns(env, policy, seed=1, exploration=Exploration(top_m=40))
     assert found.interval[0] < expected < found.interval[1]
-    record = record_trajectories(env, [Arm(policy=policy, explore=Exploration(top_m=40))], steps=20, seed=2)
+    record = record_trajectories(env, [Arm(policy=policy, exploration=Exploration(top_m=40))], steps=20, seed=2)
     assert all(len(set(row)) == 20 for row in record.slate.squeeze(2).tolist())
 
 

@@ -28,7 +28,7 @@ from slatewise.sim.topic_graph import (
     random_value,
     value_of,
 )
-from slatewise.types import Slates
+from slatewise.types import SlateRequest, Slates
 
 SMALL = Config(num_items=300, num_topics=6, world_seed=3)
 
@@ -163,7 +163,9 @@ def test_the_log_has_the_propensities_it_was_drawn_with() -> None:
     record = record_trajectories(env, [Arm(policy=policy, policy_id=1)], steps=20, seed=1)
     shown = record.mask
     state = record.context[:, :-1][shown]
-    assert torch.allclose(policy.log_prob(state, record.slate[shown]), record.logp[shown])
+    assert torch.allclose(
+        policy.log_prob(state, record.slate[shown], SlateRequest(k=record.slate.shape[2])), record.logp[shown]
+    )
     every = torch.arange(2, 302).expand(6, -1)
     assert torch.allclose(policy.log_pi(env.world.observed, every).exp().sum(dim=1), torch.ones(6), atol=1e-5)
     # a popular item is shown more often than most, but is no better for it
@@ -198,6 +200,6 @@ def test_one_item_and_one_topic_are_a_world_too() -> None:
     assert optimum(world).value == pytest.approx(random_value(world), rel=1e-6)
     env = Env(Config(num_items=1, num_topics=1), num_users=2, world=world)
     slates = logging_policy(env, context_encoder(env)).recommend(
-        world.observed.expand(2, -1), 1, generator=Generator().manual_seed(0)
+        world.observed.expand(2, -1), SlateRequest(k=1), generator=Generator().manual_seed(0)
     )
     assert slates.items.tolist() == [[2], [2]]

@@ -82,7 +82,7 @@ def test_measured_return_is_the_closed_form() -> None:
     policy = FixedPolicy(toys.BIASED.behaviour)
     assert isinstance(policy, Policy)
     earned = returns(
-        toys.Env(toys.BIASED, num_users=20_000), policy, seed=1, explore=Exploration(top_m=10, temperature=1.0)
+        toys.Env(toys.BIASED, num_users=20_000), policy, seed=1, exploration=Exploration(top_m=10, temperature=1.0)
     )
     # Σ i (11 − i)/55 = 4
     assert earned.interval[0] < 4.0 < earned.interval[1]

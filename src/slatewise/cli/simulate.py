@@ -96,7 +96,7 @@ def simulate(
                 who.policy,
                 episodes=rounds,
                 seed=seed,
-                explore=_exploration(top_m, keep, temperature),
+                exploration=_exploration(top_m, keep, temperature),
                 exclude_last=exclude_last,
                 max_steps=max_steps,
                 recorder=recorder,

@@ -18,7 +18,7 @@ from slatewise.log import FIRST_ITEM, Interactions, LogPart, Windows
 from slatewise.ops.choices import picked
 from slatewise.protocols import Policy
 from slatewise.stats import Z95, normal, wilson
-from slatewise.types import Slates
+from slatewise.types import SlateRequest, Slates
 
 JACKKNIFE_GROUPS = 20
 MOST_NUMBERS = 1 << 25
@@ -64,7 +64,8 @@ def rank(
         seen, state = states_at(policy, interactions, user, first[user], max_history=config.max_history)
         held = picks(interactions, user, first[user], last[user])
         with torch.inference_mode():
-            slates = policy.recommend(state, k, exclude=seen if config.exclude_seen else None, generator=generator)
+            request = SlateRequest(k=k, exclude=seen if config.exclude_seen else None)
+            slates = policy.recommend(state, request, generator=generator)
         pieces.append(_compare(torch.from_numpy(user), slates, held, config.liked_at_least))
         if on_batch is not None:
             on_batch(min(at + config.batch_size, len(users)))

@@ -1,13 +1,13 @@
 """Uniformly random slates: the floor that every policy must clear, and the cleanest logging policy there is.
 
 Deviations: without exploration it still draws, because a fixed slate would not be random; so it needs a generator, and
-`explore` changes nothing.
+`exploration` changes nothing.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
-from slatewise.types import Exploration, Slates, Trajectories
+from slatewise.types import Exploration, SlateRequest, Slates, Trajectories
 
 DEFAULT_ENCODER = "window"
 
@@ -38,39 +38,19 @@ class Policy(RankedPolicy):
         """All the same."""
         return state.new_zeros(len(state), self.num_rows if items is None else items.shape[1])
 
-    def recommend(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
-        generator: Generator | None = None,
-    ) -> Slates:
+    def draw_slates(self, state: Float[Tensor, "B D"], request: SlateRequest, generator: Generator | None) -> Slates:
         """Slates drawn without replacement from all that may be shown."""
-        del explore
-        everything = self._everything(k, candidates)
-        return super().recommend(
-            state, k, candidates=candidates, exclude=exclude, explore=everything, generator=generator
-        )
+        return super().draw_slates(state, self._from_everything(request), generator)
 
-    def log_prob(
-        self,
-        state: Float[Tensor, "B D"],
-        slate: Int[Tensor, "B K"],
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
+    def slate_factors(
+        self, state: Float[Tensor, "B D"], slate: Int[Tensor, "B K"], request: SlateRequest
     ) -> Float[Tensor, "B K"]:
         """−log of the number of items that were left for each position."""
-        del explore
-        everything = self._everything(slate.shape[1], candidates)
-        return super().log_prob(state, slate, candidates=candidates, exclude=exclude, explore=everything)
+        return super().slate_factors(state, slate, self._from_everything(request))
 
-    def _everything(self, k: int, candidates: Int[Tensor, "B C"] | None) -> Exploration:
-        return Exploration(top_m=max(k, self.num_rows if candidates is None else candidates.shape[1]))
+    def _from_everything(self, request: SlateRequest) -> SlateRequest:
+        size = self.num_rows if request.candidates is None else request.candidates.shape[1]
+        return replace(request, exploration=Exploration(top_m=max(request.k, size)))
 
 
 class Learner:

@@ -34,7 +34,7 @@ from slatewise.ops import sampling
 from slatewise.ops.slates import Optimiser, best_slates, slate_value
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
-from slatewise.types import Exploration, Trajectories
+from slatewise.types import SlateRequest, Trajectories
 
 DEFAULT_ENCODER = "gru"
 NEG_INF = float("-inf")
@@ -163,20 +163,16 @@ class Policy(RankedPolicy):
         return weight, self.critic.values(state, items), null_weight, self.critic.null_value(state)
 
     def shortlist(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        candidates: Int[Tensor, "B C"] | None,
-        exclude: Int[Tensor, "B X"] | None,
-        explore: Exploration | None,
+        self, state: Float[Tensor, "B D"], request: SlateRequest
     ) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
         """Scores v (Q̄ − μ) in falling order, μ = Q̄_⊥ (TS) or the value of the slate (GS, OS); −inf: nothing is left.
 
         The K best of OS's scores are the optimal slate. GS has an order of its own; its scores rank what exploration
         draws.
         """
-        items = self._all(state) if candidates is None else candidates
-        free = sampling.available(items, exclude, first=FIRST_ITEM)
+        k, exploration = request.k, request.exploration
+        items = self._all(state) if request.candidates is None else request.candidates
+        free = sampling.available(items, request.exclude, first=FIRST_ITEM)
         problem = weight, value, null_weight, null_value = self.problem(state, items)
         if bool(torch.isnan(value).any()) or bool(torch.isnan(weight).any()):
             raise ValueError("scores hold NaN: the policy's weights or its state are broken")
@@ -184,13 +180,13 @@ class Policy(RankedPolicy):
         if self.serving != "top_k":
             size = min(k, items.shape[1])
             columns = best_slates(*problem, size, optimiser=self.serving, free=free)
-            if self.serving == "greedy" and explore is None:
+            if self.serving == "greedy" and exploration is None:
                 # falling numbers that stand for an order
                 order = torch.arange(size, 0, -1, device=state.device).to(value.dtype).expand(len(state), -1)
                 return order.masked_fill(columns < 0, NEG_INF), items.gather(1, columns.clamp(min=0))
             mu = slate_value(weight, value, null_weight, null_value, columns)
         scores = (weight * (value - mu.unsqueeze(1))).masked_fill(~free, NEG_INF)
-        values, columns = sampling.shortlist(scores, k, explore)
+        values, columns = sampling.shortlist(scores, k, exploration)
         return values, items.gather(1, columns)
 
     def _all(self, state: Float[Tensor, "B D"]) -> Int[Tensor, "B A"]:

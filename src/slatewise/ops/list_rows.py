@@ -21,7 +21,7 @@ LISTS_AT_ONCE = 8
 
 
 def draw_rows(
-    logits: Float[Tensor, "B K M"], explore: Exploration | None, generator: Generator | None
+    logits: Float[Tensor, "B K M"], exploration: Exploration | None, generator: Generator | None
 ) -> Int[Tensor, "B K"]:
     """Columns chosen row by row, `EMPTY` where nothing is left.
 
@@ -30,8 +30,8 @@ def draw_rows(
 
     Args:
         logits: of every row; a column that is closed to one row is closed to all.
-        explore: None takes the best.
-        generator: source of the draws; needed with `explore`.
+        exploration: None takes the best.
+        generator: source of the draws; needed with `exploration`.
 
     Raises:
         ValueError: a logit is NaN, or exploration without a generator.
@@ -39,18 +39,18 @@ def draw_rows(
     # a sum is an eighth of the time of a look at every number
     if bool(torch.isnan(logits.sum())) and bool(torch.isnan(logits).any()):
         raise ValueError("scores hold NaN: the policy's weights or its state are broken")
-    if explore is None:
+    if exploration is None:
         return _best_rows(logits)
     if generator is None:
         raise ValueError("a slate cannot be drawn without a generator; pass generator=torch.Generator()")
     batch, rows, _ = logits.shape
-    values, columns, most = _shortlist(logits, explore)
+    values, columns, most = _shortlist(logits, exploration)
     chosen = torch.full((batch, rows), EMPTY, dtype=torch.int64)
     for k in range(rows):
         left = values[:, k] if columns is None else _left(values[:, k], columns[:, k], chosen[:, :k], most)
         best, place = left.max(dim=1)
-        if k >= explore.keep:
-            place = _drawn(left / explore.temperature, best / explore.temperature, generator)
+        if k >= exploration.keep:
+            place = _drawn(left / exploration.temperature, best / exploration.temperature, generator)
         column = place if columns is None else columns[:, k].gather(1, place.unsqueeze(1)).squeeze(1)
         chosen[:, k] = column.masked_fill(best == NEG_INF, EMPTY)
         if columns is None:
@@ -59,16 +59,16 @@ def draw_rows(
 
 
 def rows_log_prob(
-    logits: Float[Tensor, "B K M"], chosen: Int[Tensor, "B K"], explore: Exploration | None
+    logits: Float[Tensor, "B K M"], chosen: Int[Tensor, "B K"], exploration: Exploration | None
 ) -> Float[Tensor, "B K"]:
     """Log-probability of each column under `draw_rows`, given the ones before it; −inf where it could not choose that.
 
     Args:
         logits: as given to `draw_rows`.
         chosen: columns; −1 = the slot is empty, −2 = something that is no column.
-        explore: the exploration that served, or None.
+        exploration: the exploration that served, or None.
     """
-    values, columns, most = _shortlist(logits, explore)
+    values, columns, most = _shortlist(logits, exploration)
     factors = []
     for k in range(chosen.shape[1]):
         own = None if columns is None else columns[:, k]
@@ -81,8 +81,8 @@ def rows_log_prob(
         else:
             match = own == here.unsqueeze(1)
             place, found = match.int().argmax(dim=1), match.any(dim=1) & (here >= 0)
-        if explore is not None and k >= explore.keep:
-            logits_left = left / explore.temperature
+        if exploration is not None and k >= exploration.keep:
+            logits_left = left / exploration.temperature
             factor = logits_left.gather(1, place.unsqueeze(1)).squeeze(1) - torch.logsumexp(logits_left, dim=1)
         else:
             factor = torch.where(place == first, 0.0, NEG_INF)
@@ -198,14 +198,14 @@ def next_lists(item: Int[Tensor, "B T"], counts: Bool[Tensor, "B T"], size: int)
 
 
 def _shortlist(
-    logits: Float[Tensor, "B K M"], explore: Exploration | None
+    logits: Float[Tensor, "B K M"], exploration: Exploration | None
 ) -> tuple[Float[Tensor, "B K S"], Int[Tensor, "B K S"] | None, int]:
     """The columns that a row can come to, best first, and how many it may choose from; None = all, in their order.
 
     The values are a copy where they are all.
     """
     rows, size = logits.shape[1:]
-    most = 1 if explore is None else explore.top_m
+    most = 1 if exploration is None else exploration.top_m
     if most >= size or most >= int((logits[:, 0] > NEG_INF).sum(dim=1).max()):
         return logits.clone(), None, size
     # earlier rows take at most one each of what is best here

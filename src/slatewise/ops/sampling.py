@@ -17,48 +17,48 @@ NEG_INF = float("-inf")
 
 
 def shortlist(
-    scores: Float[Tensor, "B C"], k: int, explore: Exploration | None
+    scores: Float[Tensor, "B C"], k: int, exploration: Exploration | None
 ) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
     """The candidates that may be shown: scores in falling order and their columns.
 
     Args:
         scores: −inf where a candidate is not available.
         k: slate size; without exploration the k best are all there is.
-        explore: how many may be drawn from.
+        exploration: how many may be drawn from.
 
     Raises:
         ValueError: a score is NaN, or the slate is larger than top_m.
     """
     if bool(torch.isnan(scores).any()):
         raise ValueError("scores hold NaN: the policy's weights or its state are broken")
-    if explore is not None and explore.top_m < k:
-        raise ValueError(f"a slate of {k} cannot be drawn from top_m = {explore.top_m} candidates; raise top_m")
-    size = min(k if explore is None else explore.top_m, scores.shape[1])
+    if exploration is not None and exploration.top_m < k:
+        raise ValueError(f"a slate of {k} cannot be drawn from top_m = {exploration.top_m} candidates; raise top_m")
+    size = min(k if exploration is None else exploration.top_m, scores.shape[1])
     values, columns = torch.topk(scores, size, dim=1)
     return values, columns
 
 
 def draw(
-    values: Float[Tensor, "B M"], k: int, explore: Exploration | None, generator: Generator | None
+    values: Float[Tensor, "B M"], k: int, exploration: Exploration | None, generator: Generator | None
 ) -> Int[Tensor, "B K"]:
     """Places in the shortlist to show, slot by slot; −1 where nothing is left.
 
     Args:
         values: scores of the shortlist in falling order, −inf = not available.
         k: slate size.
-        explore: None shows the first k.
-        generator: source of the draws; needed with `explore`.
+        exploration: None shows the first k.
+        generator: source of the draws; needed with `exploration`.
 
     Raises:
         ValueError: exploration without a generator.
     """
     batch, size = values.shape
-    keep = k if explore is None else min(explore.keep, k)
+    keep = k if exploration is None else min(exploration.keep, k)
     places = torch.arange(min(keep, size), device=values.device).expand(batch, -1)
-    if explore is not None and keep < k and keep < size:
+    if exploration is not None and keep < k and keep < size:
         if generator is None:
             raise ValueError("a slate cannot be drawn without a generator; pass generator=torch.Generator()")
-        tail = values[:, keep:] / explore.temperature
+        tail = values[:, keep:] / exploration.temperature
         noise = torch.empty_like(tail).exponential_(generator=generator).log_().neg_()  # Gumbel
         # the k largest of logit + Gumbel, in order, are a draw without replacement by softmax (Kool et al. 2019)
         drawn = torch.topk(tail + noise, min(k - keep, tail.shape[1]), dim=1).indices
@@ -69,24 +69,24 @@ def draw(
 
 
 def chain_log_prob(
-    values: Float[Tensor, "B M"], places: Int[Tensor, "B K"], explore: Exploration | None
+    values: Float[Tensor, "B M"], places: Int[Tensor, "B K"], exploration: Exploration | None
 ) -> Float[Tensor, "B K"]:
     """Log-probability of each slot of a slate given the slots before it; −inf where the procedure could not do that.
 
     Args:
         values: scores of the shortlist in falling order, −inf = not available.
         places: place of each shown item in the shortlist; −1 = the slot is empty, −2 = shown but not in the shortlist.
-        explore: the exploration that served, or None.
+        exploration: the exploration that served, or None.
     """
     batch, size = values.shape
     slots = places.shape[1]
-    keep = slots if explore is None else min(explore.keep, slots)
+    keep = slots if exploration is None else min(exploration.keep, slots)
     slot = torch.arange(slots, device=values.device).expand(batch, -1)
     empty = slot >= _available(values)
     fixed_ok = places[:, :keep] == slot[:, :keep]
     parts = [values.new_zeros(batch, keep).masked_fill(~fixed_ok, NEG_INF)]
-    if explore is not None and keep < slots and size > keep:
-        tail = values[:, keep:] / explore.temperature
+    if exploration is not None and keep < slots and size > keep:
+        tail = values[:, keep:] / exploration.temperature
         place = places[:, keep:] - keep
         seen = place.clamp(min=0)
         chosen = tail.gather(1, seen).masked_fill(place < 0, NEG_INF)

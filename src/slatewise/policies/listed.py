@@ -9,11 +9,12 @@ from torch import Generator, Tensor, nn
 from slatewise.log import FIRST_ITEM, PAD
 from slatewise.nn.item_table import ItemTable
 from slatewise.ops import list_rows, sampling
+from slatewise.policies.slate_policy import SlatePolicy
 from slatewise.protocols import StateEncoder
-from slatewise.types import Exploration, Slates
+from slatewise.types import SlateRequest, Slates
 
 
-class ListedPolicy(nn.Module):
+class ListedPolicy(SlatePolicy, nn.Module):
     """Rows → lists. A method gives `rows`; everything a `Policy` must do is here, once.
 
     Slot k chooses by softmax(row k · V / τ) among what the slots before it left. π(a|s) is the first slot's.
@@ -67,49 +68,35 @@ class ListedPolicy(nn.Module):
 
     def log_pi(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
         """Log-probability of each item in the first slot of a list; −inf for reserved numbers."""
-        logits, _ = self.open_logits(self.rows(state, 1), None, None)
+        logits, _ = self.open_logits(self.rows(state, 1), SlateRequest(k=1))
         return torch.log_softmax(logits[:, 0], dim=1).gather(1, items)
 
-    def recommend(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
-        generator: Generator | None = None,
-    ) -> Slates:
-        """Lists of k items, and the log-propensity of each slot given those before it.
+    def draw_slates(self, state: Float[Tensor, "B D"], request: SlateRequest, generator: Generator | None) -> Slates:
+        """Lists of k items, and the log-propensity of each slot given those before it; row j fills the j-th free slot.
 
         With exploration a slot draws by softmax(logit / temperature) from the top_m best items of its own row that are
         left; the first `keep` slots, and all without it, take the best.
 
         Raises:
-            ValueError: k < 1 or larger than the catalog, NaN scores, exploration without a generator.
+            ValueError: NaN scores, exploration without a generator.
         """
-        if not 1 <= k <= self.num_rows - FIRST_ITEM:
-            raise ValueError(f"slate size {k}: the catalog has {self.num_rows - FIRST_ITEM} items; choose 1 to that")
-        logits, items = self.open_logits(self.rows(state, k), candidates, exclude)
-        chosen = list_rows.draw_rows(logits, explore, generator)
+        exploration = request.exploration
+        logits, items = self.open_logits(self.rows(state, request.k), request)
+        chosen = list_rows.draw_rows(logits, exploration, generator)
         # what is not drawn is certain
-        logp = torch.zeros(chosen.shape) if explore is None else list_rows.rows_log_prob(logits, chosen, explore)
+        certain = exploration is None
+        logp = torch.zeros(chosen.shape) if certain else list_rows.rows_log_prob(logits, chosen, exploration)
         return Slates(items=numbers(chosen, items), logp=logp)
 
-    def log_prob(
-        self,
-        state: Float[Tensor, "B D"],
-        slate: Int[Tensor, "B K"],
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
+    def slate_factors(
+        self, state: Float[Tensor, "B D"], slate: Int[Tensor, "B K"], request: SlateRequest
     ) -> Float[Tensor, "B K"]:
         """Log-propensity of each slot under the served procedure; −inf where it could not show that."""
-        logits, items = self.open_logits(self.rows(state, slate.shape[1]), candidates, exclude)
+        exploration = request.exploration
+        logits, items = self.open_logits(self.rows(state, request.k), request)
         if items is None:
-            return list_rows.rows_log_prob(logits, slate.masked_fill(slate == PAD, list_rows.EMPTY), explore)
-        return list_rows.rows_log_prob(logits, sampling.places_of(slate, items, empty=PAD), explore)
+            return list_rows.rows_log_prob(logits, slate.masked_fill(slate == PAD, list_rows.EMPTY), exploration)
+        return list_rows.rows_log_prob(logits, sampling.places_of(slate, items, empty=PAD), exploration)
 
     def logits(self, rows: Float[Tensor, "B K E"]) -> Float[Tensor, "B K N"]:
         """W Vᵀ / τ of every item number; −inf for the reserved ones."""
@@ -118,12 +105,10 @@ class ListedPolicy(nn.Module):
         return logits
 
     def open_logits(
-        self,
-        rows: Float[Tensor, "B K E"],
-        candidates: Int[Tensor, "B C"] | None,
-        exclude: Int[Tensor, "B X"] | None,
+        self, rows: Float[Tensor, "B K E"], request: SlateRequest
     ) -> tuple[Float[Tensor, "B K M"], Int[Tensor, "B M"] | None]:
         """W Vᵀ / τ, −inf where closed, of every item number, or of the candidates where they are few."""
+        candidates, exclude = request.candidates, request.exclude
         if candidates is not None and 0 < candidates.shape[1] < self.num_rows // 4:
             free = sampling.available(candidates, exclude, first=FIRST_ITEM)
             logits = torch.einsum("bke,bce->bkc", rows / self.temperature, self.vectors(candidates))

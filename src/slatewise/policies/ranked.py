@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.log import FIRST_ITEM, PAD
 from slatewise.ops import sampling
+from slatewise.policies.slate_policy import SlatePolicy
 from slatewise.protocols import Retriever, StateEncoder
-from slatewise.types import Exploration, Slates
+from slatewise.types import SlateRequest, Slates
 
 
-class RankedPolicy(nn.Module):
+class RankedPolicy(SlatePolicy, nn.Module):
     """Scores → ranked slates. A method gives `scores`; everything a `Policy` must do is here, once.
 
     π(a|s) is the softmax of the scores over all real items.
@@ -55,60 +58,31 @@ class RankedPolicy(nn.Module):
         normaliser = torch.logsumexp(scores[:, FIRST_ITEM:], dim=1, keepdim=True)
         return (scores.gather(1, items) - normaliser).masked_fill(items < FIRST_ITEM, sampling.NEG_INF)
 
-    def recommend(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
-        generator: Generator | None = None,
-    ) -> Slates:
-        """Ranked slates of k items and the log-propensity factor of each position.
-
-        Args:
-            state: (B, D).
-            k: slate size; lists that run out of items end in item 0.
-            candidates: items to choose from, 0-padded; None = the whole catalog.
-            exclude: items that must not appear, 0-padded.
-            explore: None serves the k best.
-            generator: source of the draws; needed with `explore`.
+    def draw_slates(self, state: Float[Tensor, "B D"], request: SlateRequest, generator: Generator | None) -> Slates:
+        """Slates from the shortlist, best first or drawn; lists that run out of items end in item 0.
 
         Raises:
-            ValueError: k < 1 or larger than the catalog or than top_m, NaN scores, exploration without a generator.
+            ValueError: k larger than top_m, NaN scores, exploration without a generator.
         """
-        if not 1 <= k <= self.num_rows - FIRST_ITEM:
-            raise ValueError(f"slate size {k}: the catalog has {self.num_rows - FIRST_ITEM} items; choose 1 to that")
-        values, items = self.shortlist(state, k, _padded(candidates), exclude, explore)
-        places = sampling.draw(values, k, explore, generator)
+        values, items = self.shortlist(state, _padded(request))
+        places = sampling.draw(values, request.k, request.exploration, generator)
         shown = items.gather(1, places.clamp(min=0)).masked_fill(places < 0, PAD)
-        return Slates(items=shown, logp=sampling.chain_log_prob(values, places, explore))
+        return Slates(items=shown, logp=sampling.chain_log_prob(values, places, request.exploration))
 
-    def log_prob(
-        self,
-        state: Float[Tensor, "B D"],
-        slate: Int[Tensor, "B K"],
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
+    def slate_factors(
+        self, state: Float[Tensor, "B D"], slate: Int[Tensor, "B K"], request: SlateRequest
     ) -> Float[Tensor, "B K"]:
-        """Log-propensity factor of each position under the served procedure; −inf where it could not show that."""
-        values, items = self.shortlist(state, slate.shape[1], _padded(candidates), exclude, explore)
-        return sampling.chain_log_prob(values, sampling.places_of(slate, items, empty=PAD), explore)
+        """Log-probability of each position given those before it; −inf where it could not show that."""
+        values, items = self.shortlist(state, _padded(request))
+        return sampling.chain_log_prob(values, sampling.places_of(slate, items, empty=PAD), request.exploration)
 
     def shortlist(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        candidates: Int[Tensor, "B C"] | None,
-        exclude: Int[Tensor, "B X"] | None,
-        explore: Exploration | None,
+        self, state: Float[Tensor, "B D"], request: SlateRequest
     ) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
-        """Scores (falling) and item numbers of what may be shown; −inf where nothing is left."""
+        """Scores (descending) and item numbers of what may be shown; −inf where nothing is left."""
+        k, candidates, exclude, exploration = request.k, request.candidates, request.exclude, request.exploration
         if candidates is None and self.retriever is not None:
-            wanted = (k if explore is None else explore.top_m) + (0 if exclude is None else exclude.shape[1])
+            wanted = (k if exploration is None else exploration.top_m) + (0 if exclude is None else exclude.shape[1])
             candidates, _ = self.retriever.search(self.query(state), min(wanted, len(self.retriever)))
         scores = self.scores(state, candidates)
         if candidates is None:
@@ -116,14 +90,15 @@ class RankedPolicy(nn.Module):
             scores[:, :FIRST_ITEM] = sampling.NEG_INF
             if exclude is not None:
                 scores.scatter_(1, exclude, sampling.NEG_INF)
-            return sampling.shortlist(scores, k, explore)
+            return sampling.shortlist(scores, k, exploration)
         free = sampling.available(candidates, exclude, first=FIRST_ITEM)
-        values, columns = sampling.shortlist(scores.masked_fill(~free, sampling.NEG_INF), k, explore)
+        values, columns = sampling.shortlist(scores.masked_fill(~free, sampling.NEG_INF), k, exploration)
         return values, candidates.gather(1, columns)
 
 
-def _padded(candidates: Int[Tensor, "B C"] | None) -> Int[Tensor, "B C2"] | None:
-    """At least one column, so that there is something to look at: padding, where there is no candidate at all."""
+def _padded(request: SlateRequest) -> SlateRequest:
+    """A request with at least one column of candidates: padding, where there is no candidate at all."""
+    candidates = request.candidates
     if candidates is None or candidates.shape[1]:
-        return candidates
-    return candidates.new_full((len(candidates), 1), PAD)
+        return request
+    return replace(request, candidates=candidates.new_full((len(candidates), 1), PAD))

@@ -15,8 +15,9 @@ from torch import Generator, Tensor
 from slatewise.errors import located
 from slatewise.log import FIRST_ITEM, PAD
 from slatewise.ops.choices import picked
+from slatewise.policies.slate_policy import SlatePolicy
 from slatewise.protocols import StateEncoder
-from slatewise.types import Exploration, Observation, Slates, Step, Trajectories
+from slatewise.types import Observation, SlateRequest, Slates, Step, Trajectories
 
 ROUNDS = 6
 DENSE_ROWS = 256
@@ -55,7 +56,7 @@ class TopicHistory:
         return carry, carry.clone()
 
 
-class TopicDraws:
+class TopicDraws(SlatePolicy):
     """p(a|s) = t_g(s) p(a|g) for an item a of topic g: first a topic, then an item of it, both at random.
 
     t_g(s) ∝ counts_g + prior; one topic that holds everything gives the same probabilities to everybody.
@@ -80,6 +81,7 @@ class TopicDraws:
             prior: added to every count, above 0.
         """
         self.encoder = encoder
+        self.num_rows = len(topic)
         self._topic = topic
         self._groups = num_topics
         self._prior = prior
@@ -102,27 +104,17 @@ class TopicDraws:
         """Log p(a|s) of one draw; −inf for reserved numbers."""
         return self._probability(self._preference(state), items).log().float()
 
-    def recommend(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
-        generator: Generator | None = None,
-    ) -> Slates:
+    def draw_slates(self, state: Float[Tensor, "B D"], request: SlateRequest, generator: Generator | None) -> Slates:
         """Slates drawn without replacement, in the order of the draws.
 
         Raises:
             InputError: candidates or an exploration given (these policies draw from the whole catalog by themselves),
-                no generator, or a slate larger than the catalog.
+                or no generator.
         """
-        self._refuse(candidates, explore)
+        self._refuse(request)
+        k, exclude = request.k, request.exclude
         if generator is None:
             raise located("a slate cannot be drawn without a generator", advice="Pass generator=torch.Generator().")
-        if not 1 <= k <= len(self._order):
-            raise located(f"slate size {k}: the catalog has {len(self._order)} items; choose 1 to that")
         preference = self._preference(state)
         banned = exclude if exclude is not None else torch.zeros(len(state), 0, dtype=torch.int64)
         slate = torch.zeros(len(state), k, dtype=torch.int64)
@@ -139,17 +131,12 @@ class TopicDraws:
             slate[rows] = self._draw_rest(preference[rows], banned[rows], slate[rows], generator)
         return Slates(items=slate, logp=self._chain(preference, slate, banned))
 
-    def log_prob(
-        self,
-        state: Float[Tensor, "B D"],
-        slate: Int[Tensor, "B K"],
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
+    def slate_factors(
+        self, state: Float[Tensor, "B D"], slate: Int[Tensor, "B K"], request: SlateRequest
     ) -> Float[Tensor, "B K"]:
         """Log-propensity factor per position; −inf for what could not be drawn there."""
-        self._refuse(candidates, explore)
+        self._refuse(request)
+        exclude = request.exclude
         banned = exclude if exclude is not None else torch.zeros(len(state), 0, dtype=torch.int64)
         again = (slate.unsqueeze(2) == banned.unsqueeze(1)).any(dim=2) | _repeated(slate)
         logp = self._chain(self._preference(state), slate, banned)
@@ -204,11 +191,11 @@ class TopicDraws:
         exhausted = (slate == PAD) & (left < 1e-12)
         return (chance / left.clamp_min(torch.finfo(torch.float64).tiny)).log().masked_fill(exhausted, 0.0).float()
 
-    def _refuse(self, candidates: Tensor | None, explore: Exploration | None) -> None:
-        if candidates is not None or explore is not None:
+    def _refuse(self, request: SlateRequest) -> None:
+        if request.candidates is not None or request.exploration is not None:
             raise located(
                 "this policy draws from the whole catalog, with probabilities of its own",
-                advice="Leave candidates and explore out.",
+                advice="Leave candidates and exploration out.",
             )
 
 

@@ -17,6 +17,7 @@ from slatewise.data.prepared import Dataset
 from slatewise.evaluation import metrics
 from slatewise.log import FIRST_ITEM, LogPart
 from slatewise.report.page import Example, Exposure, Histogram, Recommended, Used
+from slatewise.types import SlateRequest
 
 LAST_USED = 8
 
@@ -102,7 +103,7 @@ def examples(
     k = max(settings.k)
     exclude = seen if settings.exclude_seen else None
     with torch.inference_mode():
-        slates = serving.policy.recommend(state, k, exclude=exclude, generator=generator)
+        slates = serving.policy.recommend(state, SlateRequest(k=k, exclude=exclude), generator=generator)
         single = serving.policy.log_pi(state, slates.items).exp()
     held_item, held_reward = evaluation.picks(log, users, first[users], last[users])
     used_item, used_reward = evaluation.picks(log, users, np.maximum(first[users] - LAST_USED, 0), first[users])

@@ -52,7 +52,7 @@ def play_episodes(
     *,
     episodes: int,
     seed: int,
-    explore: Exploration | None = None,
+    exploration: Exploration | None = None,
     exclude_last: int = 0,
     max_steps: int = 100_000,
     recorder: Recorder | None = None,
@@ -67,7 +67,7 @@ def play_episodes(
         policy: serves.
         episodes: of each place, ≥ 1.
         seed: of the env and the draws.
-        explore: how the policy explores; None = it shows its best.
+        exploration: how the policy explores; None = it shows its best.
         exclude_last: how many of a user's last picks are not shown to him again.
         max_steps: of a place.
         recorder: is given every step that counts.
@@ -82,7 +82,7 @@ def play_episodes(
     users = env.num_users
     total, length, picks, quality = (torch.zeros(users, dtype=torch.float64) for _ in range(4))
     number = torch.zeros(users, dtype=torch.int64)
-    arm = Arm(policy=policy, policy_id=1, explore=explore)
+    arm = Arm(policy=policy, policy_id=1, exploration=exploration)
     for steps, (seen, step, _) in enumerate(play(watched, [arm], seed=seed, exclude_last=exclude_last), start=1):
         counts = number < episodes
         clicked = counts & (step.choice >= 0)

@@ -18,6 +18,7 @@ from slatewise.policies.epsilon_greedy import epsilon_greedy
 from slatewise.protocols import Env, Learner
 from slatewise.rollout.replay import Replay
 from slatewise.seeds import stream_seed
+from slatewise.types import SlateRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ def learn_online(
         carry, state = policy.encoder.initial(seen)
     for number in range(schedule.steps):
         with torch.no_grad():
-            slates = policy.recommend(state, env.slate_size, candidates=seen.candidates)
+            slates = policy.recommend(state, SlateRequest(k=env.slate_size, candidates=seen.candidates))
             slates = epsilon_greedy(
                 slates, schedule.exploration(number), candidates=_all(env, seen.candidates), generator=drawing
             )

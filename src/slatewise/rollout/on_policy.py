@@ -18,7 +18,7 @@ def learn_on_policy(
     *,
     updates: int,
     steps: int,
-    explore: Exploration,
+    exploration: Exploration,
     seed: int,
     exclude_last: int = 0,
     on_update: Callable[[int, dict[str, float]], None] | None = None,
@@ -30,7 +30,7 @@ def learn_on_policy(
         learner: its policy serves; what it showed is never shown to it twice.
         updates: how often.
         steps: played before each update; the length of a session, where sessions have one.
-        explore: how the policy draws while it learns.
+        exploration: how the policy draws while it learns.
         seed: of everything random here.
         exclude_last: how many of a user's last picks are not shown to him again.
         on_update: told the number of the update and its figures.
@@ -41,7 +41,7 @@ def learn_on_policy(
     if updates < 1:
         raise located(f"{updates} updates: expected at least 1")
     for number in range(updates):
-        arms = [Arm(policy=learner.policy, explore=explore)]
+        arms = [Arm(policy=learner.policy, exploration=exploration)]
         played = record_trajectories(env, arms, steps=steps, seed=stream_seed(seed, number), exclude_last=exclude_last)
         figures = learner.update(played)
         if on_update is not None:

@@ -17,7 +17,7 @@ from slatewise.log import PAD
 from slatewise.ops.choices import picked
 from slatewise.protocols import Carry, Env, Policy
 from slatewise.seeds import stream_seed
-from slatewise.types import Exploration, Observation, Slates, Step
+from slatewise.types import Exploration, Observation, SlateRequest, Slates, Step
 
 Record = TypeVar("Record", Step, Observation)
 
@@ -35,7 +35,7 @@ class Arm:
     """Number under which the log names it."""
     share: float = 1.0
     """Its part of the users, relative to the other arms."""
-    explore: Exploration | None = None
+    exploration: Exploration | None = None
 
     def __post_init__(self) -> None:
         if not self.share > 0 or math.isinf(self.share):
@@ -75,14 +75,13 @@ def play(
             for arm, part, memory in zip(arms, parts, memories, strict=True):
                 if memory is None:
                     continue
-                slates = arm.policy.recommend(
-                    memory[1],
-                    env.slate_size,
+                request = SlateRequest(
+                    k=env.slate_size,
                     candidates=None if seen.candidates is None else seen.candidates[part],
                     exclude=last[part, :remembered] if exclude_last else None,
-                    explore=arm.explore,
-                    generator=generator,
+                    exploration=arm.exploration,
                 )
+                slates = arm.policy.recommend(memory[1], request, generator=generator)
                 items[part], logp[part], policy_id[part] = slates.items, slates.logp.float(), arm.policy_id
             happened, after = env.step(Slates(items=items, logp=logp))
             happened = replace(happened, policy_id=policy_id)

@@ -53,7 +53,7 @@ def returns(
     *,
     seed: int,
     sessions: int = 1,
-    explore: Exploration | None = None,
+    exploration: Exploration | None = None,
     exclude_last: int = 0,
     max_steps: int = 100_000,
 ) -> Returns:
@@ -69,7 +69,7 @@ def returns(
     shape = (env.num_users, sessions)
     total, length, picks = torch.zeros(shape), torch.zeros(shape).long(), torch.zeros(shape).long()
     place, number = torch.arange(env.num_users), torch.zeros(env.num_users, dtype=torch.int64)
-    arms = [Arm(policy=policy, explore=explore)]
+    arms = [Arm(policy=policy, exploration=exploration)]
     for steps, (_, step, _) in enumerate(play(env, arms, seed=seed, exclude_last=exclude_last), start=1):
         open_ = number < sessions
         at = (place[open_], number[open_])

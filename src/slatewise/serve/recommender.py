@@ -30,6 +30,7 @@ from slatewise.serve.refused import RefusedError
 from slatewise.serve.requests import Door
 from slatewise.serve.stores.lmdb import Store
 from slatewise.serve.users import Users
+from slatewise.types import SlateRequest
 
 
 class Recommender:
@@ -102,19 +103,20 @@ class Recommender:
             RefusedError: a slate that cannot be made; nothing is recorded.
             SlatewiseError: it could not be recorded.
         """
-        explore = self._door.exploration(request)
+        exploration = self._door.exploration(request)
         candidates = self._door.candidates(request)
         context = self._door.context(request)
         self._journal.follow()
         with self.store.transaction():
             user = self.users.find(request.user_id)
-            slates = self.artifact.policy.recommend(
-                self.users.state(user, context),
-                request.k,
+            conditions = SlateRequest(
+                k=request.k,
                 candidates=candidates,
                 exclude=self._door.excluded(request, user.seen),
-                explore=explore,
-                generator=self._generator,
+                exploration=exploration,
+            )
+            slates = self.artifact.policy.recommend(
+                self.users.state(user, context), conditions, generator=self._generator
             )
             real = slates.items[0] != PAD
             numbers: list[int] = slates.items[0][real].tolist()

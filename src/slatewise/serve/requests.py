@@ -59,14 +59,16 @@ class Door:
         asked = request.explore
         if asked is None:
             return None if self._config.greedy else self._config.exploration(request.k)
-        explore = self._config.exploration(request.k, top_m=asked.top_m, keep=asked.keep, temperature=asked.temperature)
-        if explore.top_m < request.k:
+        exploration = self._config.exploration(
+            request.k, top_m=asked.top_m, keep=asked.keep, temperature=asked.temperature
+        )
+        if exploration.top_m < request.k:
             raise RefusedError(
-                f"explore.top_m is {explore.top_m}, the slate has {request.k} positions",
+                f"explore.top_m is {exploration.top_m}, the slate has {request.k} positions",
                 expected=f"top_m of at least k = {request.k}",
                 advice="Raise explore.top_m or leave it out.",
             )
-        return explore
+        return exploration
 
     def candidates(self, request: RecommendRequest) -> Int[Tensor, "1 C"] | None:
         """Numbers of the candidates.

@@ -38,7 +38,7 @@ from slatewise.protocols import StateEncoder
 from slatewise.rollout.play import Arm
 from slatewise.seeds import stream_seed
 from slatewise.sim._slates import check_slates
-from slatewise.types import Exploration, Observation, Slates, Step
+from slatewise.types import Observation, SlateRequest, Slates, Step
 
 SECOND = 1_000_000
 START = 1_600_000_000 * SECOND
@@ -306,36 +306,25 @@ class Oracle:
         return torch.where(items == best, 0.0, float("-inf"))
 
     def recommend(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
-        generator: Generator | None = None,
+        self, state: Float[Tensor, "B D"], request: SlateRequest, *, generator: Generator | None = None
     ) -> Slates:
         """The k best for every user of the env, whose row `state` must hold.
 
         Raises:
-            InputError: rows for other than all users of the env.
+            InputError: rows for other than all users of the env, or anything else asked for than k.
         """
+        if any(part is not None for part in (request.candidates, request.exclude, request.fixed)):
+            raise located("the oracle shows the best of the whole catalog", advice="Ask for nothing but k.")
         if len(state) != self._env.num_users:
             raise located(f"the oracle serves all {self._env.num_users} users of its env at once, not {len(state)}")
-        items = self._env.scores(growth_price=self._price).topk(k, dim=1).indices
+        items = self._env.scores(growth_price=self._price).topk(request.k, dim=1).indices
         return Slates(items=items, logp=torch.zeros(items.shape))
 
     def log_prob(
-        self,
-        state: Float[Tensor, "B D"],
-        slate: Int[Tensor, "B K"],
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
+        self, state: Float[Tensor, "B D"], slate: Int[Tensor, "B K"], request: SlateRequest
     ) -> Float[Tensor, "B K"]:
         """0 where the slate is the one it shows now, −inf elsewhere."""
-        return torch.where(slate == self.recommend(state, slate.shape[1]).items, 0.0, float("-inf"))
+        return torch.where(slate == self.recommend(state, request).items, 0.0, float("-inf"))
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing is learned."""

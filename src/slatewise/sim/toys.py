@@ -113,9 +113,9 @@ def logged(config: Config, *, events: int, seed: int, propensities: bool = True)
         propensities: False leaves log β out (logp 0, logp_known False), as most logs do.
     """
     policy = FixedPolicy(config.behaviour)
-    explore = Exploration(top_m=len(config.rewards), keep=0, temperature=1.0)
+    exploration = Exploration(top_m=len(config.rewards), keep=0, temperature=1.0)
     env = Env(replace(config, slate_size=1), num_users=events)
-    record = record_trajectories(env, [Arm(policy=policy, policy_id=1, explore=explore)], steps=1, seed=seed)
+    record = record_trajectories(env, [Arm(policy=policy, policy_id=1, exploration=exploration)], steps=1, seed=seed)
     if propensities:
         return record
     return record.replace(logp=torch.zeros_like(record.logp), logp_known=torch.zeros_like(record.logp_known))

@@ -22,7 +22,7 @@ from slatewise.testing._contract import expect, expect_close, expect_same_bits, 
 from slatewise.testing._parts import expect_config, expect_parts, found, resolve
 from slatewise.testing._policies import check_policy
 from slatewise.testing._toys import toy_catalog, toy_log, with_noise_in_padding
-from slatewise.types import Trajectories
+from slatewise.types import SlateRequest, Trajectories
 
 UPDATES = 12
 """Updates on one batch within which a loss must fall."""
@@ -187,7 +187,8 @@ def _check_artifact(method: _Method, trained: Learner) -> None:
     with torch.no_grad():
         expect_close(loaded.encoder(method.log)[:, -1], state, f"{message}: states", tolerance=0.0)
         slates = [
-            policy.recommend(state, 5, generator=Generator().manual_seed(0)) for policy in (loaded, trained.policy)
+            policy.recommend(state, SlateRequest(k=5), generator=Generator().manual_seed(0))
+            for policy in (loaded, trained.policy)
         ]
     expect_close(slates[0].items, slates[1].items, f"{message}: slates", tolerance=0.0)
 

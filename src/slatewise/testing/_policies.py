@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from slatewise.log import FIRST_ITEM, PAD, UNKNOWN, Catalog
 from slatewise.protocols import Policy
 from slatewise.testing._contract import expect, expect_close, no_global_randomness
-from slatewise.types import Exploration, Slates
+from slatewise.types import Exploration, SlateRequest, Slates
 
 SLATE_SIZE = 3
 EXPLORATIONS = (
@@ -32,26 +32,43 @@ class Situation:
     """What may be shown to some users, as a service or an evaluation asks for it."""
 
     name: str
-    candidates: Int[Tensor, "B C"] | None
-    exclude: Int[Tensor, "B X"] | None
+    candidates: Int[Tensor, "B C"] | None = None
+    exclude: Int[Tensor, "B X"] | None = None
+    fixed: Int[Tensor, "B K"] | None = None
+    """Of a slate of SLATE_SIZE; a shorter one has its first positions."""
 
-    def allowed(self, num_rows: int, users: int) -> Bool[Tensor, "B N"]:
-        """True for the item numbers that may stand in a slate."""
+    def allowed(self, k: int, num_rows: int, users: int) -> Bool[Tensor, "B N"]:
+        """True for the item numbers that may stand at a free position of a slate of k."""
         free = torch.ones(users, num_rows, dtype=torch.bool)
         if self.candidates is not None:
             free = torch.zeros_like(free).scatter(1, self.candidates, True)
         if self.exclude is not None:
             free = free.scatter(1, self.exclude, False)
+        free = free.scatter(1, self.fixed_at(k, users), False)
         free[:, :FIRST_ITEM] = False
         return free
 
     def row(self, user: int, times: int) -> Situation:
         """The situation of one user, many times."""
-        parts = [
+        candidates, exclude, fixed = (
             None if part is None else part[user : user + 1].expand(times, -1)
-            for part in (self.candidates, self.exclude)
-        ]
-        return Situation(name=self.name, candidates=parts[0], exclude=parts[1])
+            for part in (self.candidates, self.exclude, self.fixed)
+        )
+        return Situation(name=self.name, candidates=candidates, exclude=exclude, fixed=fixed)
+
+    def fixed_at(self, k: int, users: int) -> Int[Tensor, "B K"]:
+        """What the positions of slates of k items show for certain; 0 = the policy fills the position."""
+        return torch.zeros(users, k, dtype=torch.int64) if self.fixed is None else self.fixed[:, :k]
+
+    def request(self, k: int, exploration: Exploration | None) -> SlateRequest:
+        """The situation as a policy reads it."""
+        return SlateRequest(
+            k=k,
+            candidates=self.candidates,
+            exclude=self.exclude,
+            fixed=None if self.fixed is None else self.fixed[:, :k],
+            exploration=exploration,
+        )
 
 
 @dataclass(frozen=True)
@@ -60,27 +77,18 @@ class _Procedure:
 
     policy: Policy
     situation: Situation
-    explore: Exploration | None
+    exploration: Exploration | None
     where: str
 
     def of(self, user: int) -> _Procedure:
         return replace(self, situation=self.situation.row(user, 1))
 
     def recommend(self, state: Float[Tensor, "B D"], k: int = SLATE_SIZE) -> Slates:
-        return self.policy.recommend(
-            state,
-            k,
-            candidates=self.situation.candidates,
-            exclude=self.situation.exclude,
-            explore=self.explore,
-            generator=Generator().manual_seed(1),
-        )
+        request = self.situation.request(k, self.exploration)
+        return self.policy.recommend(state, request, generator=Generator().manual_seed(1))
 
     def log_prob(self, state: Float[Tensor, "B D"], slate: Int[Tensor, "B K"]) -> Float[Tensor, "B K"]:
-        situation = self.situation
-        return self.policy.log_prob(
-            state, slate, candidates=situation.candidates, exclude=situation.exclude, explore=self.explore
-        )
+        return self.policy.log_prob(state, slate, self.situation.request(slate.shape[1], self.exploration))
 
     def log_prob_of_each(self, state: Float[Tensor, "D"], slate: Int[Tensor, "V K"]) -> Float[Tensor, "V"]:
         """Log-propensity of every slate in the situation of the first user."""
@@ -98,16 +106,17 @@ def check_policy(
 ) -> None:
     """Hold a policy against its contract.
 
-    For every exploration, with and without candidates and exclusions: slates hold allowed items, none twice, and end
-    in item 0 where they run out; `log_prob` gives the numbers that `recommend` gave; the probabilities of all slates
-    sum to one; draws come as often as their propensity says. `log_pi` is a distribution over the real items.
+    For every exploration, with and without candidates, exclusions and fixed positions: slates hold the fixed items
+    where they belong and allowed items elsewhere, none twice, and item 0 in the last free positions where they run out;
+    `log_prob` gives the numbers that `recommend` gave; the probabilities of all slates sum to one; draws come as often
+    as their propensity says. `log_pi` is a distribution over the real items.
 
     Args:
         policy: in evaluation mode.
         catalog: at least 8 items; the check enumerates all slates of two, so not many more than 20.
         state: some states.
         name: for messages.
-        every_situation: False tries only the whole catalog, and candidates with exclusions.
+        every_situation: False tries only the whole catalog, candidates with exclusions, and those with fixed positions.
 
     Raises:
         ContractError: the message says what was expected.
@@ -117,9 +126,9 @@ def check_policy(
     with torch.no_grad(), no_global_randomness(where):
         _check_single_draws(policy, catalog, state, where)
         tried = situations(catalog, len(state))
-        for number, situation in enumerate(tried if every_situation else (tried[0], tried[3])):
-            for explore in EXPLORATIONS:
-                served = _Procedure(policy, situation, explore, f"{where}, {situation.name}, {_words(explore)}")
+        for number, situation in enumerate(tried if every_situation else (tried[0], tried[3], tried[8])):
+            for exploration in EXPLORATIONS:
+                served = _Procedure(policy, situation, exploration, f"{where}, {situation.name}, {_words(exploration)}")
                 _check_slates(served, catalog, state)
                 user = number % len(state)
                 _check_all_slates(served.of(user), catalog, state[user])
@@ -129,20 +138,27 @@ def check_policy(
 
 
 def situations(catalog: Catalog, users: int) -> tuple[Situation, ...]:
-    """The whole catalog; candidates with repeats, padding and the unknown item; exclusions; next to nothing left."""
+    """The whole catalog; candidates with repeats, padding and the unknown item; exclusions; next to nothing left; and
+    fixed positions: one to three of a slate, of items that are candidates or not.
+    """
     generator = Generator().manual_seed(0)
     order = torch.rand(users, catalog.num_items, generator=generator).argsort(dim=1) + FIRST_ITEM
     repeat, reserved = order[:, :1], torch.tensor([[PAD, UNKNOWN]]).expand(users, -1)
     candidates = torch.cat([order[:, :5], repeat, reserved, order[:, 5:6]], dim=1)
     exclude = torch.cat([order[:, 1:3], reserved[:, :1], order[:, 7:8]], dim=1)
+    where = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 1, 1], [1, 1, 1], [1, 0, 1]])[torch.arange(users) % 5]
+    fixed = order[:, [0, 6, 3]] * where
     return (
-        Situation(name="whole catalog", candidates=None, exclude=None),
-        Situation(name="whole catalog with exclusions", candidates=None, exclude=exclude),
-        Situation(name="six candidates", candidates=candidates, exclude=None),
+        Situation(name="whole catalog"),
+        Situation(name="whole catalog with exclusions", exclude=exclude),
+        Situation(name="six candidates", candidates=candidates),
         Situation(name="four candidates after exclusions", candidates=candidates, exclude=exclude),
         Situation(name="one item left", candidates=order[:, 2:4], exclude=exclude),
         Situation(name="nothing left", candidates=order[:, 1:3], exclude=exclude),
         Situation(name="no candidate at all", candidates=order[:, :0], exclude=exclude[:, :0]),
+        Situation(name="whole catalog with fixed positions", fixed=fixed),
+        Situation(name="candidates, exclusions, fixed positions", candidates=candidates, exclude=exclude, fixed=fixed),
+        Situation(name="nothing left but fixed items", candidates=order[:, 1:3], exclude=exclude, fixed=fixed),
     )
 
 
@@ -171,14 +187,21 @@ def _check_slates(served: _Procedure, catalog: Catalog, state: Float[Tensor, "B 
         f"{at}: items {tuple(slates.items.shape)} and logp {tuple(slates.logp.shape)}; expected {shape}",
     )
     expect(slates.items.dtype == torch.int64, f"{at}: items are {slates.items.dtype}; expected int64")
-    allowed = situation.allowed(catalog.num_rows, len(state))
-    number = allowed.sum(dim=1).clamp(max=SLATE_SIZE)
+    allowed = situation.allowed(SLATE_SIZE, catalog.num_rows, len(state))
+    fixed = situation.fixed_at(SLATE_SIZE, len(state))
     for user, items in enumerate(slates.items.tolist()):
         free = allowed[user].nonzero().flatten().tolist()
-        shown, rest = items[: int(number[user])], items[int(number[user]) :]
+        at_free = [item for item, sure in zip(items, fixed[user].tolist(), strict=True) if sure == PAD]
+        length = min(len(free), len(at_free))
         expect(
-            len(set(shown)) == len(shown) and set(shown) <= set(free) and set(rest) <= {PAD},
-            f"{at}: the slate {items} was served; expected {len(shown)} different items of {free}, then item 0",
+            all(sure in (PAD, item) for item, sure in zip(items, fixed[user].tolist(), strict=True)),
+            f"{at}: the slate {items} was served; expected the items {fixed[user].tolist()} where they are not 0",
+        )
+        expect(
+            len(set(at_free[:length])) == length
+            and set(at_free[:length]) <= set(free)
+            and set(at_free[length:]) <= {PAD},
+            f"{at}: the slate {items} was served; expected {length} different items of {free}, then item 0",
         )
     expect(
         bool(torch.isfinite(slates.logp).all()) and bool((slates.logp <= 0).all()),
@@ -200,9 +223,13 @@ def _check_all_slates(served: _Procedure, catalog: Catalog, state: Float[Tensor,
     k = 2
     numbers = torch.arange(catalog.num_rows)
     slate = torch.cartesian_prod(*[numbers] * k)
-    allowed = served.situation.allowed(catalog.num_rows, 1)[0]
-    length = min(k, int(allowed.sum()))
-    possible = allowed[slate[:, :length]].all(dim=1) & (slate[:, length:] == PAD).all(dim=1)
+    allowed = served.situation.allowed(k, catalog.num_rows, 1)[0]
+    fixed = served.situation.fixed_at(k, 1)[0]
+    free = fixed == PAD
+    length = min(int(free.sum()), int(allowed.sum()))
+    at_free = slate[:, free]
+    possible = allowed[at_free[:, :length]].all(dim=1) & (at_free[:, length:] == PAD).all(dim=1)
+    possible &= (slate[:, ~free] == fixed[~free]).all(dim=1)
     if length == k:
         possible &= slate[:, 0] != slate[:, 1]
     logp = served.log_prob_of_each(state, slate)
@@ -210,7 +237,7 @@ def _check_all_slates(served: _Procedure, catalog: Catalog, state: Float[Tensor,
     expect(
         not wrong,
         f"{at}: the slate {slate[wrong[0]].tolist() if wrong else []} has a probability above 0; expected −inf: "
-        f"{length} different items of {allowed.nonzero().flatten().tolist()}, then item 0",
+        f"{length} different items of {allowed.nonzero().flatten().tolist()} beside {fixed.tolist()}, then item 0",
     )
     total = float(logp[possible].exp().sum())
     expect(
@@ -221,8 +248,8 @@ def _check_all_slates(served: _Procedure, catalog: Catalog, state: Float[Tensor,
 
 def _check_draws(policy: Policy, catalog: Catalog, state: Float[Tensor, "D"], where: str) -> None:
     """Propensities that agree with each other could still be wrong; how often slates come shows it."""
-    explore = Exploration(top_m=5)
-    served = _Procedure(policy, Situation(name="", candidates=None, exclude=None), explore, where)
+    exploration = Exploration(top_m=5)
+    served = _Procedure(policy, Situation(name=""), exploration, where)
     first, second = served.recommend(state.expand(DRAWS, -1), k=2).items.unbind(dim=1)
     slate = torch.cartesian_prod(*[torch.arange(catalog.num_rows)] * 2)
     share = served.log_prob_of_each(state, slate).exp()
@@ -232,28 +259,36 @@ def _check_draws(policy: Policy, catalog: Catalog, state: Float[Tensor, "D"], wh
     worst = int(torch.where(often, deviation.abs(), 0.0).argmax())
     expect(
         not bool(often[worst]) or abs(float(deviation[worst])) < 5,
-        f"{where}, {_words(explore)}: {int(count[worst])} of {DRAWS} slates were {slate[worst].tolist()}; its "
+        f"{where}, {_words(exploration)}: {int(count[worst])} of {DRAWS} slates were {slate[worst].tolist()}; its "
         f"probability {float(share[worst]):.4f} says {float(share[worst]) * DRAWS:.0f}, and that is "
         f"{float(deviation[worst]):+.1f} standard deviations away",
     )
 
 
 def _check_refusals(policy: Policy, catalog: Catalog, state: Float[Tensor, "B D"], where: str) -> None:
-    for k in (0, catalog.num_items + 1):
-        message = f"{where}: a slate of {k} from {catalog.num_items} items was served; expected a ValueError"
+    some = torch.full((len(state), 1), FIRST_ITEM)
+    twice = torch.cat([some, some], dim=1)
+    requests = {
+        f"a slate larger than the catalog of {catalog.num_items}": SlateRequest(k=catalog.num_items + 1),
+        "a slate with an item at two fixed positions": SlateRequest(k=2, fixed=twice),
+        "a slate with an excluded item at a fixed position": SlateRequest(k=1, fixed=some, exclude=some),
+        "a slate with the unknown item at a fixed position": SlateRequest(k=1, fixed=torch.full_like(some, UNKNOWN)),
+    }
+    for what, request in requests.items():
+        message = f"{where}: {what} was served; expected a ValueError"
         try:
-            policy.recommend(state, k, generator=Generator().manual_seed(0))
+            policy.recommend(state, request, generator=Generator().manual_seed(0))
         except ValueError:
             continue
         expect(False, message)
     try:
-        policy.recommend(state, SLATE_SIZE, explore=Exploration())
+        policy.recommend(state, SlateRequest(k=SLATE_SIZE, exploration=Exploration()))
     except ValueError:
         return
     expect(False, f"{where}: a slate was drawn without a generator; expected a ValueError")
 
 
-def _words(explore: Exploration | None) -> str:
-    if explore is None:
+def _words(exploration: Exploration | None) -> str:
+    if exploration is None:
         return "greedy"
-    return f"top_m={explore.top_m} keep={explore.keep} temperature={explore.temperature:g}"
+    return f"top_m={exploration.top_m} keep={exploration.keep} temperature={exploration.temperature:g}"

@@ -19,7 +19,7 @@ from slatewise.log import FIRST_ITEM, LogPart, Windows
 from slatewise.methods import fcpo
 from slatewise.testing import check_method, toy_catalog, toy_dataset, written_log
 from slatewise.training import train
-from slatewise.types import Exploration, Trajectories
+from slatewise.types import Exploration, SlateRequest, Trajectories
 
 
 def batch(*users: list[dict[str, Any]]) -> Trajectories:
@@ -82,9 +82,7 @@ def test_rows_can_turn_from_all_popular_items_alike() -> None:
         torch.testing.assert_close(policy.log_pi(torch.zeros(1, 1), ends).exp(), torch.tensor([[1.0, 3.0]]) / 32)
     few = policy.recommend(
         torch.zeros(1, 1),
-        1,
-        candidates=ends,
-        explore=Exploration(top_m=16),
+        SlateRequest(k=1, candidates=ends, exploration=Exploration(top_m=16)),
         generator=Generator().manual_seed(0),
     )
     assert float(few.logp.detach()[0, 0].exp()) == pytest.approx(0.25 if int(few.items[0, 0]) == 2 else 0.75)
@@ -193,7 +191,7 @@ def test_rows_that_were_drawn_teach_by_their_density() -> None:
     generator = Generator().manual_seed(1)
     state = torch.zeros(256, 1)
     with torch.no_grad():
-        rows, slate = learner.policy.draw(state, 2, generator=generator)
+        rows, slate = learner.policy.draw(state, SlateRequest(k=2), generator=generator)
     assert bool((slate[:, 0] != slate[:, 1]).all())
     pays = (slate == 2).float()
     log = shown(slate.tolist(), pays.tolist(), torch.zeros_like(pays).tolist())
@@ -211,11 +209,13 @@ def test_lists_are_served_row_by_row() -> None:
     with torch.no_grad():
         policy.head.mean.bias.copy_(torch.tensor([3.0, 2, 0, 3, 0, 1]))
     # row 1 likes 2, then 3; row 2 likes 2, then 4: 2 is gone
-    assert policy.recommend(torch.zeros(1, 1), 2).items.tolist() == [[2, 4]]
+    assert policy.recommend(torch.zeros(1, 1), SlateRequest(k=2)).items.tolist() == [[2, 4]]
     # slots beyond the rows read the last row
-    assert policy.recommend(torch.zeros(1, 1), 4).items.tolist() == [[2, 4, 3, 5]]
-    drawn = policy.recommend(torch.zeros(1, 1), 2, explore=Exploration(top_m=4), generator=Generator().manual_seed(0))
-    everything = policy.log_prob(torch.zeros(1, 1), drawn.items, explore=Exploration(top_m=4))
+    assert policy.recommend(torch.zeros(1, 1), SlateRequest(k=4)).items.tolist() == [[2, 4, 3, 5]]
+    drawn = policy.recommend(
+        torch.zeros(1, 1), SlateRequest(k=2, exploration=Exploration(top_m=4)), generator=Generator().manual_seed(0)
+    )
+    everything = policy.log_prob(torch.zeros(1, 1), drawn.items, SlateRequest(k=2, exploration=Exploration(top_m=4)))
     torch.testing.assert_close(everything, drawn.logp)
 
 

@@ -17,7 +17,7 @@ from slatewise.methods import tpgr
 from slatewise.nn.item_table import item_tables
 from slatewise.testing import check_method, toy_catalog, toy_dataset, written_log
 from slatewise.training import open_run, train
-from slatewise.types import Exploration, Trajectories
+from slatewise.types import Exploration, SlateRequest, Trajectories
 
 LOG4 = float(np.log(4))
 
@@ -143,8 +143,10 @@ def test_walking_slates_sum_to_one_over_ordered_triples() -> None:
     state = torch.zeros(1, 1)
     triples = torch.cartesian_prod(*[torch.arange(2, 6)] * 3)
     for keep in (0, 1, 2):
-        explore = Exploration(top_m=4, keep=keep, temperature=0.7)
-        logp = learner.policy.log_prob(state.expand(len(triples), -1), triples, explore=explore).sum(dim=1)
+        exploration = Exploration(top_m=4, keep=keep, temperature=0.7)
+        logp = learner.policy.log_prob(
+            state.expand(len(triples), -1), triples, SlateRequest(k=3, exploration=exploration)
+        ).sum(dim=1)
         assert float(logp.exp().sum()) == pytest.approx(1.0)
 
 
@@ -155,10 +157,10 @@ def test_walked_slates_come_as_often_as_they_say() -> None:
         for table in item_tables(policy.tree).values():
             table.weight.normal_(generator=Generator().manual_seed(4))
     policy.requires_grad_(False)
-    explore, count = Exploration(top_m=7), 20_000
-    slates = policy.recommend(torch.zeros(count, 1), 2, explore=explore, generator=Generator().manual_seed(0))
+    request, count = SlateRequest(k=2, exploration=Exploration(top_m=7)), 20_000
+    slates = policy.recommend(torch.zeros(count, 1), request, generator=Generator().manual_seed(0))
     pairs = torch.cartesian_prod(*[torch.arange(2, 9)] * 2)
-    share = policy.log_prob(torch.zeros(len(pairs), 1), pairs, explore=explore).sum(dim=1).exp()
+    share = policy.log_prob(torch.zeros(len(pairs), 1), pairs, request).sum(dim=1).exp()
     found = torch.bincount((slates.items[:, 0] - 2) * 7 + slates.items[:, 1] - 2, minlength=49) / count
     deviation = (found - share) / (share * (1 - share) / count).sqrt().clamp_min(1e-12)
     assert float(deviation.abs().max()) < 4.5

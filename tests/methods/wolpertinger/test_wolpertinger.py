@@ -14,7 +14,7 @@ from slatewise.encoders import gru, observed
 from slatewise.log import Catalog, Vocabulary
 from slatewise.methods import wolpertinger
 from slatewise.testing import check_method, toy_catalog, toy_log
-from slatewise.types import Exploration, Trajectories
+from slatewise.types import Exploration, SlateRequest, Trajectories
 
 WIDTH = 3
 
@@ -106,18 +106,22 @@ def test_the_best_of_the_nearest_is_served() -> None:
     values = [1.0, 2.0, 9.0, 0.0]
     for neighbours, served in ((1, 2), (2, 3), (3, 3), (4, 4)):
         built = by_hand(proto=[2.0, 1.0], values=values, neighbours=neighbours)
-        assert built.policy.recommend(STATE, 1).items.tolist() == [[served]], neighbours
+        assert built.policy.recommend(STATE, SlateRequest(k=1)).items.tolist() == [[served]], neighbours
         assert built.policy.searches == (neighbours < 4)
 
 
 def test_what_is_excluded_leaves_its_place_to_the_next_nearest() -> None:
     built = by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, 9.0, 5.0], neighbours=2)
     # nearest first: a, b, d, c
-    assert built.policy.recommend(STATE, 1, exclude=torch.tensor([[3]])).items.tolist() == [[5]]
-    assert built.policy.recommend(STATE, 1, candidates=torch.tensor([[2, 4, 3, 0]])).items.tolist() == [[3]]
-    assert built.policy.recommend(STATE, 1, candidates=torch.tensor([[4, 2, 5]])).items.tolist() == [[5]]
+    assert built.policy.recommend(STATE, SlateRequest(k=1, exclude=torch.tensor([[3]]))).items.tolist() == [[5]]
+    assert built.policy.recommend(STATE, SlateRequest(k=1, candidates=torch.tensor([[2, 4, 3, 0]]))).items.tolist() == [
+        [3]
+    ]
+    assert built.policy.recommend(STATE, SlateRequest(k=1, candidates=torch.tensor([[4, 2, 5]]))).items.tolist() == [
+        [5]
+    ]
     # a slate longer than k looks for more neighbours
-    assert built.policy.recommend(STATE, 3).items.tolist() == [[5, 3, 2]]
+    assert built.policy.recommend(STATE, SlateRequest(k=3)).items.tolist() == [[5, 3, 2]]
 
 
 def test_propensities_by_hand() -> None:
@@ -125,7 +129,7 @@ def test_propensities_by_hand() -> None:
     every = Exploration(top_m=4)
     slate = torch.tensor([[2, 3], [3, 2], [2, 4]])
     with torch.no_grad():
-        found = built.policy.log_prob(STATE.expand(3, -1), slate, explore=every)
+        found = built.policy.log_prob(STATE.expand(3, -1), slate, SlateRequest(k=slate.shape[1], exploration=every))
     e = torch.e
     # softmax of 1 and 2, then nothing else is left; c is never shown
     torch.testing.assert_close(found[0].exp(), torch.tensor([1 / (1 + e), 1.0]))
@@ -195,8 +199,8 @@ def test_one_item_is_chosen_as_from_a_sorted_search() -> None:
         values = built.policy.networks.values(state, near)
         expected = near.gather(1, values.argmax(dim=1, keepdim=True))
         with torch.no_grad():
-            assert torch.equal(built.policy.recommend(state, 1).items, expected)
-            every = built.policy.recommend(state, built.policy.count).items[:, :1]
+            assert torch.equal(built.policy.recommend(state, SlateRequest(k=1)).items, expected)
+            every = built.policy.recommend(state, SlateRequest(k=built.policy.count)).items[:, :1]
         assert torch.equal(every, expected)
 
 
@@ -266,7 +270,7 @@ def test_the_logistic_link_keeps_the_order_of_the_product() -> None:
     one, other = (
         by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, -9.0, 0.0], link=link) for link in ("identity", "logistic")
     )
-    ranked = [built.policy.recommend(STATE, 4).items.tolist() for built in (one, other)]
+    ranked = [built.policy.recommend(STATE, SlateRequest(k=4)).items.tolist() for built in (one, other)]
     assert ranked[0] == ranked[1] == [[3, 2, 5, 4]]
     values = other.policy.networks.values(STATE, torch.tensor([[5, 3]]))
     scale = torch.nn.functional.softplus(torch.zeros(()))
@@ -322,14 +326,14 @@ def test_an_approximate_search_serves_nearly_the_same() -> None:
         for more in ({}, {"retrieval": "approximate"}, {"retrieval": "approximate", "flat_below": 100, "probes": 40})
     )
     state = torch.randn(100, WIDTH, generator=draw)
-    best = exact.policy.recommend(state, 1).items
-    assert float((flat.policy.recommend(state, 1).items == best).float().mean()) > 0.95
-    assert float((lists.policy.recommend(state, 1).items == best).float().mean()) > 0.9
+    best = exact.policy.recommend(state, SlateRequest(k=1)).items
+    assert float((flat.policy.recommend(state, SlateRequest(k=1)).items == best).float().mean()) > 0.95
+    assert float((lists.policy.recommend(state, SlateRequest(k=1)).items == best).float().mean()) > 0.9
 
 
 def test_one_item_is_served() -> None:
     built = learner(catalog([[0.5, 0.5]]))
-    slates = built.policy.recommend(STATE, 1, explore=Exploration(top_m=1), generator=Generator())
+    slates = built.policy.recommend(STATE, SlateRequest(k=1, exploration=Exploration(top_m=1)), generator=Generator())
     assert (slates.items.tolist(), slates.logp.tolist()) == ([[2]], [[0.0]])
     assert built.update(one_step(item=2, reward=1.0))["loss"] >= 0
 

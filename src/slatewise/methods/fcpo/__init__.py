@@ -51,7 +51,7 @@ from slatewise.ops.returns import discounted_returns, threshold
 from slatewise.ops.shown_rows import at_steps
 from slatewise.policies.listed import ListedPolicy, numbers
 from slatewise.protocols import StateEncoder
-from slatewise.types import Trajectories
+from slatewise.types import SlateRequest, Trajectories
 
 DEFAULT_ENCODER = "gru"
 LESS = 0.9
@@ -182,18 +182,12 @@ class Policy(ListedPolicy):
         return mean
 
     def draw(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        generator: Generator,
+        self, state: Float[Tensor, "B D"], request: SlateRequest, *, generator: Generator
     ) -> tuple[Float[Tensor, "B K E"], Int[Tensor, "B K"]]:
         """W drawn from the Gaussian, and its list, row by row the best item that is left (eq. 7–9)."""
-        mean, log_std = self.head(state, k)
+        mean, log_std = self.head(state, request.k)
         rows = mean + log_std.exp() * torch.empty_like(mean).normal_(generator=generator)
-        logits, items = self.open_logits(rows, candidates, exclude)
+        logits, items = self.open_logits(rows, request)
         return rows, numbers(list_rows.draw_rows(logits, None, None), items)
 
 

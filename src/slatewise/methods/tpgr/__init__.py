@@ -47,7 +47,7 @@ from slatewise.ops.shown_rows import at_rows, shown_rows
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.retrieval.tree import Cut, Tree, arity_of, build
-from slatewise.types import Exploration, Slates, Trajectories
+from slatewise.types import Exploration, SlateRequest, Slates, Trajectories
 
 DEFAULT_ENCODER = "gru"
 
@@ -170,86 +170,71 @@ class Policy(RankedPolicy):
         return self.tree.log_pi(self.tree.layer(state), items)
 
     def shortlist(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        candidates: Int[Tensor, "B C"] | None,
-        exclude: Int[Tensor, "B X"] | None,
-        explore: Exploration | None,
+        self, state: Float[Tensor, "B D"], request: SlateRequest
     ) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
         """Log π (falling) and numbers of what a beam search finds; of all candidates where they are given."""
-        if candidates is not None:
-            return super().shortlist(state, k, candidates, exclude, explore)
-        size = k if explore is None else explore.top_m
-        limits = self.tree.limits(len(state), exclude=exclude)
+        if request.candidates is not None:
+            return super().shortlist(state, request)
+        k, exploration = request.k, request.exploration
+        size = k if exploration is None else exploration.top_m
+        limits = self.tree.limits(len(state), exclude=request.exclude)
         values, leaves = self.tree.beam(self.tree.layer(state), max(size, self.config.beam), limits=limits)
-        values, places = sampling.shortlist(values, k, explore)
+        values, places = sampling.shortlist(values, k, exploration)
         return values, self._items(leaves.gather(1, places))
 
-    def recommend(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
-        generator: Generator | None = None,
-    ) -> Slates:
+    def draw_slates(self, state: Float[Tensor, "B D"], request: SlateRequest, generator: Generator | None) -> Slates:
         """Ranked slates of k items; drawn slot by slot from the whole tree where top_m is the catalog or more.
 
         Raises:
             ValueError: as every ranked policy's.
         """
-        if explore is None or not self._walks(explore) or not 1 <= k <= self.num_rows - FIRST_ITEM:
-            return super().recommend(
-                state, k, candidates=candidates, exclude=exclude, explore=explore, generator=generator
-            )
+        k, exploration = request.k, request.exploration
+        if exploration is None or not self._walks(exploration):
+            return super().draw_slates(state, request, generator)
         if generator is None:
             raise ValueError("a slate cannot be drawn without a generator; pass generator=torch.Generator()")
         layer = self.tree.layer(state)
-        limits = self.tree.limits(len(state), candidates=candidates, exclude=exclude)
-        fixed, logp = self._fixed(layer, min(explore.keep, k), limits)
+        limits = self.tree.limits(len(state), candidates=request.candidates, exclude=request.exclude)
+        fixed, logp = self._fixed(layer, min(exploration.keep, k), limits)
         leaves = [fixed]
         factors = [logp]
         for _ in range(k - fixed.shape[1]):
             limits = limits.without(leaves[-1])
-            leaf, log_prob = self.tree.draw(layer, limits=limits, temperature=explore.temperature, generator=generator)
+            leaf, log_prob = self.tree.draw(
+                layer, limits=limits, temperature=exploration.temperature, generator=generator
+            )
             leaves.append(leaf.unsqueeze(1))
             factors.append(log_prob.unsqueeze(1))
         return Slates(items=self._items(torch.cat(leaves, dim=1)), logp=torch.cat(factors, dim=1))
 
-    def log_prob(
-        self,
-        state: Float[Tensor, "B D"],
-        slate: Int[Tensor, "B K"],
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
+    def slate_factors(
+        self, state: Float[Tensor, "B D"], slate: Int[Tensor, "B K"], request: SlateRequest
     ) -> Float[Tensor, "B K"]:
         """Log-propensity factor of each position under the served procedure; −inf where it could not show that."""
-        if explore is None or not self._walks(explore):
-            return super().log_prob(state, slate, candidates=candidates, exclude=exclude, explore=explore)
+        exploration = request.exploration
+        if exploration is None or not self._walks(exploration):
+            return super().slate_factors(state, slate, request)
         layer = self.tree.layer(state)
-        limits = self.tree.limits(len(state), candidates=candidates, exclude=exclude)
+        limits = self.tree.limits(len(state), candidates=request.candidates, exclude=request.exclude)
         leaf = self.tree.leaf_of[slate]
-        fixed, logp = self._fixed(layer, min(explore.keep, slate.shape[1]), limits)
+        fixed, logp = self._fixed(layer, min(exploration.keep, slate.shape[1]), limits)
         kept = fixed.shape[1]
         empty = torch.where(slate[:, :kept] == PAD, -1, -2)
         shown = torch.where(leaf[:, :kept] < 0, empty, leaf[:, :kept])
         factors = [logp.masked_fill(shown != fixed, sampling.NEG_INF)]
         limits = limits.without(fixed)
         for slot in range(kept, slate.shape[1]):
-            log_prob = self.tree.path_log_prob(layer, leaf[:, slot], limits=limits, temperature=explore.temperature)[0]
+            log_prob = self.tree.path_log_prob(
+                layer, leaf[:, slot], limits=limits, temperature=exploration.temperature
+            )[0]
             nothing_left = self._exhausted(limits)
             right = torch.where(slate[:, slot] == PAD, 0.0, sampling.NEG_INF)
             factors.append(torch.where(nothing_left, right, log_prob).unsqueeze(1))
             limits = limits.without(leaf[:, slot : slot + 1])
         return torch.cat(factors, dim=1)
 
-    def _walks(self, explore: Exploration) -> bool:
-        return explore.top_m >= self.num_rows - FIRST_ITEM
+    def _walks(self, exploration: Exploration) -> bool:
+        return exploration.top_m >= self.num_rows - FIRST_ITEM
 
     def _fixed(
         self, layer: Float[Tensor, "B d H"], keep: int, limits: Limits

@@ -52,7 +52,7 @@ from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Retriever, StateEncoder
 from slatewise.retrieval import approximate
 from slatewise.retrieval.exact import Exact
-from slatewise.types import Exploration, Trajectories
+from slatewise.types import Exploration, SlateRequest, Trajectories
 
 DEFAULT_ENCODER = "gru"
 SMOOTHING_LIMIT = 2.0
@@ -224,29 +224,25 @@ class Policy(RankedPolicy):
         """Log-probability of each item in one draw by softmax of Q over the k nearest; −inf for all others."""
         if not self.searches:
             return super().log_pi(state, items)
-        values, near = self.shortlist(state, 1, None, None, Exploration(top_m=self.count))
+        values, near = self.shortlist(state, SlateRequest(k=1, exploration=Exploration(top_m=self.count)))
         every = values.new_full((len(state), self.num_rows), sampling.NEG_INF)
         every.scatter_(1, near, torch.log_softmax(values, dim=1))
         return every.gather(1, items).masked_fill(items < FIRST_ITEM, sampling.NEG_INF)
 
     def shortlist(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        candidates: Int[Tensor, "B C"] | None,
-        exclude: Int[Tensor, "B X"] | None,
-        explore: Exploration | None,
+        self, state: Float[Tensor, "B D"], request: SlateRequest
     ) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
         """Q (falling) and item numbers of the nearest items that may be shown; −inf where nothing is left.
 
         The k nearest are looked for among what may be shown; a slate longer than k looks for as many as it has places.
         """
-        if k == 1 and candidates is None and exclude is None and explore is None:
+        k, candidates, exclude, exploration = request.k, request.candidates, request.exclude, request.exploration
+        if k == 1 and candidates is None and exclude is None and exploration is None:
             values, items = self.best(state, self.query(state), self.networks)
             return sampling.shortlist(values, 1, None)[0], items
         count = max(self.count, k)
         if count >= self.num_rows - FIRST_ITEM:
-            return self._whole(state, k, candidates, exclude, explore)
+            return self._whole(state, request)
         proto = self.query(state)
         if candidates is None:
             wanted = count + (0 if exclude is None else exclude.shape[1])
@@ -260,25 +256,21 @@ class Policy(RankedPolicy):
             scores = self.scores(state, near)
             if bool((near[:, -1] < FIRST_ITEM).any()):
                 scores = scores.masked_fill(near < FIRST_ITEM, sampling.NEG_INF)
-            values, columns = sampling.shortlist(scores, k, explore)
+            values, columns = sampling.shortlist(scores, k, exploration)
             return values, near.gather(1, columns)
         free = sampling.available(near, exclude, first=FIRST_ITEM)
         if near.shape[1] > count:
             closeness, columns = torch.topk(closeness.masked_fill(~free, sampling.NEG_INF), count, dim=1)
             near, free = near.gather(1, columns), closeness > sampling.NEG_INF
         scores = self.scores(state, near).masked_fill(~free, sampling.NEG_INF)
-        values, columns = sampling.shortlist(scores, k, explore)
+        values, columns = sampling.shortlist(scores, k, exploration)
         return values, near.gather(1, columns)
 
     def _whole(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        candidates: Int[Tensor, "B C"] | None,
-        exclude: Int[Tensor, "B X"] | None,
-        explore: Exploration | None,
+        self, state: Float[Tensor, "B D"], request: SlateRequest
     ) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
         """Every item is a neighbour: no search."""
+        k, candidates, exclude, exploration = request.k, request.candidates, request.exclude, request.exploration
         if candidates is None:
             candidates = torch.arange(FIRST_ITEM, self.num_rows).expand(len(state), -1)
             scores = self.scores(state, None)[:, FIRST_ITEM:]
@@ -288,7 +280,7 @@ class Policy(RankedPolicy):
         else:
             free = sampling.available(candidates, exclude, first=FIRST_ITEM)
             scores = self.scores(state, candidates).masked_fill(~free, sampling.NEG_INF)
-        values, columns = sampling.shortlist(scores, k, explore)
+        values, columns = sampling.shortlist(scores, k, exploration)
         return values, candidates.gather(1, columns)
 
     def moved(self) -> None:

@@ -12,7 +12,7 @@ from slatewise.errors import located
 from slatewise.methods import fcpo
 from slatewise.policies.listed import ListedPolicy
 from slatewise.protocols import StateEncoder
-from slatewise.types import Exploration, Slates
+from slatewise.types import SlateRequest, Slates
 
 
 class RowActor:
@@ -24,20 +24,14 @@ class RowActor:
         self._rows: list[Tensor] = []
 
     def recommend(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
-        generator: Generator | None = None,
+        self, state: Float[Tensor, "B D"], request: SlateRequest, *, generator: Generator | None = None
     ) -> Slates:
-        """Draw W, give its list."""
-        del explore
+        """Draw W, give its list; W is drawn whatever `request.exploration` says."""
         if generator is None:
             raise located("rows cannot be drawn without a generator")
-        rows, items = self.policy.draw(state, k, candidates=candidates, exclude=exclude, generator=generator)
+        if request.fixed is not None:
+            raise located("rows are drawn for whole lists", advice="Leave fixed out.")
+        rows, items = self.policy.draw(state, request, generator=generator)
         self._rows.append(rows)
         return Slates(items=items, logp=torch.zeros(items.shape))
 
@@ -51,16 +45,10 @@ class RowActor:
         return self.policy.log_pi(state, items)
 
     def log_prob(
-        self,
-        state: Float[Tensor, "B D"],
-        slate: Int[Tensor, "B K"],
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
+        self, state: Float[Tensor, "B D"], slate: Int[Tensor, "B K"], request: SlateRequest
     ) -> Float[Tensor, "B K"]:
         """At W = μ."""
-        return self.policy.log_prob(state, slate, candidates=candidates, exclude=exclude, explore=explore)
+        return self.policy.log_prob(state, slate, request)
 
     def state_dict(self) -> dict[str, Any]:
         """The policy's."""

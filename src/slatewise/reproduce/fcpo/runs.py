@@ -27,7 +27,7 @@ from slatewise.rollout.play import Arm, play
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim import rating_sessions
-from slatewise.types import Exploration, Observation, Step, Trajectories
+from slatewise.types import Exploration, Observation, SlateRequest, Step, Trajectories
 
 LIKED = 0.25
 """A rating of 3.5 on [−1, 1], the scale of the sessions' rewards."""
@@ -123,7 +123,7 @@ class Place:
         return rating_sessions.Env(config, num_users=number, world=self.world)
 
     @property
-    def explore(self) -> Exploration:
+    def exploration(self) -> Exploration:
         """The served form: every row draws from everything that is left."""
         return Exploration(top_m=self.world.catalog.num_items)
 
@@ -235,7 +235,7 @@ def taught(
 
     env = place.env("train", size.places)
     learn_on_policy(
-        env, learner, updates=size.updates, steps=place.steps, explore=place.explore, seed=seed, on_update=note
+        env, learner, updates=size.updates, steps=place.steps, exploration=place.exploration, seed=seed, on_update=note
     )
     return {"cost": costs, "reward": rewards, "recoveries": learner.recoveries, "unmet": learner.unmet() or ""}
 
@@ -256,7 +256,7 @@ def taught_by_rows(
     for number, max_kl in enumerate(kls(setting, size.updates)):
         learner.config = replace(learner.config, max_kl=max_kl)
         played = record_trajectories(
-            env, [Arm(policy=actor, explore=place.explore)], steps=place.steps, seed=stream_seed(seed, number)
+            env, [Arm(policy=actor, exploration=place.exploration)], steps=place.steps, seed=stream_seed(seed, number)
         )
         learner.update(played, actor.taken())
 
@@ -294,7 +294,7 @@ def judged(
     ndcg: list[Tensor] = []
     hits_of: list[Tensor] = []
     likes = torch.bincount(given.user[given.value >= env.config.relevant], minlength=given.num_users)
-    arms = [Arm(policy=policy, explore=None if greedy else place.explore)]
+    arms = [Arm(policy=policy, exploration=None if greedy else place.exploration)]
     for number in range(1 if greedy else draws):
         left: Tensor | None = None
         for step, (_, happened, _) in enumerate(play(env, arms, seed=stream_seed(seed, number)), start=1):
@@ -408,10 +408,10 @@ def speed(settings: dict[str, Any]) -> dict[str, Any]:
         env = place.env("train", batch)
         seen = env.reset(seed=0)
         carry, state = policy.encoder.initial(seen)
-        happened, after = env.step(policy.recommend(state, k, candidates=seen.candidates))
+        happened, after = env.step(policy.recommend(state, SlateRequest(k=k, candidates=seen.candidates)))
         carry, state = policy.encoder.step(carry, happened, after)
         works: list[Callable[[], object]] = [
-            partial(policy.recommend, state, k),
+            partial(policy.recommend, state, SlateRequest(k=k)),
             partial(_single_picks, policy, k, carry, state, happened=happened, after=after, moving=True),
             partial(_single_picks, policy, k, carry, state, happened=happened, after=after, moving=False),
         ]
@@ -439,7 +439,7 @@ def _single_picks(
     """K lists of one, what was shown excluded; with `moving`, each as if it had been picked."""
     shown = torch.zeros(len(state), 0, dtype=torch.int64)
     for _ in range(k):
-        slates = policy.recommend(state, 1, exclude=shown)
+        slates = policy.recommend(state, SlateRequest(k=1, exclude=shown))
         shown = torch.cat([shown, slates.items], dim=1)
         if moving:
             one = torch.ones_like(slates.logp)

@@ -28,7 +28,7 @@ from slatewise.rollout.replay import Replay
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim.topic_graph import Config, Env, World, logging_policy
-from slatewise.types import Exploration, Observation, Slates, Step, Trajectories
+from slatewise.types import Exploration, Observation, SlateRequest, Slates, Step, Trajectories
 
 Settings = Mapping[str, Any]
 PASS = 1000
@@ -147,7 +147,7 @@ def learned(settings: Settings) -> Policy:
     if settings["learns"] == "rounds":
         draws = Exploration(top_m=env.catalog.num_items)
         learn_on_policy(
-            env, learner, updates=budget.rounds, steps=budget.round_steps, explore=draws, seed=stream_seed(seed, 3)
+            env, learner, updates=budget.rounds, steps=budget.round_steps, exploration=draws, seed=stream_seed(seed, 3)
         )
     elif settings["learns"] == "replay":
         schedule = Schedule(steps=budget.steps, replay=budget.steps, **settings["schedule"])
@@ -187,7 +187,7 @@ def learn_with_replay(env: Env, learner: Learner, schedule: Schedule, *, seed: i
     for number in range(schedule.steps):
         epsilon = schedule.exploration(number)
         with torch.no_grad():
-            greedy = policy.recommend(seen.context, 1).items
+            greedy = policy.recommend(seen.context, SlateRequest(k=1)).items
         anything = torch.randint(FIRST_ITEM, FIRST_ITEM + size, greedy.shape, generator=drawing)
         items = torch.where(torch.rand(greedy.shape, generator=drawing) < epsilon, anything, greedy)
         chance = epsilon / size + (1 - epsilon) * (items == greedy)

@@ -17,6 +17,7 @@ from slatewise.rollout.returns import returns
 from slatewise.seeds import stream_seed
 from slatewise.sim import topic_graph
 from slatewise.sim.topic_graph import World
+from slatewise.types import SlateRequest
 
 SCORES = 1 << 25
 """Numbers that a policy may score at a time when it is measured: 128 MB."""
@@ -57,7 +58,9 @@ def decided(policy: Policy, world: World, settings: Mapping[str, Any]) -> Int[Te
         width = 100 * len(among)
     states = learners.states_of(policy, world.observed)
     found = [
-        policy.recommend(some, 1, candidates=None if among is None else among.expand(len(some), -1)).items[:, 0]
+        policy.recommend(
+            some, SlateRequest(k=1, candidates=None if among is None else among.expand(len(some), -1))
+        ).items[:, 0]
         for some in torch.split(states, max(1, SCORES // width))
     ]
     return torch.cat(found) - FIRST_ITEM

@@ -20,7 +20,7 @@ from slatewise.protocols import Policy
 from slatewise.reproduce.large_actions import learners
 from slatewise.retrieval import approximate
 from slatewise.seeds import stream_seed
-from slatewise.types import Exploration
+from slatewise.types import Exploration, SlateRequest
 
 BATCHES = (1, 1024)
 SCORES = 1 << 25
@@ -89,8 +89,8 @@ def _decider(policy: Policy, given: Mapping[str, Any], items: int, seed: int) ->
         policy.retrieve_with(approximate.Approximate(approximate.Config(**given["retrieve"])))
     if given.get("draws"):
         anything = Exploration(top_m=items)
-        return lambda state: policy.recommend(state, 1, explore=anything, generator=generator)
+        return lambda state: policy.recommend(state, SlateRequest(k=1, exploration=anything), generator=generator)
     if "candidates" in given:
         among = learners.candidates(items, given["candidates"], seed)
-        return lambda state: policy.recommend(state, 1, candidates=among.expand(len(state), -1))
-    return lambda state: policy.recommend(state, 1, generator=generator)
+        return lambda state: policy.recommend(state, SlateRequest(k=1, candidates=among.expand(len(state), -1)))
+    return lambda state: policy.recommend(state, SlateRequest(k=1), generator=generator)

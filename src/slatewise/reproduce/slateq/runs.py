@@ -25,7 +25,7 @@ from slatewise.rollout.play import Arm
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim.interest_evolution import Config, Env
-from slatewise.types import Observation, Slates, Trajectories
+from slatewise.types import Observation, SlateRequest, Slates, Trajectories
 
 Serve = Callable[[Float[Tensor, "B D"], Observation], Int[Tensor, "B K"]]
 LETTERS: dict[str, Optimiser] = {"T": "top_k", "G": "greedy", "O": "optimal"}
@@ -174,7 +174,9 @@ def measure(policy: Policy, config: Config, *, users: int, seed: int) -> dict[st
     generator = Generator().manual_seed(stream_seed(seed, 1))
 
     def serve(state: Float[Tensor, "B D"], seen: Observation) -> Int[Tensor, "B K"]:
-        return policy.recommend(state, config.slate_size, candidates=seen.candidates, generator=generator).items
+        return policy.recommend(
+            state, SlateRequest(k=config.slate_size, candidates=seen.candidates), generator=generator
+        ).items
 
     return _played(serve, config, users=users, seed=seed)
 

@@ -31,7 +31,7 @@ from slatewise.rollout.play import Arm, play
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim.rating_sessions import Config, Env, World, open_world
-from slatewise.types import Exploration, Slates, Trajectories
+from slatewise.types import Exploration, SlateRequest, Slates, Trajectories
 
 DATA = "data/ml-100k"
 CONTEXT = 19
@@ -78,11 +78,11 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def judged(env: Env, policy: Policy, *, explore: Exploration | None, seed: int) -> dict[str, float]:
+def judged(env: Env, policy: Policy, *, exploration: Exploration | None, seed: int) -> dict[str, float]:
     """Mean over the people: return and mean reward a step, precision, recall and F1 of what a session showed."""
     steps = env.config.steps
     earned = torch.zeros(env.num_users)
-    arms = [Arm(policy=policy, explore=explore)]
+    arms = [Arm(policy=policy, exploration=exploration)]
     sessions = play(env, arms, seed=seed, exclude_last=steps)
     shown: list[Tensor] = []
     for number, (_, step, _) in enumerate(sessions, start=1):
@@ -103,8 +103,8 @@ def judged(env: Env, policy: Policy, *, explore: Exploration | None, seed: int) 
 def _serving(env: Env, name: str) -> dict[str, Exploration | None]:
     """greedy: the best of the beam; drawn: a walk; sharp: a walk at half the temperature."""
     if name == "greedy":
-        return {"explore": None}
-    return {"explore": Exploration(top_m=env.catalog.num_items, temperature=0.5 if name == "sharp" else 1.0)}
+        return {"exploration": None}
+    return {"exploration": Exploration(top_m=env.catalog.num_items, temperature=0.5 if name == "sharp" else 1.0)}
 
 
 def _tree(settings: Mapping[str, Any], env: Env) -> Policy:
@@ -196,7 +196,7 @@ def _practise(settings: Mapping[str, Any], env: Env, learner: tpgr.Learner, *, r
     """Play with everybody, learn from some of the sessions at a time, play again; learning rates fall to 0."""
     seed, steps = int(settings["seed"]), env.config.steps
     rounds = int(settings["rounds"]) if rounds is None else rounds
-    arms = [Arm(policy=learner.policy, explore=Exploration(top_m=env.catalog.num_items))]
+    arms = [Arm(policy=learner.policy, exploration=Exploration(top_m=env.catalog.num_items))]
     for number in range(rounds):
         for group in learner.optimiser.param_groups:
             group["lr"] = learner.config.lr * (1 - number / rounds)
@@ -260,7 +260,7 @@ def _wolpertinger(settings: Mapping[str, Any], env: Env) -> Policy:
         learn()
     for number in range(rounds):
         share = max(0.1, 1 - 2 * number / rounds)
-        arms = [Arm(policy=floor, share=share, explore=anything)]
+        arms = [Arm(policy=floor, share=share, exploration=anything)]
         if share < 1:
             arms.append(Arm(policy=learner.policy, policy_id=1, share=1 - share))
         seed = stream_seed(int(settings["seed"]), number)
@@ -314,19 +314,12 @@ class _Planned(RankedPolicy):
         self.plan, self.turn = plan, 0
 
     def recommend(
-        self,
-        state: Float[Tensor, "B D"],
-        k: int,
-        *,
-        candidates: Int[Tensor, "B C"] | None = None,
-        exclude: Int[Tensor, "B X"] | None = None,
-        explore: Exploration | None = None,
-        generator: Generator | None = None,
+        self, state: Float[Tensor, "B D"], request: SlateRequest, *, generator: Generator | None = None
     ) -> Slates:
         """The next column of the plan."""
-        del state, candidates, exclude, explore, generator
-        items = self.plan[:, self.turn : self.turn + k]
-        self.turn += k
+        del state, generator
+        items = self.plan[:, self.turn : self.turn + request.k]
+        self.turn += request.k
         return Slates(items=items, logp=torch.zeros(items.shape))
 
 

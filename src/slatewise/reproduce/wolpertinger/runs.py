@@ -23,6 +23,7 @@ from slatewise.rollout.off_policy import Schedule, learn_online
 from slatewise.seeds import stream_seed
 from slatewise.sim import accept_graph
 from slatewise.sim.accept_graph import Config, Env, World
+from slatewise.types import SlateRequest
 
 CHUNK = 512
 """States decided at a time when a policy is measured."""
@@ -97,7 +98,10 @@ def measure(policy: wolpertinger.Policy, world: World) -> float:
 def decisions(policy: wolpertinger.Policy, world: World) -> Int[Tensor, " N"]:
     """Row of the item that the policy shows at each state."""
     everywhere = torch.arange(world.config.num_items)
-    found = [policy.recommend(state, 1).items[:, 0] for state in torch.split(world.observed(everywhere), CHUNK)]
+    found = [
+        policy.recommend(state, SlateRequest(k=1)).items[:, 0]
+        for state in torch.split(world.observed(everywhere), CHUNK)
+    ]
     return torch.cat(found) - FIRST_ITEM
 
 
@@ -132,7 +136,7 @@ def decision_times(settings: dict[str, Any]) -> dict[str, Any]:
             for name, policy in policies.items():
                 begun = time.process_time()
                 for state in states:
-                    policy.recommend(state, 1)
+                    policy.recommend(state, SlateRequest(k=1))
                 taken[name].append((time.process_time() - begun) / BLOCK)
             for name in joint:
                 begun = time.process_time()
@@ -214,7 +218,9 @@ def return_from(policy: wolpertinger.Policy, world: World, starts: Int[Tensor, "
     new = torch.unique(starts)
     while len(new):
         some = torch.split(new, CHUNK)
-        shown[new] = torch.cat([policy.recommend(world.observed(at), 1).items[:, 0] for at in some]) - FIRST_ITEM
+        shown[new] = (
+            torch.cat([policy.recommend(world.observed(at), SlateRequest(k=1)).items[:, 0] for at in some]) - FIRST_ITEM
+        )
         after = torch.unique(shown[new])
         new = after[shown[after] < 0]
     reached = (shown >= 0).nonzero().squeeze(1)

@@ -70,7 +70,7 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
                     found.append(Cell(name=f"{world}-{seed}-{variant}", settings={**settings, "serve": serve}))
     if not quick:
         for seed in _seeds(quick, seed_base, "strong", "exploration"):
-            settings = {"kind": "exploration", "method": {}, "explore": EXPLORE, "world": "strong", "seed": seed}
+            settings = {"kind": "exploration", "method": {}, "exploration": EXPLORE, "world": "strong", "seed": seed}
             settings["size"] = asdict(site.EXPLORATION)
             found.append(Cell(name=f"strong-{seed}-exploration", settings=settings))
     if not quick:

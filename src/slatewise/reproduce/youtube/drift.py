@@ -141,13 +141,13 @@ class Trial:
         return {"minutes": float(self.minutes.mean()), "picks": float(self.picks.mean())}
 
 
-def tried(policy: reinforce.Policy, *, seed: int, size: Size, explore: Exploration | None = None) -> Trial:
+def tried(policy: reinforce.Policy, *, seed: int, size: Size, exploration: Exploration | None = None) -> Trial:
     """Serve a policy to new users for their whole stay."""
     config = world(seed)
     env = drift.Env(config, num_users=size.test_users)
     record = record_trajectories(
         env,
-        [Arm(policy=policy, explore=explore)],
+        [Arm(policy=policy, exploration=exploration)],
         steps=config.lifetime,
         seed=stream_seed(seed, 4),
         exclude_last=config.memory,
@@ -168,8 +168,8 @@ def run_variant(settings: Mapping[str, Any]) -> dict[str, Any]:
     result = tried(machine.policy, seed=seed, size=size).summary() | {"losses": losses}
     if settings["variant"] == REFERENCE and settings["serve"]:
         result["served"] = {
-            name: tried(machine.policy, seed=seed, size=size, explore=explore).summary()
-            for name, explore in SERVED.items()
+            name: tried(machine.policy, seed=seed, size=size, exploration=exploration).summary()
+            for name, exploration in SERVED.items()
         }
     return result
 
@@ -221,21 +221,21 @@ def run_exploration(settings: Mapping[str, Any]) -> dict[str, Any]:
     test from the first and the third, so both have the same amount of data (sec. 6.3).
     """
     seed, size = int(settings["seed"]), Size(**settings["size"])
-    explore = Exploration(**settings["explore"])
+    exploration = Exploration(**settings["exploration"])
     record = logged(settings["world"], seed, size.users)
     first = learner(record, settings["method"], seed=seed)
     learn(first, record, size=size, seed=seed)
     weights = {"control": first.state_dict(), "test": first.state_dict()}
     result: dict[str, Any] = {"generation 0": tried(first.policy, seed=seed, size=size).summary()}
     # both arms serve the same policy at first: one log, dealt to both
-    served = served_log(first.policy, explore, seed=seed, generation=1, users=size.users)
+    served = served_log(first.policy, exploration, seed=seed, generation=1, users=size.users)
     for generation in (1, 2):
         for arm in ("control", "test"):
             machine = learner(record, settings["method"], seed=seed)
             machine.load_state_dict(weights[arm])
             fresh = served
             if generation > 1:
-                fresh = served_log(machine.policy, explore, seed=seed, generation=generation, users=size.users)
+                fresh = served_log(machine.policy, exploration, seed=seed, generation=generation, users=size.users)
             bucket = fresh.policy_id[:, 0]
             mine = taken(fresh, (bucket != (3 if arm == "control" else 2)).nonzero().squeeze(1))
             learn(machine, mine, size=size, seed=stream_seed(seed, 20 + generation))
@@ -245,14 +245,14 @@ def run_exploration(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def served_log(
-    policy: reinforce.Policy, explore: Exploration, *, seed: int, generation: int, users: int
+    policy: reinforce.Policy, exploration: Exploration, *, seed: int, generation: int, users: int
 ) -> Trajectories:
     """What a policy's own serving leaves behind: 90 % + 5 % of the users deterministic (1, 2), 5 % stochastic (3)."""
     config = world(seed)
     arms = [
         Arm(policy=policy, policy_id=1, share=90.0),
         Arm(policy=policy, policy_id=2, share=5.0),
-        Arm(policy=policy, policy_id=3, share=5.0, explore=explore),
+        Arm(policy=policy, policy_id=3, share=5.0, exploration=exploration),
     ]
     return record_trajectories(
         drift.Env(config, num_users=users),
