@@ -19,29 +19,28 @@ import pytest
 import torch
 
 from slatewise.evaluation import Config as EvaluationConfig
-from slatewise.evaluation import Ranking
-from slatewise.evaluation import figures as evaluated
+from slatewise.evaluation import Ranking, ranking_metrics
 from slatewise.report import (
     Column,
     Comparison,
     Curve,
-    CurveFigure,
     Example,
     Exposure,
     Histogram,
     Judgement,
-    Measured,
+    LineChart,
     Page,
     Recommended,
     Row,
     Source,
     Used,
-    figures,
+    plots,
     ranking_columns,
     render,
     verdict,
     write,
 )
+from slatewise.stats import Measurement
 from slatewise.types import Estimate
 
 ATTACK = '<script>document.documentElement.dataset.hacked="yes"</script>"\'><img src=x onerror=alert(1)>&amp;'
@@ -59,10 +58,10 @@ def sample(text: str = "", *, simulated: bool = False) -> Page:
         Row(
             name="reinforce" + text,
             cells={
-                "ndcg@10": Measured(value=0.0712, low=0.066, high=0.0764),
-                "recall@10": Measured(value=0.131, low=0.11, high=0.152),
-                "liked": Measured(value=0.15),
-                "gini@10": Measured(value=0.8),
+                "ndcg@10": Measurement(name="", value=0.0712, low=0.066, high=0.0764),
+                "recall@10": Measurement(name="", value=0.131, low=0.11, high=0.152),
+                "liked": Measurement(name="", value=0.15),
+                "gini@10": Measurement(name="", value=0.8),
             },
             note="reward-weighted" + text,
             served=True,
@@ -70,7 +69,10 @@ def sample(text: str = "", *, simulated: bool = False) -> Page:
         ),
         Row(
             name="random",
-            cells={"ndcg@10": Measured(value=0.003, low=0.001, high=0.005), "gini@10": Measured(value=0.1)},
+            cells={
+                "ndcg@10": Measurement(name="", value=0.003, low=0.001, high=0.005),
+                "gini@10": Measurement(name="", value=0.1),
+            },
         ),
     )
     estimate = Estimate(
@@ -98,11 +100,11 @@ def sample(text: str = "", *, simulated: bool = False) -> Page:
         summary=("First finding." + text, "Second finding." + text),
         comparison=Comparison(columns=columns, rows=rows, protocol="Leave-one-out." + text, interval="95 %" + text),
         curves=(
-            CurveFigure(
+            LineChart(
                 title="Loss" + text,
-                curves=(Curve(name="train" + text, steps=(0.0, 1.0, 2.0), values=(2.0, math.nan, 1.0)),),
-                measure="loss" + text,
-                unit="step" + text,
+                curves=(Curve(name="train" + text, x=(0.0, 1.0, 2.0), y=(2.0, math.nan, 1.0)),),
+                y="loss" + text,
+                x="step" + text,
             ),
         ),
         judgements=(
@@ -260,7 +262,7 @@ def test_verdict_in_words() -> None:
     ]
 
 
-def test_ranking_columns_are_figures_that_an_evaluation_has() -> None:
+def test_ranking_columns_are_metrics_that_an_evaluation_has() -> None:
     ranking = Ranking(
         user=torch.tensor([0, 1]),
         items=torch.tensor([[2, 3], [3, 4]]),
@@ -270,7 +272,7 @@ def test_ranking_columns_are_figures_that_an_evaluation_has() -> None:
         liked=torch.tensor([1, 0]),
     )
     config = EvaluationConfig(k=(2,), liked_at_least=4.0)
-    known = {figure.name for figure in evaluated(ranking, config, num_rows=6, count=torch.ones(6))}
+    known = {metric.name for metric in ranking_metrics(ranking, config, num_rows=6, count=torch.ones(6))}
     assert {column.name for column in ranking_columns(2, 4.0)} <= known
     assert not [column for column in ranking_columns(2) if "liked" in column.name]
     assert {column.full for column in ranking_columns(2, 3.5)} >= {"recall@2, held-out items rated ≥ 3.5"}
@@ -291,53 +293,72 @@ def test_ranking_columns_are_figures_that_an_evaluation_has() -> None:
     ],
 )
 def test_number(value: float, digits: int, text: str) -> None:
-    assert figures.number(value, digits) == text
+    assert plots.number(value, digits) == text
 
 
 def test_curves_leave_a_gap_for_nan_and_say_their_range() -> None:
-    figure = figures.curves("f", sample().curves[0])
-    assert figure.data[0]["y"] == [2.0, None, 1.0]
-    assert figure.table == (("train", "2.000", "1.000", "2.000", "1.000"),)
+    plot = plots.lines("f", sample().curves[0])
+    assert plot.data[0]["y"] == [2.0, None, 1.0]
+    assert plot.table == (("train", "2.000", "1.000", "2.000", "1.000"),)
+
+
+def test_dots_over_labels_have_their_numbers_in_a_table() -> None:
+    dots = Curve(name="c", x=(0.0, 1.0), y=(3.0, 4.0), half=(math.inf, 0.5))
+    plot = plots.lines("f", LineChart(title="dots", x="", y="%", curves=(dots,), labels=("one", "two")))
+    assert plot.layout["xaxis"]["ticktext"] == ["one", "two"]
+    assert plot.headings == ("", "c")
+    assert plot.table == (("one", "3.000"), ("two", "4.000 ± 0.500"))
+
+
+def test_many_labels_stand_below_each_other() -> None:
+    labels = tuple(f"method {number}" for number in range(7))
+    dots = Curve(name="mean", x=tuple(map(float, range(7))), y=(1.0,) * 7, half=(0.1,) * 7)
+    plot = plots.lines("f", LineChart(title="t", x="", y="return", labels=labels, curves=(dots,)))
+    assert plot.layout["yaxis"]["ticktext"] == list(labels)
+    assert plot.layout["yaxis"]["autorange"] == "reversed", "the first label stands on top"
+    assert plot.layout["xaxis"]["title"]["text"] == "return"
+    assert plot.data[0]["x"] == [1.0] * 7
+    assert plot.data[0]["error_x"]["array"] == [0.1] * 7
 
 
 def test_histogram_on_a_logarithmic_axis_has_bins_of_equal_width() -> None:
     histogram = sample().propensities
     assert histogram is not None
-    (bars,) = figures.histogram("f", histogram).data
+    (bars,) = plots.histogram("f", histogram).data
     assert bars["x"] == pytest.approx([-3, -2, -1])
     assert bars["width"] == pytest.approx([1, 1, 1])
     assert bars["y"] == [5, 7, 1]
 
 
-def test_comparison_figure_measures_its_whiskers_from_the_dot() -> None:
+def test_comparison_plot_measures_its_whiskers_from_the_dot() -> None:
     page = sample()
     assert page.comparison is not None
     column = page.comparison.columns[0]
-    (dots,) = figures.comparison("f", column, page.comparison.rows, "95 %").data
+    (dots,) = plots.comparison("f", column, page.comparison.rows, "95 %").data
     assert dots["x"] == [0.0712, 0.003]
     assert dots["error_x"]["array"] == pytest.approx([0.0052, 0.002])
     assert dots["error_x"]["arrayminus"] == pytest.approx([0.0052, 0.002])
 
 
-def test_every_figure_is_one_that_plotly_knows() -> None:
+def test_every_plot_is_one_that_plotly_knows() -> None:
     page = sample()
     assert page.comparison is not None
     assert page.propensities is not None
     drawn = [
-        figures.curves("a", page.curves[0]),
-        figures.comparison("b", page.comparison.columns[0], page.comparison.rows, "95 %"),
-        figures.histogram("c", page.propensities),
-        figures.exposure("d", page.exposure),
+        plots.lines("a", page.curves[0]),
+        plots.comparison("b", page.comparison.columns[0], page.comparison.rows, "95 %"),
+        plots.histogram("c", page.propensities),
+        plots.exposure("d", page.exposure),
     ]
-    for figure in drawn:
+    for plot in drawn:
         # plotly refuses a property or value it does not know
-        assert len(go.Figure(data=figure.data, layout=figure.layout).data) == len(figure.data)
-        assert figure.alternative
+        assert len(go.Figure(data=plot.data, layout=plot.layout).data) == len(plot.data)
+        assert plot.alternative
 
 
 def test_values_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match='curve "loss": 2 steps, 1 values'):
-        Curve(name="loss", steps=(0.0, 1.0), values=(1.0,))
+    with pytest.raises(ValueError, match='curve "loss": 2 values of x, 1 of y'):
+        Curve(name="loss", x=(0.0, 1.0), y=(1.0,))
     with pytest.raises(ValueError, match="2 edges, 2 counts"):
         Histogram(title="h", quantity="x", edges=(0.0, 1.0), counts=(1, 2))
     with pytest.raises(ValueError, match=r"edge 0\.0 on a logarithmic axis"):
@@ -345,7 +366,7 @@ def test_values_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match='row "r" has the cells hit@3; the columns are hit@10'):
         Comparison(
             columns=(Column(name="hit@10", meaning="found"),),
-            rows=(Row(name="r", cells={"hit@3": Measured(value=1.0)}),),
+            rows=(Row(name="r", cells={"hit@3": Measurement(name="", value=1.0)}),),
             protocol="",
         )
 
@@ -358,7 +379,7 @@ def test_the_same_page_gives_the_same_bytes(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["report.html", "report.html"]
 
 
-def test_a_browser_draws_every_figure_and_runs_nothing_else(tmp_path: Path) -> None:
+def test_a_browser_draws_every_plot_and_runs_nothing_else(tmp_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         if os.environ.get("CI"):
@@ -386,7 +407,7 @@ def test_a_browser_draws_every_figure_and_runs_nothing_else(tmp_path: Path) -> N
     (root,) = [attributes for tag, attributes in parts.tags if tag == "html"]
     assert root.get("data-drawn") == "4"
     assert "data-hacked" not in root
-    places = [attributes for _, attributes in parts.tags if "data-figure" in attributes]
+    places = [attributes for _, attributes in parts.tags if "data-plot" in attributes]
     assert len(places) == 4
     assert all(str(place["aria-label"]).strip() for place in places)
     assert sum(tag == "svg" and attributes.get("class") == "main-svg" for tag, attributes in parts.tags) >= 4

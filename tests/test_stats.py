@@ -7,26 +7,26 @@ import torch
 from hypothesis import given, settings
 from hypothesis.strategies import integers
 
-from slatewise.stats import Z95, normal, ratio, wilson
+from slatewise.stats import Z95, Measurement, jackknife, mean_interval, ratio, student_t, wilson
 
 
 def test_the_mean_and_its_interval_by_hand() -> None:
     # mean 3, variance (4 + 0 + 4) / 2 = 4, standard error 2/√3
-    value, low, high = normal(torch.tensor([1.0, 3.0, 5.0]))
+    value, low, high = mean_interval(torch.tensor([1.0, 3.0, 5.0]))
     assert value == 3.0
     assert high - value == pytest.approx(1.959964 * 2 / math.sqrt(3))
     assert value - low == pytest.approx(high - value)
 
 
 def test_one_number_has_no_interval_and_none_no_mean() -> None:
-    assert normal(torch.tensor([2.0])) == (2.0, -math.inf, math.inf)
-    assert all(math.isnan(border) for border in normal(torch.zeros(0)))
+    assert mean_interval(torch.tensor([2.0])) == (2.0, -math.inf, math.inf)
+    assert all(math.isnan(border) for border in mean_interval(torch.zeros(0)))
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     generator = torch.Generator().manual_seed(0)
     samples = torch.randn(2000, 50, generator=generator) + 1.0
-    covered = sum(low <= 1.0 <= high for _, low, high in map(normal, samples))
+    covered = sum(low <= 1.0 <= high for _, low, high in map(mean_interval, samples))
     assert abs(covered / 2000 - 0.95) < 0.02  # 4 σ = 4 √(.95 · .05 / 2000); the normal quantile costs half a point
 
 
@@ -46,7 +46,7 @@ def test_a_ratio_of_nothing() -> None:
 def test_a_ratio_over_ones_is_the_mean() -> None:
     values = torch.tensor([1.0, 3.0, 5.0])
     value, stderr = ratio(values, torch.ones(3))
-    mean, low, _ = normal(values)
+    mean, low, _ = mean_interval(values)
     assert value == mean
     assert stderr == pytest.approx((mean - low) / Z95)
 
@@ -81,3 +81,25 @@ def test_wilson_borders_are_where_the_test_of_a_proportion_turns(trials: int, hi
         if 1e-6 < border < 1 - 1e-6:
             # Wilson's interval holds the p with |share − p| ≤ z √(p (1 − p) / n)
             assert abs(share - border) == pytest.approx(Z95 * math.sqrt(border * (1 - border) / trials), abs=1e-9)
+
+
+def test_students_interval_by_hand() -> None:
+    # mean 2, standard deviation 1, t(.975; 2) = 4.302653
+    mean, low, high = student_t([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert high - mean == pytest.approx(4.302653 / 3**0.5)
+    assert mean - low == pytest.approx(high - mean)
+    assert student_t([5.0]) == (5.0, -math.inf, math.inf)
+
+
+def test_jackknife_of_a_mean_is_its_standard_error() -> None:
+    # leaving one of 1, 3, 5 out gives 4, 3, 2: √(2/3 · 2) = 2/√3
+    low, high = jackknife(3.0, torch.tensor([4.0, 3.0, 2.0]))
+    assert high - 3.0 == pytest.approx(1.959964 * 2 / math.sqrt(3))
+    assert 3.0 - low == pytest.approx(high - 3.0)
+
+
+def test_a_measurement_without_bounds_has_no_interval() -> None:
+    assert not Measurement(name="loss", value=1.0).has_interval
+    assert not Measurement(name="loss", value=1.0, low=-math.inf, high=math.inf).has_interval
+    assert Measurement(name="loss", value=1.0, low=0.5, high=1.5).has_interval

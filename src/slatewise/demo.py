@@ -254,7 +254,7 @@ def _same_settings(tables: dict[str, Any], folder: Path) -> bool:
 
 
 def _judge(folder: Path, behaviour: Path) -> tuple[str, dict[str, Any]]:
-    """Name, and validation and test figures of a run; judged once per trained policy and logging policy."""
+    """Name, and validation and test metrics of a run; judged once per trained policy and logging policy."""
     from slatewise.training import judge, open_run
 
     opened, logging_policy = open_run(folder), open_run(behaviour).artifact
@@ -262,14 +262,15 @@ def _judge(folder: Path, behaviour: Path) -> tuple[str, dict[str, Any]]:
     known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     # `slatewise evaluate` may have judged a part since, without an estimate
     whole = set(known.get("parts", {})) == {"valid", "test"} and known["parts"]["test"]["off_policy"]
+    whole = whole and all("metrics" in part for part in known["parts"].values())  # an older version said "figures"
     if not whole or (known.get("policy"), known.get("behaviour")) != versions:
         judge(opened, "valid", behaviour=None)
         judge(opened, "test", behaviour=logging_policy.policy)
         known = json.loads(path.read_text("utf-8")) | {"behaviour": logging_policy.version}
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(known, indent=2), encoding="utf-8")
-    figures = {part: {figure["name"]: figure for figure in known["parts"][part]["figures"]} for part in known["parts"]}
-    return folder.name, {**figures, "off_policy": known["parts"]["test"]["off_policy"]}
+    metrics = {part: {metric["name"]: metric for metric in known["parts"][part]["metrics"]} for part in known["parts"]}
+    return folder.name, {**metrics, "off_policy": known["parts"]["test"]["off_policy"]}
 
 
 def _choose(rows: Sequence[dict[str, Any]]) -> str:

@@ -1,17 +1,53 @@
-"""Means and ratios with honest intervals."""
+"""Means, ratios and proportions with their 95 % intervals: the only place that knows a quantile."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Float
+from scipy.stats import t as student
 from torch import Tensor
 
 Z95 = 1.959964
+"""97.5 % quantile of the normal distribution."""
 
 
-def normal(values: Float[Tensor, " B"]) -> tuple[float, float, float]:
-    """Mean of independent values and the borders of its 95 % interval (normal approximation)."""
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """A named number with its 95 % interval and standard error; NaN where there is none."""
+
+    name: str
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    stderr: float = math.nan
+
+    @property
+    def has_interval(self) -> bool:
+        """True where both bounds are finite."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+
+def quantile_t(freedom: int) -> float:
+    """97.5 % quantile of Student's t distribution with that many degrees of freedom."""
+    return float(student.ppf(0.975, freedom))
+
+
+def student_t(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of independent values and the bounds of its 95 % interval by Student's t; infinite for a single value."""
+    numbers = np.asarray(values, dtype=float)
+    mean = float(numbers.mean())
+    if len(numbers) < 2:
+        return mean, -math.inf, math.inf
+    half = float(quantile_t(len(numbers) - 1) * numbers.std(ddof=1) / math.sqrt(len(numbers)))
+    return mean, mean - half, mean + half
+
+
+def mean_interval(values: Float[Tensor, " B"]) -> tuple[float, float, float]:
+    """Mean of independent values and the bounds of its 95 % interval (normal approximation)."""
     count = len(values)
     if count == 0:
         return math.nan, math.nan, math.nan
@@ -47,3 +83,15 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = Z95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials)) / (1 + z2 / trials)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def jackknife(value: float, left_out: Float[Tensor, " G"]) -> tuple[float, float]:
+    """Bounds of the 95 % interval of a statistic from its values with one of G groups left out each time.
+
+    Args:
+        value: the statistic of everything.
+        left_out: the statistic without each group, G ≥ 2.
+    """
+    groups = len(left_out)
+    stderr = math.sqrt((groups - 1) / groups * float((left_out - left_out.mean()).square().sum()))
+    return value - Z95 * stderr, value + Z95 * stderr

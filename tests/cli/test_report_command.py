@@ -46,7 +46,7 @@ def test_one_run_has_its_page_in_its_folder_and_json_says_what_stands_there(
     (run,) = value["runs"]
     assert (run["label"], run["method"], run["users"]) == ("ours", "reinforce", 60)
     kept = json.loads((trained.corrected / "evaluation.json").read_text("utf-8"))
-    assert run["figures"] == kept["parts"]["test"]["figures"]
+    assert run["metrics"] == kept["parts"]["test"]["metrics"]
 
 
 @pytest.mark.parametrize("part", ["test", "valid"])

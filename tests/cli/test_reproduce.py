@@ -12,7 +12,8 @@ from tests.cli.conftest import Command
 
 PAPER = """
 from slatewise.errors import SlatewiseError
-from slatewise.reproduce import Cell, Check, Row, Story
+from slatewise.report import Check
+from slatewise.reproduce import Cell, Row, Story
 
 TITLE = "made up"
 

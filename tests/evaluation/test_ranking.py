@@ -12,7 +12,7 @@ from torch import Tensor
 from slatewise.data import splits
 from slatewise.encoders import window
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
-from slatewise.evaluation import Config, Evaluation, evaluate, figures, picks, rank, states_at
+from slatewise.evaluation import Config, Evaluation, evaluate, picks, rank, ranking_metrics, states_at
 from slatewise.evaluation.ranking import Ranking
 from slatewise.log import LogPart
 from slatewise.policies.ranked import RankedPolicy
@@ -107,14 +107,14 @@ def test_nobody_held_out() -> None:
     log = written_log([uses(2, 3), uses(4)])
     ranking = rank(ByNumber(), splits.make("leave_one_out", log).part("test"), CONFIG)
     assert ranking.items.shape == (0, 2)
-    found = {figure.name: figure.value for figure in figures(ranking, CONFIG, num_rows=8, count=torch.zeros(8))}
+    found = {metric.name: metric.value for metric in ranking_metrics(ranking, CONFIG, num_rows=8, count=torch.zeros(8))}
     assert all(math.isnan(value) for value in found.values())
 
 
 def test_figures_by_hand() -> None:
     ranking = rank(ByNumber(), SPLIT.part("test"), CONFIG)
     count = torch.tensor([0.0, 0.0, 3.0, 2.0, 1.0, 0.0, 1.0, 1.0])
-    found = {figure.name: figure for figure in figures(ranking, CONFIG, num_rows=8, count=count)}
+    found = {metric.name: metric for metric in ranking_metrics(ranking, CONFIG, num_rows=8, count=count)}
     assert found["recall@1"].value == pytest.approx(2 / 3)
     assert found["precision@2"].value == pytest.approx(1 / 3)
     assert found["mrr@2"].value == pytest.approx(2 / 3)
@@ -134,7 +134,7 @@ def test_the_jackknife_by_hand() -> None:
     none = torch.zeros(2, 2, dtype=torch.bool)
     zero = torch.zeros(2, dtype=torch.int64)
     ranking = Ranking(user=zero, items=lists, hits=none, relevant=zero, liked_hits=none, liked=zero)
-    found = {f.name: f for f in figures(ranking, Config(k=(2,)), num_rows=6, count=torch.zeros(6))}
+    found = {f.name: f for f in ranking_metrics(ranking, Config(k=(2,)), num_rows=6, count=torch.zeros(6))}
     coverage = found["coverage@2"]
     # of four items two are shown; one without the first user, two without the second: ½ · ((−1/8)² + (1/8)²)
     assert coverage.value == 0.5
@@ -147,7 +147,7 @@ def test_one_user_has_figures_without_an_interval() -> None:
     lists, none = torch.tensor([[2, 3]]), torch.zeros(1, 2, dtype=torch.bool)
     zero = torch.zeros(1, dtype=torch.int64)
     ranking = Ranking(user=zero, items=lists, hits=none, relevant=zero, liked_hits=none, liked=zero)
-    found = {f.name: f for f in figures(ranking, Config(k=(2,)), num_rows=6, count=torch.zeros(6))}
+    found = {f.name: f for f in ranking_metrics(ranking, Config(k=(2,)), num_rows=6, count=torch.zeros(6))}
     assert found["coverage@2"].value == 0.5
     assert math.isnan(found["coverage@2"].low)
 
@@ -176,12 +176,12 @@ def test_an_evaluation_by_name_and_as_json(tmp_path: Path) -> None:
     assert isinstance(found, Evaluation)
     assert (found.users, found.estimate) == (3, None)
     assert found.value("recall@1") == pytest.approx(2 / 3)
-    with pytest.raises(KeyError, match=r'no figure \\"recall@5\\"; there are: recall@1|no figure "recall@5"'):
+    with pytest.raises(KeyError, match='no metric "recall@5"; there are: recall@1'):
         found.value("recall@5")
     empty = LogPart(interactions=LOG, first=SPLIT.test_end, last=SPLIT.test_end)
     report = evaluate(ByNumber(), dataset, empty, CONFIG, trained_on=SPLIT.part("train")).to_json()
     assert report["users"] == 0
-    assert {figure["value"] for figure in report["figures"]} == {None}
+    assert {metric["value"] for metric in report["metrics"]} == {None}
 
 
 def test_a_list_longer_than_the_catalog() -> None:

@@ -11,22 +11,11 @@ import pytest
 
 from slatewise.errors import SlatewiseError
 from slatewise.machine import commit
-from slatewise.reproduce import (
-    Cell,
-    Check,
-    Curve,
-    Figure,
-    Provenance,
-    Row,
-    Story,
-    interval,
-    reproduce,
-    story_json,
-    story_text,
-)
+from slatewise.report import Check, Curve, LineChart
+from slatewise.reproduce import Cell, Provenance, Row, Story, reproduce, story_json, story_text
 from slatewise.reproduce._cells import Task, _compute
 from slatewise.reproduce._digest import Code
-from slatewise.reproduce._page import drawn, write_page
+from slatewise.reproduce._page import write_page
 
 PAPER = """
 from slatewise.reproduce import Cell, Row, Story
@@ -149,24 +138,17 @@ def test_two_processes_find_the_same(tmp_path: Path) -> None:
         dict(_compute(bad, 2))
 
 
-def test_interval_by_hand() -> None:
-    # mean 2, standard deviation 1, t(.975; 2) = 4.302653
-    mean, low, high = interval([1.0, 2.0, 3.0])
-    assert mean == 2.0
-    assert high - mean == pytest.approx(4.302653 / 3**0.5)
-    assert mean - low == pytest.approx(high - mean)
-    assert interval([5.0]) == (5.0, float("-inf"), float("inf"))
-
-
 STORY = Story(
     rows=(
         Row(name="top-K", metric="% watch time", published=0.85, ours=1.234, low=0.5, high=2.0),
         Row(name="<alone>", metric="minutes", published=None, ours=1234.5),
     ),
     checks=(Check(name="it works", holds=True, figure="1"), Check(name="all of it", holds=False, figure="0")),
-    figures=(
-        Figure(name="f", title="a & b", x="x", y="y", curves=(Curve(name="c", x=(1.0, 2.0), y=(3.0, float("nan"))),)),
-        Figure(
+    charts=(
+        LineChart(
+            name="f", title="a & b", x="x", y="y", curves=(Curve(name="c", x=(1.0, 2.0), y=(3.0, float("nan"))),)
+        ),
+        LineChart(
             name="g",
             title="dots",
             x="",
@@ -214,20 +196,6 @@ def test_page_is_whole_and_escaped(tmp_path: Path) -> None:
     text = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert "<h1>&lt;T&gt;</h1>" in text
     assert "&lt;alone&gt;" in text
-    assert text.count("data-figure=") == 2
+    assert text.count("data-plot=") == 2
     assert "Plotly" in text
     assert "src=" not in text.split("<script>")[0]
-    figure = drawn(STORY.figures[0])
-    assert figure["data"][0]["y"] == [3.0, None]
-    assert drawn(STORY.figures[1])["layout"]["xaxis"]["ticktext"] == ["one"]
-
-
-def test_many_names_stand_below_each_other() -> None:
-    names = tuple(f"method {number}" for number in range(7))
-    line = Curve(name="mean", x=tuple(map(float, range(7))), y=(1.0,) * 7, half=(0.1,) * 7)
-    figure = drawn(Figure(name="f", title="t", x="", y="return", labels=names, curves=(line,)))
-    assert figure["layout"]["yaxis"]["ticktext"] == list(names)
-    assert figure["layout"]["yaxis"]["autorange"] == "reversed", "the first name stands on top"
-    assert figure["layout"]["xaxis"]["title"]["text"] == "return"
-    assert figure["data"][0]["x"] == [1.0] * 7
-    assert figure["data"][0]["error_x"]["array"] == [0.1] * 7

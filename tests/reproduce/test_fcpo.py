@@ -164,7 +164,7 @@ def test_a_story_is_told_from_all_results(quick: bool, monkeypatch: pytest.Monke
     assert held.get("less of what is popular now than with groups fixed once", True)
     assert any("was not met" in note for note in story.notes)
     assert any(note.startswith("One seed has no interval") for note in story.notes) == quick
-    assert [figure.name for figure in story.figures] == ["frontier", "rate", "learning"]
+    assert [figure.name for figure in story.charts] == ["frontier", "rate", "learning"]
 
 
 def test_one_seed_is_judged_by_its_figure_and_several_by_their_interval() -> None:

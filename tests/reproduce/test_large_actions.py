@@ -216,8 +216,8 @@ def test_a_story_is_told_from_all_results(quick: bool) -> None:
     assert per_size == (
         {1000: 0, 10_000: 1, 100_000: 3, 1_000_000: 0} if quick else {1000: 0, 10_000: 1, 100_000: 3, 1_000_000: 4}
     )
-    assert {figure.name for figure in story.figures} == {"return", "regret", "learning", "decision-1", "decision-1024"}
-    assert all(figure.log_x for figure in story.figures)
+    assert {figure.name for figure in story.charts} == {"return", "regret", "learning", "decision-1", "decision-1024"}
+    assert all(figure.log_x for figure in story.charts)
     assert any("half of the interactions" in note for note in story.notes) == quick
 
 

@@ -106,7 +106,7 @@ def test_a_story_is_told_from_all_results(quick: bool) -> None:
     published = {row.name: row.published for row in story.rows if row.metric == "return"}
     assert published["MYOP-TS"] == 166.3
     assert published["QL-OT-OS"] == 174.6
-    assert len(story.figures) == (1 if quick else 4)
+    assert len(story.charts) == (1 if quick else 4)
     assert any("within ± 5" in check.name for check in story.checks)
     fitted = {row.metric: row.ours for row in story.rows if row.name == "fidelity of that simulator"}
     expected = {

@@ -63,8 +63,8 @@ def test_the_story_of_made_up_results(quick: bool) -> None:
         assert {"tree, pca of vae", "tree, kmeans of text", "tree, pca of ratings, depth 4"} <= names
         assert {"α = 0.2: popularity", "unrated items answered by factors: tree"} <= names
         assert {f"a tree that changes: {change}" for change in tpgr.CHANGES} <= names
-        assert [figure.name for figure in story.figures] == ["policies", "depth", "alpha"]
-        labels = story.figures[1].labels
+        assert [figure.name for figure in story.charts] == ["policies", "depth", "alpha"]
+        labels = story.charts[1].labels
         assert labels == ("1", "2", "3", "4")
 
 

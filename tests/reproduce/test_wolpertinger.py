@@ -140,7 +140,7 @@ def test_a_story_is_told_from_all_results() -> None:
     assert checks["expected best of k neighbours: formula and draws within 1 % of b"]
     faster = {name: holds for name, holds in checks.items() if "5 times as fast" in name}
     assert list(faster.values()) == [True, True, True]
-    assert {figure.name for figure in story.figures} == {"training", "neighbours", "lemma"}
+    assert {figure.name for figure in story.charts} == {"training", "neighbours", "lemma"}
     assert "2,000 items" in story.notes[-1]
     full = wolpertinger.tell(made_up(quick=False), quick=False, seed_base=0)
     assert sum(row.metric == "return" for row in full.rows) == 3 + len(wolpertinger.VARIANTS)

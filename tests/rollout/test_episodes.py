@@ -45,11 +45,11 @@ def test_figures_of_the_reference_implementation(
     opened = world(f"choice={choice}", users=2048)
     played = play_episodes(opened.env, served(opened, policy).policy, episodes=2, seed=11)
     assert played.episodes == 4096
-    earned = played.figure("return")
+    earned = played.metric("return")
     assert abs(earned.value - value) < 0.3 + 4 * earned.stderr
     if length is not None and rate is not None:
-        assert abs(played.figure("length").value - length) < 0.3 + 4 * played.figure("length").stderr
-        assert abs(played.figure("click_rate").value - rate) < 0.002 + 4 * played.figure("click_rate").stderr
+        assert abs(played.metric("length").value - length) < 0.3 + 4 * played.metric("length").stderr
+        assert abs(played.metric("click_rate").value - rate) < 0.002 + 4 * played.metric("click_rate").stderr
 
 
 def test_figures_are_those_of_the_rollout() -> None:
@@ -57,10 +57,10 @@ def test_figures_are_those_of_the_rollout() -> None:
     who = served(opened, "random")
     played = play_episodes(opened.env, who.policy, episodes=3, seed=4)
     earned = returns(opened.env, who.policy, seed=4, sessions=3)
-    assert played.figure("return").value == pytest.approx(earned.value)
-    assert played.figure("return").stderr == pytest.approx(earned.stderr)
-    assert played.figure("length").value == pytest.approx(float(earned.session_length.double().mean()))
-    assert played.figure("click_rate").value == pytest.approx(earned.pick_rate)
+    assert played.metric("return").value == pytest.approx(earned.value)
+    assert played.metric("return").stderr == pytest.approx(earned.stderr)
+    assert played.metric("length").value == pytest.approx(float(earned.session_length.double().mean()))
+    assert played.metric("click_rate").value == pytest.approx(earned.pick_rate)
     assert played.steps == int(earned.session_length.sum())
     assert played.episodes == 150
 
@@ -68,7 +68,7 @@ def test_figures_are_those_of_the_rollout() -> None:
 def test_the_oracle_watches_better_documents() -> None:
     opened = world(users=100)
     quality = {
-        name: play_episodes(opened.env, served(opened, name).policy, episodes=1, seed=0).figure("quality").value
+        name: play_episodes(opened.env, served(opened, name).policy, episodes=1, seed=0).metric("quality").value
         for name in ("random", "oracle")
     }
     assert quality["random"] == pytest.approx(-0.59, abs=0.1)
@@ -78,10 +78,10 @@ def test_the_oracle_watches_better_documents() -> None:
 def test_an_env_without_qualities_has_no_such_figure() -> None:
     opened = world(name="toys", users=4)
     played = play_episodes(opened.env, served(opened, "random").policy, episodes=2, seed=0)
-    assert [figure.name for figure in played.figures] == ["return", "length", "click_rate"]
-    assert played.figure("length").value == 1.0
+    assert [metric.name for metric in played.metrics] == ["return", "length", "click_rate"]
+    assert played.metric("length").value == 1.0
     with pytest.raises(KeyError, match="quality"):
-        played.figure("quality")
+        played.metric("quality")
 
 
 def test_standard_errors_shrink_with_the_root_of_the_users() -> None:
@@ -89,7 +89,7 @@ def test_standard_errors_shrink_with_the_root_of_the_users() -> None:
     for users in (100, 1600):
         opened = world(*SMALL, users=users)
         errors.append(
-            play_episodes(opened.env, served(opened, "random").policy, episodes=1, seed=1).figure("return").stderr
+            play_episodes(opened.env, served(opened, "random").policy, episodes=1, seed=1).metric("return").stderr
         )
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.4)
 
@@ -227,7 +227,7 @@ def test_policies_are_found_by_name(tmp_path: Path) -> None:
         served(world(*SMALL), str(tmp_path))
     small = world("num_items=60", "num_topics=5", "slate_size=3", "lifetime=7", name="drift", users=30)
     earned = {
-        name: play_episodes(small.env, served(small, name).policy, episodes=2, seed=0).figure("return").value
+        name: play_episodes(small.env, served(small, name).policy, episodes=2, seed=0).metric("return").value
         for name in ("random", "myopic", "oracle")
     }
     assert earned["random"] < min(earned["myopic"], earned["oracle"])

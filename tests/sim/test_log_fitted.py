@@ -123,7 +123,7 @@ def test_another_log_is_judged_whole(data: Dataset, run: Path, tmp_path: Path) -
 def test_policies_play_in_it_by_name(run: Path) -> None:
     opened = open_world(str(run), ["num_candidates=6"], num_users=300)
     earned = {
-        name: play_episodes(opened.env, served(opened, name).policy, episodes=1, seed=2).figure("click_rate")
+        name: play_episodes(opened.env, served(opened, name).policy, episodes=1, seed=2).metric("click_rate")
         for name in ("random", "myopic")
     }
     assert earned["myopic"].value > earned["random"].value + 4 * earned["random"].stderr
@@ -255,6 +255,6 @@ def test_a_log_of_uses_is_learned_against_items_drawn_at_random(tmp_path: Path) 
     assert rewards["model"] > np.log(1 / 5)
     opened = open_world(str(tmp_path / "run"), ["slate_size=4", "max_steps=10"], num_users=200)
     played = play_episodes(opened.env, served(opened, "random").policy, episodes=1, seed=0)
-    assert played.figure("length").value == 10
+    assert played.metric("length").value == 10
     # null_share is about random slates
-    assert played.figure("click_rate").value == pytest.approx(0.5, abs=0.15)
+    assert played.metric("click_rate").value == pytest.approx(0.5, abs=0.15)

@@ -54,9 +54,9 @@ def evaluate(
     opened, found = _judge(
         run, part, data, behaviour, seed=seed, off_policy=off_policy, allow_modules=allow_module, quiet=as_json
     )
-    table = Table("figure", "value", "95 % interval", box=None, pad_edge=False)
-    for figure in found.figures:
-        table.add_row(figure.name, f"{figure.value:.4f}", f"{figure.low:.4f} … {figure.high:.4f}")
+    table = Table("metric", "value", "95 % interval", box=None, pad_edge=False)
+    for metric in found.metrics:
+        table.add_row(metric.name, f"{metric.value:.4f}", f"{metric.low:.4f} … {metric.high:.4f}")
     label = " (simulated log)" if opened.dataset.simulated else ""
     excluded = "items seen before excluded" if opened.evaluate.exclude_seen else "items seen before not excluded"
     head = (

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HELP = """Write one or several judged runs of the same data as one page that loads nothing from elsewhere.
 
-Learning curves, figures with intervals, the verdict of the off-policy estimate, coverage. The first RUN is looked at
+Learning curves, metrics with intervals, the verdict of the off-policy estimate, coverage. The first RUN is looked at
 closely: its propensities, and what it would show to some users. Runs are judged by `slatewise evaluate`; nothing is
 trained or judged here.
 
@@ -114,7 +114,7 @@ def _check_alike(opened: Sequence[FinishedRun]) -> None:
                 if ours.get(name) != theirs.get(name):
                     raise located(
                         f"[{table}] {name} is {theirs.get(name)!r} here and {ours.get(name)!r} in {first.folder}, "
-                        "so the figures cannot stand in one table",
+                        "so the metrics cannot stand in one table",
                         file=run.folder / "config.toml",
                         advice="Report the runs one by one, or train one of them anew.",
                     )
@@ -124,7 +124,7 @@ def _judged(run: FinishedRun, part: str) -> dict[str, Any]:
     """What was found when the run was judged on the part."""
     path = run.folder / "evaluation.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if known.get("policy") != run.artifact.version or part not in known["parts"]:
+    if known.get("policy") != run.artifact.version or "metrics" not in known["parts"].get(part, {}):
         raise located(
             f'not judged on its part "{part}" yet',
             file=run.folder,
@@ -136,14 +136,14 @@ def _judged(run: FinishedRun, part: str) -> dict[str, Any]:
 
 def _text(value: dict[str, Any]) -> str:
     label = " (simulated log)" if value["simulated"] else ""
-    names = [figure["name"] for figure in value["runs"][0]["figures"]]
+    names = [metric["name"] for metric in value["runs"][0]["metrics"]]
     shown = [name for name in names if name.partition("@")[0] in ("ndcg", "recall", "liked_recall", "coverage")]
     table = Table("run", box=None, pad_edge=False)
     for name in shown:
         table.add_column(name, justify="right")
     table.add_column("can the log judge it?")
     for run in value["runs"]:
-        figures = {figure["name"]: figure["value"] for figure in run["figures"]}
-        cells = ["—" if figures[name] is None else f"{figures[name]:.4f}" for name in shown]
+        metrics = {metric["name"]: metric["value"] for metric in run["metrics"]}
+        cells = ["—" if metrics[name] is None else f"{metrics[name]:.4f}" for name in shown]
         table.add_row(run["label"], *cells, run["off_policy"]["verdict"] if run["off_policy"] else "not estimated")
     return f"{value['data']}{label}, part {value['part']}\n\n{as_text(table)}\n\nReport: {value['report']}"

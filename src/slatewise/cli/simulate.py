@@ -110,7 +110,7 @@ def simulate(
         "users": world.env.num_users,
         "episodes": played.episodes,
         "steps": played.steps,
-        **{figure.name: {"value": figure.value, "stderr": figure.stderr} for figure in played.figures},
+        **{metric.name: {"value": metric.value, "stderr": metric.stderr} for metric in played.metrics},
     }
     if recorder is not None:
         value["record"] = {"folder": str(record), "decisions": recorder.decisions, "outcomes": recorder.outcomes}
@@ -189,10 +189,10 @@ def _exploration(top_m: int | None, keep: int | None, temperature: float | None)
 
 
 def _table(played: Played) -> str:
-    table = Table("figure", "value", "standard error", box=None, pad_edge=False)
-    for figure in played.figures:
-        digits = 4 if figure.stderr < 0.01 else 2
-        table.add_row(figure.name.replace("_", " "), f"{figure.value:.{digits}f}", f"{figure.stderr:.{digits}f}")
+    table = Table("metric", "value", "standard error", box=None, pad_edge=False)
+    for metric in played.metrics:
+        digits = 4 if metric.stderr < 0.01 else 2
+        table.add_row(metric.name.replace("_", " "), f"{metric.value:.{digits}f}", f"{metric.stderr:.{digits}f}")
     return as_text(table)
 
 

@@ -17,10 +17,11 @@ import torch
 from slatewise.data.prepared import Dataset
 from slatewise.evaluation.calibration import Calibration, calibrate
 from slatewise.evaluation.off_policy import estimate_off_policy, has_single_draw_propensities, held_out_log_pi
-from slatewise.evaluation.ranking import Ranking, figure_names, figures, picks, rank, states_at
-from slatewise.evaluation.settings import Config, Figure
+from slatewise.evaluation.ranking import Ranking, metric_names, picks, rank, ranking_metrics, states_at
+from slatewise.evaluation.settings import Config
 from slatewise.log import LogPart
 from slatewise.protocols import EstimatesBehaviour, Policy
+from slatewise.stats import Measurement
 from slatewise.types import Estimate
 
 
@@ -29,21 +30,21 @@ class Evaluation:
     """A policy judged on one part of a split."""
 
     users: int
-    figures: tuple[Figure, ...]
+    metrics: tuple[Measurement, ...]
     estimate: Estimate | None
     behaviour: Calibration | None = None
     """How well the policy's own β̂ foretells what is shown."""
 
     def value(self, name: str) -> float:
-        """The figure of that name.
+        """The metric of that name.
 
         Raises:
             KeyError: there is none; the message lists what there is.
         """
-        for figure in self.figures:
-            if figure.name == name:
-                return figure.value
-        raise KeyError(f'no figure "{name}"; there are: {", ".join(figure.name for figure in self.figures)}')
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric.value
+        raise KeyError(f'no metric "{name}"; there are: {", ".join(metric.name for metric in self.metrics)}')
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it; what is not a number becomes null."""
@@ -52,11 +53,11 @@ class Evaluation:
             estimate = {name: value for name, value in vars(self.estimate).items() if name != "contributions"}
             estimate |= {"interval": [_finite(border) for border in self.estimate.interval]}
             estimate = {name: _finite(value) for name, value in estimate.items()}
-        figures = [{name: _finite(value) for name, value in asdict(figure).items()} for figure in self.figures]
+        metrics = [{name: _finite(value) for name, value in asdict(metric).items()} for metric in self.metrics]
         behaviour = self.behaviour.to_json() if self.behaviour is not None else None
         return {
             "users": self.users,
-            "figures": figures,
+            "metrics": metrics,
             "off_policy": estimate,
             "behaviour": behaviour,
         }
@@ -74,7 +75,7 @@ def evaluate(
     seed: int = 0,
     on_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Ranking figures and, where propensities are logged or a behaviour policy is given, an off-policy estimate.
+    """Ranking metrics and, where propensities are logged or a behaviour policy is given, an off-policy estimate.
 
     Args:
         policy: the judged policy.
@@ -101,7 +102,7 @@ def evaluate(
     count = torch.from_numpy(trained_on.counts(num_rows)).float()
     return Evaluation(
         users=len(ranking.user),
-        figures=figures(ranking, config, num_rows=num_rows, count=count),
+        metrics=ranking_metrics(ranking, config, num_rows=num_rows, count=count),
         estimate=judged,
         behaviour=calibrated,
     )
@@ -115,16 +116,15 @@ __all__ = [
     "Calibration",
     "Config",
     "Evaluation",
-    "Figure",
     "Ranking",
     "calibrate",
     "estimate_off_policy",
     "evaluate",
-    "figure_names",
-    "figures",
     "has_single_draw_propensities",
     "held_out_log_pi",
+    "metric_names",
     "picks",
     "rank",
+    "ranking_metrics",
     "states_at",
 ]

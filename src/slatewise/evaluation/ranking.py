@@ -13,11 +13,11 @@ from torch import Generator, Tensor
 
 from slatewise.data import batches
 from slatewise.evaluation import metrics
-from slatewise.evaluation.settings import Config, Figure
+from slatewise.evaluation.settings import Config
 from slatewise.log import FIRST_ITEM, Interactions, LogPart, Windows
 from slatewise.ops.choices import picked
 from slatewise.protocols import Policy
-from slatewise.stats import Z95, normal, wilson
+from slatewise.stats import Measurement, jackknife, mean_interval, wilson
 from slatewise.types import SlateRequest, Slates
 
 JACKKNIFE_GROUPS = 20
@@ -77,8 +77,10 @@ def rank(
     )
 
 
-def figures(ranking: Ranking, config: Config, *, num_rows: int, count: Float[Tensor, " R"]) -> tuple[Figure, ...]:
-    """Every figure of a ranking, by length of list.
+def ranking_metrics(
+    ranking: Ranking, config: Config, *, num_rows: int, count: Float[Tensor, " R"]
+) -> tuple[Measurement, ...]:
+    """Every metric of a ranking, by length of list.
 
     Args:
         ranking: the lists and their hits.
@@ -86,17 +88,17 @@ def figures(ranking: Ranking, config: Config, *, num_rows: int, count: Float[Ten
         num_rows: rows of the item table.
         count: how often each item number was used in training.
     """
-    result: list[Figure] = []
+    result: list[Measurement] = []
     for k in sorted(config.k):
         hits, relevant = ranking.hits[:, :k], ranking.relevant
-        result += _ranking_figures("", k, hits, relevant)
+        result += _hit_metrics("", k, hits, relevant)
         if config.liked_at_least is not None:
             some = ranking.liked > 0
-            result += _ranking_figures("liked_", k, ranking.liked_hits[some, :k], ranking.liked[some])
+            result += _hit_metrics("liked_", k, ranking.liked_hits[some, :k], ranking.liked[some])
             found, good = int(hits.sum()), int((ranking.liked_hits[:, :k] & hits).sum())
             low, high = wilson(good, found)
             result.append(
-                Figure(name=f"liked_share@{k}", value=good / found if found else math.nan, low=low, high=high)
+                Measurement(name=f"liked_share@{k}", value=good / found if found else math.nan, low=low, high=high)
             )
         items = ranking.items[:, :k]
         result.append(_jackknife(f"coverage@{k}", items, num_rows, metrics.coverage))
@@ -105,10 +107,12 @@ def figures(ranking: Ranking, config: Config, *, num_rows: int, count: Float[Ten
     return tuple(result)
 
 
-def figure_names(config: Config) -> tuple[str, ...]:
-    """Names of the figures that `figures` gives, in its order."""
-    nobody = figures(_nobody(max(config.k)), config, num_rows=FIRST_ITEM + 1, count=torch.zeros(FIRST_ITEM + 1))
-    return tuple(figure.name for figure in nobody)
+def metric_names(config: Config) -> tuple[str, ...]:
+    """Names of the metrics that `ranking_metrics` gives, in its order."""
+    metrics_of_nobody = ranking_metrics(
+        _nobody(max(config.k)), config, num_rows=FIRST_ITEM + 1, count=torch.zeros(FIRST_ITEM + 1)
+    )
+    return tuple(metric.name for metric in metrics_of_nobody)
 
 
 def by_history(part: LogPart) -> Int[np.ndarray, " V"]:
@@ -188,7 +192,7 @@ def _compare(
     )
 
 
-def _ranking_figures(prefix: str, k: int, hits: Bool[Tensor, "U K"], relevant: Int[Tensor, "U"]) -> list[Figure]:
+def _hit_metrics(prefix: str, k: int, hits: Bool[Tensor, "U K"], relevant: Int[Tensor, "U"]) -> list[Measurement]:
     values = {
         "recall": metrics.recall(hits, relevant),
         "precision": metrics.precision(hits),
@@ -201,18 +205,18 @@ def _ranking_figures(prefix: str, k: int, hits: Bool[Tensor, "U K"], relevant: I
     return [_mean(f"{prefix}{name}@{k}", value) for name, value in values.items()]
 
 
-def _mean(name: str, values: Float[Tensor, "U"]) -> Figure:
-    value, low, high = normal(values)
-    return Figure(name=name, value=value, low=low, high=high)
+def _mean(name: str, values: Float[Tensor, "U"]) -> Measurement:
+    value, low, high = mean_interval(values)
+    return Measurement(name=name, value=value, low=low, high=high)
 
 
 def _jackknife(
     name: str, items: Int[Tensor, "U K"], num_rows: int, measure: Callable[[Float[Tensor, " N"]], float]
-) -> Figure:
-    """A figure of the whole set of lists; its interval by leaving out one of 20 groups of users after the other."""
+) -> Measurement:
+    """A metric of the whole set of lists; its interval by leaving out one of 20 groups of users after the other."""
     groups = min(JACKKNIFE_GROUPS, len(items))
     if not groups:
-        return Figure(name=name, value=math.nan, low=math.nan, high=math.nan)
+        return Measurement(name=name, value=math.nan)
     exposure = torch.stack(
         [
             torch.bincount(items[group::groups].flatten(), minlength=num_rows)[FIRST_ITEM:].float()
@@ -222,7 +226,7 @@ def _jackknife(
     whole = exposure.sum(dim=0)
     value = measure(whole)
     if groups == 1:
-        return Figure(name=name, value=value, low=math.nan, high=math.nan)
+        return Measurement(name=name, value=value)
     left_out = torch.tensor([measure(whole - part) for part in exposure], dtype=torch.float64)
-    stderr = math.sqrt((groups - 1) / groups * float((left_out - left_out.mean()).square().sum()))
-    return Figure(name=name, value=value, low=value - Z95 * stderr, high=value + Z95 * stderr)
+    low, high = jackknife(value, left_out)
+    return Measurement(name=name, value=value, low=low, high=high)

@@ -1,4 +1,4 @@
-"""How a policy is judged, and a number with its interval."""
+"""How a policy is evaluated."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """How a policy is judged."""
+    """How a policy is evaluated."""
 
     k: tuple[int, ...] = (10,)
     """Lengths of the lists."""
@@ -25,13 +25,3 @@ class Config:
             raise ValueError(f"k is {list(self.k)}; expected list lengths of at least 1, for example [10]")
         if self.batch_size < 1 or self.max_history < 1:
             raise ValueError("batch_size and max_history must be at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A number with its 95 % interval; the borders are NaN where there is none."""
-
-    name: str
-    value: float
-    low: float
-    high: float

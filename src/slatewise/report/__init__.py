@@ -1,17 +1,18 @@
-"""A run as one self-contained HTML page with figures: fill a `Page`, `write` it; it loads nothing from anywhere."""
+"""A run as one self-contained HTML page with plots: fill a `Page`, `write` it; it loads nothing from anywhere."""
 
 from slatewise.report.columns import ranking_columns
 from slatewise.report.html import render, write
 from slatewise.report.page import (
+    Check,
     Column,
     Comparison,
     Curve,
-    CurveFigure,
     Example,
+    Experiment,
     Exposure,
     Histogram,
     Judgement,
-    Measured,
+    LineChart,
     Page,
     Recommended,
     Row,
@@ -20,15 +21,16 @@ from slatewise.report.page import (
 )
 
 __all__ = [
+    "Check",
     "Column",
     "Comparison",
     "Curve",
-    "CurveFigure",
     "Example",
+    "Experiment",
     "Exposure",
     "Histogram",
     "Judgement",
-    "Measured",
+    "LineChart",
     "Page",
     "Recommended",
     "Row",

@@ -1,9 +1,9 @@
-"""The columns that a comparison of rankings has, by the names that `slatewise.evaluation` gives its figures."""
+"""The columns that a comparison of rankings has, by the names that `slatewise.evaluation` gives its metrics."""
 
 from __future__ import annotations
 
-from slatewise.report.figures import number
 from slatewise.report.page import Column
+from slatewise.report.plots import number
 
 
 def ranking_columns(k: int, liked_at_least: float | None = None) -> tuple[Column, ...]:

@@ -9,13 +9,13 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from slatewise.files import atomic_file
-from slatewise.report import figures, verdict
-from slatewise.report.figures import Figure
-from slatewise.report.page import Column, Comparison, Judgement, Page, Row
+from slatewise.report import plots, verdict
+from slatewise.report.page import Column, Comparison, Experiment, Judgement, Page, Row
+from slatewise.report.plots import Plot
 
 CORRECTION = (
     "Next-item recall counts how often a policy agrees with the one that wrote the log, and this agreement is what "
@@ -36,8 +36,8 @@ class Cell:
     best: bool
 
 
-def write(path: Path, page: Page) -> None:
-    """Write a report, whole or not at all.
+def write(path: Path, page: Page | Experiment) -> None:
+    """Write a page, whole or not at all.
 
     Raises:
         SlatewiseError: the folder cannot be written.
@@ -46,44 +46,49 @@ def write(path: Path, page: Page) -> None:
         temporary.write_text(render(page), encoding="utf-8", newline="\n")
 
 
-def render(page: Page) -> str:
-    """The report as one HTML document without any reference to another file or host."""
-    drawn = _figures(page)
-    plotly, script, style = get_plotlyjs(), _part("page.js"), _part("page.css")
-    scripts = [plotly, script] if any(drawn.values()) else []
-    return (
-        _environment()
-        .from_string(_part("page.html"))
-        .render(
-            page=page,
-            figures=drawn,
-            columns=_groups(page.comparison),
-            rows=_rows(page.comparison),
-            correction=CORRECTION,
-            verdict=verdict,
-            boxed=_boxed(page),
-            number=figures.number,
-            style=style,
-            scripts=scripts,
-            policy=_content_policy(scripts),
-        )
+def render(page: Page | Experiment) -> str:
+    """The page as one HTML document without any reference to another file or host."""
+    if isinstance(page, Experiment):
+        drawn = [plots.lines(f"plot-{index}", chart) for index, chart in enumerate(page.charts)]
+        return _filled("experiment.html", page, scripted=bool(drawn), plots=drawn)
+    sections = _plots(page)
+    return _filled(
+        "run.html",
+        page,
+        scripted=any(sections.values()),
+        plots=sections,
+        columns=_groups(page.comparison),
+        rows=_rows(page.comparison),
+        correction=CORRECTION,
+        verdict=verdict,
+        boxed=_boxed(page),
+        number=plots.number,
     )
 
 
-def _figures(page: Page) -> dict[str, list[Figure]]:
-    """Figures by the section they stand in."""
+def _filled(template: str, page: Page | Experiment, *, scripted: bool, **values: object) -> str:
+    scripts = [get_plotlyjs(), _part("page.js")] if scripted else []
+    return (
+        _environment()
+        .get_template(template)
+        .render(page=page, style=_part("page.css"), scripts=scripts, policy=_content_policy(scripts), **values)
+    )
+
+
+def _plots(page: Page) -> dict[str, list[Plot]]:
+    """Plots by the section they stand in."""
     comparison, propensities = page.comparison, page.propensities
     return {
         "comparison": []
         if comparison is None
         else [
-            figures.comparison(f"figure-comparison-{index}", column, comparison.rows, comparison.interval)
+            plots.comparison(f"plot-comparison-{index}", column, comparison.rows, comparison.interval)
             for index, column in enumerate(column for column in comparison.columns if column.plotted)
         ],
-        "curves": [figures.curves(f"figure-curves-{index}", figure) for index, figure in enumerate(page.curves)],
-        "propensities": [] if propensities is None else [figures.histogram("figure-propensities", propensities)],
-        "reliability": [figures.reliability("figure-reliability", page.reliability)] if page.reliability else [],
-        "exposure": [figures.exposure("figure-exposure", page.exposure)]
+        "curves": [plots.lines(f"plot-curves-{index}", chart) for index, chart in enumerate(page.curves)],
+        "propensities": [] if propensities is None else [plots.histogram("plot-propensities", propensities)],
+        "reliability": [plots.reliability("plot-reliability", page.reliability)] if page.reliability else [],
+        "exposure": [plots.exposure("plot-exposure", page.exposure)]
         if any(len(item.lorenz) > 1 for item in page.exposure)
         else [],
     }
@@ -120,18 +125,18 @@ def _best(comparison: Comparison, column: Column) -> str | None:
     if column.higher_is_better is None:
         return None
     values = [row.cells[column.name].value for row in comparison.rows if column.name in row.cells]
-    finite = [value for value in values if figures.number(value) != "–"]
+    finite = [value for value in values if plots.number(value) != "–"]
     if len(finite) < 2:
         return None
-    return figures.number(max(finite) if column.higher_is_better else min(finite), column.digits)
+    return plots.number(max(finite) if column.higher_is_better else min(finite), column.digits)
 
 
 def _cell(row: Row, column: Column, best: str | None) -> Cell:
     if column.name not in row.cells:
         return Cell(text="–", interval="", best=False)
     measured = row.cells[column.name]
-    text = figures.number(measured.value, column.digits)
-    low, high = figures.number(measured.low, column.digits), figures.number(measured.high, column.digits)
+    text = plots.number(measured.value, column.digits)
+    low, high = plots.number(measured.low, column.digits), plots.number(measured.high, column.digits)
     return Cell(text=text, interval=f"{low} – {high}" if measured.has_interval else "", best=text == best)
 
 
@@ -152,4 +157,6 @@ def _part(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return Environment(
+        loader=FunctionLoader(_part), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )

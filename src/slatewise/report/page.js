@@ -1,5 +1,5 @@
 "use strict";
-// Draws every figure from the JSON beside it and keeps its colours in step with the reader's scheme and with paper.
+// Draws every plot from the JSON beside it and keeps its colours in step with the reader's scheme and with paper.
 (() => {
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const ink = () => {
@@ -21,19 +21,19 @@
     xaxis: { ...layout.xaxis, ...axis(colours) },
     yaxis: { ...layout.yaxis, ...axis(colours) },
   });
-  const figures = [...document.querySelectorAll("[data-figure]")].map((place) => ({
-    place, spec: JSON.parse(document.getElementById(place.dataset.figure).textContent),
+  const plots = [...document.querySelectorAll("[data-plot]")].map((place) => ({
+    place, spec: JSON.parse(document.getElementById(place.dataset.plot).textContent),
   }));
   const draw = () => {
     const colours = ink();
-    return Promise.all(figures.map(({ place, spec }) => Plotly.react(
+    return Promise.all(plots.map(({ place, spec }) => Plotly.react(
       place, spec.data, dressed(spec.layout, colours), { displayModeBar: false },
     )));
   };
   const follow = new ResizeObserver((entries) => entries.forEach(({ target }) => Plotly.Plots.resize(target)));
   draw().then(() => {
-    figures.forEach(({ place }) => follow.observe(place));
-    document.documentElement.dataset.drawn = String(figures.length);
+    plots.forEach(({ place }) => follow.observe(place));
+    document.documentElement.dataset.drawn = String(plots.length);
   });
   dark.addEventListener("change", draw);
   window.addEventListener("beforeprint", draw);

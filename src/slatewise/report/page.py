@@ -2,56 +2,48 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from slatewise.stats import Measurement
 from slatewise.types import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """A figure with its interval; NaN bounds where there is none."""
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-
-    @property
-    def has_interval(self) -> bool:
-        """Both bounds are numbers."""
-        return math.isfinite(self.low) and math.isfinite(self.high)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One line of a figure. A NaN value is a gap.
+    """One line, or one set of dots, of a chart. A NaN value is a gap.
 
     Raises:
-        ValueError: steps and values differ in length.
+        ValueError: x and y differ in length.
     """
 
     name: str
-    steps: tuple[float, ...]
-    values: tuple[float, ...]
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    half: tuple[float, ...] = ()
+    """Half the width of the interval at each point, where there is one."""
 
     def __post_init__(self) -> None:
-        if len(self.steps) != len(self.values):
-            raise ValueError(
-                f'curve "{self.name}": {len(self.steps)} steps, {len(self.values)} values; expected as many'
-            )
+        if len(self.x) != len(self.y):
+            raise ValueError(f'curve "{self.name}": {len(self.x)} values of x, {len(self.y)} of y; expected as many')
 
 
 @dataclass(frozen=True, kw_only=True)
-class CurveFigure:
-    """Learning curves that share their axes."""
+class LineChart:
+    """Curves that share their axes; with labels, dots over named positions."""
 
     title: str
+    x: str
+    """What the horizontal axis counts: "step"."""
+    y: str
+    """What the vertical axis measures: "ndcg@10, validation"."""
     curves: tuple[Curve, ...]
-    measure: str
-    """What the vertical axis counts: "ndcg@10, validation"."""
-    unit: str = "step"
-    """What the horizontal axis counts."""
+    name: str = ""
+    """File name of its image, where one is written."""
+    labels: tuple[str, ...] = ()
+    """Names of the positions 0, 1, … of x, where x counts things instead of measuring."""
+    log_x: bool = False
+    log_y: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +61,7 @@ class Column:
     higher_is_better: bool | None = True
     """None: neither direction is better (Gini), nothing is set in bold."""
     plotted: bool = False
-    """Also drawn as a figure."""
+    """Also drawn as a plot."""
     digits: int = 3
 
     @property
@@ -88,7 +80,7 @@ class Row:
     """One method of the comparison."""
 
     name: str
-    cells: Mapping[str, Measured]
+    cells: Mapping[str, Measurement]
     """By the column's name; a missing one was not measured."""
     note: str = ""
     served: bool = False
@@ -244,7 +236,7 @@ class Page:
     summary: tuple[str, ...] = ()
     """The findings, a sentence or two each; the first is set large."""
     comparison: Comparison | None = None
-    curves: tuple[CurveFigure, ...] = ()
+    curves: tuple[LineChart, ...] = ()
     judgements: tuple[Judgement, ...] = ()
     propensities: Histogram | None = None
     reliability: tuple[Reliability, ...] = ()
@@ -255,3 +247,28 @@ class Page:
     configuration: str = ""
     """TOML."""
     versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A statement that holds or not, with the numbers behind it."""
+
+    name: str
+    holds: bool
+    figure: str
+    """The numbers, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A page of a reproduced experiment."""
+
+    title: str
+    facts: str
+    """One line below the title: commit, seeds, time."""
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...]
+    charts: tuple[LineChart, ...]
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    """As printed; the first two cells of a row are text."""

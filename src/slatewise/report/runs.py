@@ -18,15 +18,15 @@ from slatewise.report.columns import ranking_columns
 from slatewise.report.page import (
     Comparison,
     Curve,
-    CurveFigure,
     Judgement,
-    Measured,
+    LineChart,
     Page,
     Reliability,
     Row,
     Source,
 )
 from slatewise.report.served import examples, exposure, propensity_histogram
+from slatewise.stats import Measurement
 from slatewise.training import FinishedRun
 from slatewise.types import Estimate
 
@@ -121,9 +121,11 @@ def _comparison(
     rows = []
     for entry in entries:
         cells = {
-            figure["name"]: Measured(**{key: _number(figure[key]) for key in ("value", "low", "high")})
-            for figure in found[entry.folder].get("figures", [])
-            if figure["name"] in names
+            metric["name"]: Measurement(
+                name=metric["name"], **{key: _number(metric[key]) for key in ("value", "low", "high")}
+            )
+            for metric in found[entry.folder].get("metrics", [])
+            if metric["name"] in names
         }
         rows.append(Row(name=entry.label, cells=cells, served=entry.folder == served, corrected=entry.corrected))
     seen = "items seen before excluded" if settings.exclude_seen else "items seen before not excluded"
@@ -138,7 +140,7 @@ def _comparison(
     )
 
 
-def _curves(entries: Sequence[Entry]) -> tuple[CurveFigure, ...]:
+def _curves(entries: Sequence[Entry]) -> tuple[LineChart, ...]:
     loss, valid, selects = [], [], set()
     for entry in entries:
         tables = configs.read_toml(entry.folder / "config.toml")
@@ -148,19 +150,19 @@ def _curves(entries: Sequence[Entry]) -> tuple[CurveFigure, ...]:
         checks = [line for line in lines if line.get("valid")]
         if len(steps) > 1:
             points = tuple(float(line["step"]) for line in steps)
-            loss.append(Curve(name=entry.label, steps=points, values=tuple(line["loss"] for line in steps)))
+            loss.append(Curve(name=entry.label, x=points, y=tuple(line["loss"] for line in steps)))
         if len(checks) > 1:
             points = tuple(float(line["step"]) for line in checks)
             values = tuple(line["valid"].get("ndcg@10", line["valid"][select]) for line in checks)
-            valid.append(Curve(name=entry.label, steps=points, values=values))
+            valid.append(Curve(name=entry.label, x=points, y=values))
             selects.add("ndcg@10" if "ndcg@10" in checks[0]["valid"] else select)
-    figures = []
+    charts = []
     if valid:
         measure = f"{', '.join(sorted(selects))}, validation"
-        figures.append(CurveFigure(title="Validation while training", curves=tuple(valid), measure=measure))
+        charts.append(LineChart(title="Validation while training", x="step", y=measure, curves=tuple(valid)))
     if loss:
-        figures.append(CurveFigure(title="Loss while training", curves=tuple(loss), measure="surrogate loss"))
-    return tuple(figures)
+        charts.append(LineChart(title="Loss while training", x="step", y="surrogate loss", curves=tuple(loss)))
+    return tuple(charts)
 
 
 def _judgements(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slatewise.report.figures import number
 from slatewise.report.page import Judgement
+from slatewise.report.plots import number
 
 HEADLINES = {
     "can judge": "This log can judge this policy.",
@@ -31,7 +31,7 @@ def sentences(judgement: Judgement) -> list[str]:
 
 
 def facts(judgement: Judgement) -> list[tuple[str, str]]:
-    """The figures behind the verdict, with their names."""
+    """The numbers behind the verdict, with their names."""
     estimate = judgement.estimate
     low, high = (number(bound) for bound in estimate.interval)
     said = [("Estimated reward per shown item", f"{number(estimate.value)}, 95 % interval {low} – {high}")]

@@ -12,17 +12,13 @@ the versions of torch and numpy; a change of any of them computes it anew.
 """
 
 from slatewise.reproduce._cells import Cell, reproduce
-from slatewise.reproduce._story import Check, Curve, Figure, Provenance, Row, Story, interval, story_json, story_text
+from slatewise.reproduce._story import Provenance, Row, Story, story_json, story_text
 
 __all__ = [
     "Cell",
-    "Check",
-    "Curve",
-    "Figure",
     "Provenance",
     "Row",
     "Story",
-    "interval",
     "reproduce",
     "story_json",
     "story_text",

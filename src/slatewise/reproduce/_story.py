@@ -1,16 +1,14 @@
-"""What a reproduction says: rows "published | ours | low | high", checks, figures."""
+"""What a reproduction says: rows "published | ours | low | high", checks, charts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from scipy.stats import t as student
-
 from slatewise.machine import facts
+from slatewise.report import Check, LineChart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,46 +24,12 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
-    """A statement that holds or not, with the figure behind it."""
-
-    name: str
-    holds: bool
-    figure: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """One line of a figure; `half` is half the width of the interval at each point, if there is one."""
-
-    name: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    half: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """Lines over one axis; or, with `bars`, dots with intervals whose names stand on the x axis."""
-
-    name: str
-    title: str
-    x: str
-    y: str
-    curves: tuple[Curve, ...]
-    labels: tuple[str, ...] = ()
-    """Names of the x positions 0, 1, … where x counts things instead of measuring."""
-    log_x: bool = False
-    log_y: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class Story:
     """Everything a reproduction found, whichever way it fell."""
 
     rows: tuple[Row, ...]
     checks: tuple[Check, ...]
-    figures: tuple[Figure, ...] = ()
+    charts: tuple[LineChart, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -82,16 +46,6 @@ class Provenance:
     def __str__(self) -> str:
         commits = ", ".join(f"{commit or 'an unknown commit'} ({count})" for commit, count in self.commits.items())
         return f"{self.ready} of {self.total} cells were ready; computed by {commits or 'none'}"
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean of independent values and its 95 % interval by Student's t; infinite for a single value."""
-    numbers = np.asarray(values, dtype=float)
-    mean = float(numbers.mean())
-    if len(numbers) < 2:
-        return mean, -math.inf, math.inf
-    half = float(student.ppf(0.975, len(numbers) - 1) * numbers.std(ddof=1) / math.sqrt(len(numbers)))
-    return mean, mean - half, mean + half
 
 
 def story_json(
@@ -111,13 +65,21 @@ def story_json(
     }
 
 
-def story_text(story: Story, cells: Provenance) -> str:
-    """The story as a table, the checks and where the results come from below it."""
-    head = ("", "metric", "published", "ours", "low", "high")
-    lines = [
+HEAD = ("", "metric", "published", "ours", "low", "high")
+"""Headings of the table."""
+
+
+def story_lines(story: Story) -> tuple[tuple[str, ...], ...]:
+    """The rows of the table as printed."""
+    return tuple(
         (row.name, row.metric, *(_number(value) for value in (row.published, row.ours, row.low, row.high)))
         for row in story.rows
-    ]
+    )
+
+
+def story_text(story: Story, cells: Provenance) -> str:
+    """The story as a table, the checks and where the results come from below it."""
+    head, lines = HEAD, story_lines(story)
     widths = [max(len(line[column]) for line in (head, *lines)) for column in range(len(head))]
     table = [
         "  ".join(

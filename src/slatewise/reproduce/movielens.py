@@ -18,7 +18,9 @@ from slatewise import config as configs
 from slatewise.data import prepared
 from slatewise.data.prepared import Dataset
 from slatewise.errors import located
-from slatewise.reproduce import Cell, Check, Curve, Figure, Row, Story, interval
+from slatewise.report import Check, Curve, LineChart
+from slatewise.reproduce import Cell, Row, Story
+from slatewise.stats import student_t
 
 TITLE = "next items of MovieLens-100K, leave-one-out, full ranking"
 DATA = Path("data/ml-100k")
@@ -116,7 +118,7 @@ def run(cell: Cell) -> dict[str, Any]:
     return {
         "epochs": result.epochs,
         "seconds": result.seconds,
-        **{part: {figure.name: figure.value for figure in found.figures} for part, found in parts.items()},
+        **{part: {metric.name: metric.value for metric in found.metrics} for part, found in parts.items()},
     }
 
 
@@ -130,7 +132,7 @@ def tell(results: Mapping[str, dict[str, Any]], *, quick: bool, seed_base: int) 
     rows, means = [], {}
     for variant, found in by_variant.items():
         for metric in METRICS:
-            value, low, high = interval([one["test"][metric] for one in found])
+            value, low, high = student_t([one["test"][metric] for one in found])
             means[variant.name, metric] = value
             rows.append(
                 Row(
@@ -157,7 +159,7 @@ def tell(results: Mapping[str, dict[str, Any]], *, quick: bool, seed_base: int) 
     )
     labels = tuple(variant.label for variant in by_variant)
     places = tuple(float(place) for place in range(len(labels)))
-    figure = Figure(
+    figure = LineChart(
         name="trade",
         title="What the correction trades: agreement with the log for coverage",
         x="",
@@ -175,7 +177,7 @@ def tell(results: Mapping[str, dict[str, Any]], *, quick: bool, seed_base: int) 
         "agreement: a corrected form loses recall by design. Judge it where the reward is known (`slatewise reproduce "
         "youtube`).",
     )
-    return Story(rows=tuple(rows), checks=tuple(checks), figures=(figure,), notes=notes)
+    return Story(rows=tuple(rows), checks=tuple(checks), charts=(figure,), notes=notes)
 
 
 def _fingerprint() -> str:

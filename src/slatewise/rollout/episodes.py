@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,16 +15,8 @@ from slatewise.ops.choices import picked
 from slatewise.protocols import Env, Policy
 from slatewise.rollout.play import Arm, play
 from slatewise.rollout.recording import Recorder
+from slatewise.stats import Measurement, ratio
 from slatewise.types import Exploration, Observation, Slates, Step
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A mean over episodes (or slates, or picks) with its standard error over places."""
-
-    name: str
-    value: float
-    stderr: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +25,16 @@ class Played:
 
     episodes: int
     steps: int
-    figures: tuple[Figure, ...]
+    metrics: tuple[Measurement, ...]
     """return, length, click_rate and, where the environment knows it, quality."""
 
-    def figure(self, name: str) -> Figure:
-        """The figure of that name.
+    def metric(self, name: str) -> Measurement:
+        """The metric of that name.
 
         Raises:
             KeyError: there is none.
         """
-        return {figure.name: figure for figure in self.figures}[name]
+        return {metric.name: metric for metric in self.metrics}[name]
 
 
 def play_episodes(
@@ -104,10 +95,10 @@ def play_episodes(
                 advice="Raise --max-steps, or use an environment whose sessions end.",
             )
     each = torch.full_like(total, float(episodes))
-    figures = [_ratio("return", total, each), _ratio("length", length, each), _ratio("click_rate", picks, length)]
+    metrics = [_ratio("return", total, each), _ratio("length", length, each), _ratio("click_rate", picks, length)]
     if watched.picked_quality is not None:
-        figures.append(_ratio("quality", quality, picks))
-    return Played(episodes=episodes * users, steps=int(length.sum()), figures=tuple(figures))
+        metrics.append(_ratio("quality", quality, picks))
+    return Played(episodes=episodes * users, steps=int(length.sum()), metrics=tuple(metrics))
 
 
 class _Watched:
@@ -139,13 +130,7 @@ class _Watched:
         return step, seen
 
 
-def _ratio(name: str, above: Float[Tensor, " U"], below: Float[Tensor, " U"]) -> Figure:
-    """Σ above / Σ below, and its standard error over independent places (the delta method)."""
-    count, size = len(above), float(below.mean())
-    if size == 0:
-        return Figure(name=name, value=math.nan, stderr=math.nan)
-    value = float(above.sum() / below.sum())
-    if count < 2:
-        return Figure(name=name, value=value, stderr=math.nan)
-    left = above - value * below
-    return Figure(name=name, value=value, stderr=float(left.square().sum().div(count - 1).div(count).sqrt()) / size)
+def _ratio(name: str, numerator: Float[Tensor, " U"], denominator: Float[Tensor, " U"]) -> Measurement:
+    """Ratio of sums over independent slots, with its standard error."""
+    value, stderr = ratio(numerator, denominator)
+    return Measurement(name=name, value=value, stderr=stderr)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import t as student
 from torch import Tensor
 
 from slatewise.errors import located
 from slatewise.protocols import Env, Policy
 from slatewise.rollout.play import Arm, play
+from slatewise.stats import quantile_t
 from slatewise.types import Exploration
 
 
@@ -36,7 +36,7 @@ class Returns:
         value = float(mean.mean())
         count = len(mean)
         stderr = float(mean.std()) / math.sqrt(count) if count > 1 else math.inf
-        half = stderr * float(student.ppf(0.975, count - 1)) if count > 1 else math.inf
+        half = stderr * quantile_t(count - 1) if count > 1 else math.inf
         for name, entry in (("user_mean", mean), ("value", value), ("stderr", stderr)):
             object.__setattr__(self, name, entry)
         object.__setattr__(self, "interval", (value - half, value + half))

@@ -180,7 +180,7 @@ def _validate(run: Run, progress: Progress) -> tuple[float, dict[str, Any]]:
             off_policy=False,
             seed=run.train.seed,
         )
-        values = {figure.name: figure.value for figure in judged.figures}
+        values = {metric.name: metric.value for metric in judged.metrics}
     if math.isnan(values[run.train.select]):
         raise located(
             f'[train] select = "{run.train.select}" has no value: no user has anything to validate it on',

@@ -101,7 +101,7 @@ def lay_out(tables: dict[str, Any], folder: Path) -> Run:
         )
     method = configs.name_of(tables["method"], "methods", where=f"{where} [method]")
     # a learner that is no recommender says by itself how well it does
-    figures = getattr(configs.find("methods", method), "FIGURES", None) or evaluation.figure_names(judge)
+    figures = getattr(configs.find("methods", method), "FIGURES", None) or evaluation.metric_names(judge)
     if loop.select not in figures and not split.part("valid").empty:
         raise located(
             f'[train] select = "{loop.select}" is no validation figure',

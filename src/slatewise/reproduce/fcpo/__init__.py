@@ -17,8 +17,10 @@ import numpy as np
 
 from slatewise.data import prepared
 from slatewise.errors import located
-from slatewise.reproduce import Cell, Check, Curve, Figure, Row, Story, interval
+from slatewise.report import Check, Curve, LineChart
+from slatewise.reproduce import Cell, Row, Story
 from slatewise.reproduce.fcpo import runs
+from slatewise.stats import student_t
 
 TITLE = "lists of MovieLens-100K under a limit on popular items"
 DATA = Path("data/ml-100k")
@@ -103,7 +105,7 @@ def tell(results: Mapping[str, dict[str, Any]], *, quick: bool, seed_base: int) 
     return Story(
         rows=tuple(rows),
         checks=tuple(_checks(ours, rival, results["speed"], limits)),
-        figures=(*(_frontier(ours, rival, limits, metric) for metric in _AGAINST), _learning(ours, limits)),
+        charts=(*(_frontier(ours, rival, limits, metric) for metric in _AGAINST), _learning(ours, limits)),
         notes=tuple(notes),
     )
 
@@ -131,7 +133,7 @@ def _checks(
 ) -> list[Check]:
     checks = []
     for limit in limits:
-        value, low, high = interval([one[f"{limit:g}"]["judged"]["rate"] for one in ours])
+        value, low, high = student_t([one[f"{limit:g}"]["judged"]["rate"] for one in ours])
         checks.append(
             Check(
                 name=f"held-out rate of popular items ≤ limit + 1 point at {limit:g}",
@@ -139,7 +141,9 @@ def _checks(
                 figure=_said(value, low, high),
             )
         )
-    gini = [interval([one[name]["judged"]["gini"] for one in ours])[0] for name in ("off", *(f"{x:g}" for x in limits))]
+    gini = [
+        student_t([one[name]["judged"]["gini"] for one in ours])[0] for name in ("off", *(f"{x:g}" for x in limits))
+    ]
     checks.append(
         Check(
             name="Gini falls with every limit",
@@ -147,7 +151,7 @@ def _checks(
             figure=" → ".join(f"{value:.3f}" for value in gini),
         )
     )
-    loss = interval([1 - one["0.4"]["judged"]["ndcg"] / one["off"]["judged"]["ndcg"] for one in ours])
+    loss = student_t([1 - one["0.4"]["judged"]["ndcg"] / one["off"]["judged"]["ndcg"] for one in ours])
     checks.append(Check(name="NDCG loss at .4 ≤ 15 %", holds=loss[0] <= 0.15, figure=_said(*loss)))
     lines = {
         "the multiplier": [
@@ -161,7 +165,7 @@ def _checks(
                 _mean([above(point, line, metric) for point in _under_limits(one, limits)])
                 for one, line in zip(ours, by_seed, strict=True)
             ]
-            value, low, high = interval(gaps)
+            value, low, high = student_t(gaps)
             checks.append(
                 Check(
                     name=f"NDCG {words} above that of {name}",
@@ -171,7 +175,7 @@ def _checks(
             )
     drift = [one["drifting"] for one in ours if "drifting" in one]
     if drift:
-        value, low, high = interval([one["drifting"]["now"] for one in drift])
+        value, low, high = student_t([one["drifting"]["now"] for one in drift])
         checks.append(
             Check(
                 name=f"rate of what is popular now ≤ limit + 1 point at {DRIFT_LIMIT:g}, groups drifting",
@@ -179,7 +183,7 @@ def _checks(
                 figure=_said(value, low, high),
             )
         )
-        value, low, high = interval([one["once"]["now"] - one["drifting"]["now"] for one in drift])
+        value, low, high = student_t([one["once"]["now"] - one["drifting"]["now"] for one in drift])
         checks.append(
             Check(
                 name="less of what is popular now than with groups fixed once",
@@ -221,7 +225,9 @@ def _mean(gaps: Sequence[float]) -> float:
     return float(np.mean(kept)) if kept else math.nan
 
 
-def _frontier(ours: list[dict[str, Any]], rival: list[dict[str, Any]], limits: Sequence[float], against: str) -> Figure:
+def _frontier(
+    ours: list[dict[str, Any]], rival: list[dict[str, Any]], limits: Sequence[float], against: str
+) -> LineChart:
     lines = {
         "FCPO": [[one[name]["judged"] for one in ours] for name in ("off", *(f"{limit:g}" for limit in limits))],
         "multiplier": [[one[f"{limit:g}"]["judged"] for one in rival] for limit in limits],
@@ -229,7 +235,7 @@ def _frontier(ours: list[dict[str, Any]], rival: list[dict[str, Any]], limits: S
     }
     curves = []
     for name, points in lines.items():
-        pairs = [[interval([one[metric] for one in point]) for metric in (against, "ndcg")] for point in points]
+        pairs = [[student_t([one[metric] for one in point]) for metric in (against, "ndcg")] for point in points]
         curves.append(
             Curve(
                 name=name,
@@ -239,10 +245,10 @@ def _frontier(ours: list[dict[str, Any]], rival: list[dict[str, Any]], limits: S
             )
         )
     name, title, x = _AGAINST[against]
-    return Figure(name=name, title=title, x=x, y="NDCG@10", curves=tuple(curves))
+    return LineChart(name=name, title=title, x=x, y="NDCG@10", curves=tuple(curves))
 
 
-def _learning(ours: list[dict[str, Any]], limits: Sequence[float]) -> Figure:
+def _learning(ours: list[dict[str, Any]], limits: Sequence[float]) -> LineChart:
     curves = []
     for name in ("off", *(f"{limit:g}" for limit in limits)):
         costs = np.array([one[name]["cost"] for one in ours])
@@ -253,7 +259,7 @@ def _learning(ours: list[dict[str, Any]], limits: Sequence[float]) -> Figure:
                 y=tuple(float(value) for value in costs.mean(axis=0)),
             )
         )
-    return Figure(
+    return LineChart(
         name="learning",
         title="Share of popular items while learning",
         x="update",
@@ -267,7 +273,7 @@ def _figures(label: str, found: list[dict[str, Any]]) -> list[Row]:
 
 
 def _row(label: str, metric: str, values: list[float]) -> Row:
-    value, low, high = interval(values)
+    value, low, high = student_t(values)
     finite = math.isfinite(low)
     return Row(
         name=label,

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
+from slatewise.report import Check, Curve, LineChart
 from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._story import Check, Curve, Figure, Row, Story, interval
+from slatewise.reproduce._story import Row, Story
 from slatewise.reproduce.large_actions import runs, times, ways
 from slatewise.reproduce.large_actions.ways import WAYS
+from slatewise.stats import student_t
 
 TITLE = "Large action spaces: all methods at 10³ to 10⁶ items"
 SEEDS, QUICK_SEEDS = 5, 2
@@ -70,10 +72,10 @@ def run(cell: Cell) -> dict[str, Any]:
 
 
 def growth(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """Exponent b of y = a x^b by least squares of the logs, and its 95 % interval by what is left over.
+    """Exponent b of y = a x^b by least squares of the logs, and its 95 % student_t by what is left over.
 
     Args:
-        points: at least two x, all y above 0; the interval is infinite for two points.
+        points: at least two x, all y above 0; the student_t is infinite for two points.
     """
     x, y = (np.log(np.array(values)) for values in zip(*points, strict=True))
     spread = float(((x - x.mean()) ** 2).sum())
@@ -128,7 +130,7 @@ class Found:
         return float(median(own / raw for own, raw in pairs))
 
     def slope_by_seed(self, name: str, key: str) -> tuple[float, float, float] | None:
-        """Growth of regret or CPU seconds over the sizes of each seed: mean and interval.
+        """Growth of regret or CPU seconds over the sizes of each seed: mean and student_t.
 
         None below three sizes, or where a figure has no logarithm.
         """
@@ -139,7 +141,7 @@ class Found:
         if min(map(min, columns)) <= 0:
             return None
         rows = zip(*columns, strict=True)
-        return interval([growth(list(zip(map(float, there), row, strict=True)))[0] for row in rows])
+        return student_t([growth(list(zip(map(float, there), row, strict=True)))[0] for row in rows])
 
     def slope_of_time(self, name: str, batch: int) -> tuple[float, float, float]:
         """Growth of the time of a decision from FROM items on."""
@@ -154,7 +156,7 @@ def tell(results: Results, *, quick: bool, seed_base: int) -> Story:
     rows += [row for items in found.timed for row in _times(found, items)]
     rows += _slopes(found)
     return Story(
-        rows=tuple(rows), checks=tuple(checks(found)), figures=tuple(_figures(found)), notes=_notes(found, quick)
+        rows=tuple(rows), checks=tuple(checks(found)), charts=tuple(_figures(found)), notes=_notes(found, quick)
     )
 
 
@@ -202,14 +204,14 @@ def _slopes(found: Found) -> list[Row]:
 
 
 def checks(found: Found) -> list[Check]:
-    """What the figures show; an interval must lie on the right side as a whole."""
+    """What the figures show; an student_t must lie on the right side as a whole."""
     last = found.sizes[-1]
     told = []
     for name in (ways.TREE3, ways.TREE_DRAW):
         slope, low, high = found.slope_of_time(name, times.BATCHES[-1])
         told.append(
             Check(
-                name=f"{name}: time of a decision at batch {times.BATCHES[-1]:,} grows by N^.45 at most (interval)",
+                name=f"{name}: time of a decision at batch {times.BATCHES[-1]:,} grows by N^.45 at most (student_t)",
                 holds=high <= 0.45,
                 figure=_words((slope, low, high)),
             )
@@ -226,10 +228,10 @@ def checks(found: Found) -> list[Check]:
             )
     for items in found.sizes:
         if found.has(ways.K_ALL, items):
-            share = interval(found.share(ways.K_SHARE, items, of=ways.K_ALL))
+            share = student_t(found.share(ways.K_SHARE, items, of=ways.K_ALL))
             told.append(
                 Check(
-                    name=f"{items:,} items: {ways.K_SHARE} earns at least 95 % of {ways.K_ALL}, interval and all",
+                    name=f"{items:,} items: {ways.K_SHARE} earns at least 95 % of {ways.K_ALL}, student_t and all",
                     holds=share[1] >= 0.95,
                     figure=_words(share),
                 )
@@ -242,13 +244,13 @@ def checks(found: Found) -> list[Check]:
         told.append(
             Check(
                 name=f"{last:,} items: {name} earns more than the logging policy (paired interval of the difference)",
-                holds=interval(ahead)[1] > 0,
-                figure=_words(interval(ahead)),
+                holds=student_t(ahead)[1] > 0,
+                figure=_words(student_t(ahead)),
             )
         )
     seeing = [found.share(name, last) for name in (ways.SLATEQ, ways.K1, ways.K_SHARE)]
     blind = [found.share(name, last) for name in (ways.POPULARITY, ways.KNN, ways.LOGGED)]
-    worst, best = min(map(interval, seeing)), max(map(interval, blind))
+    worst, best = min(map(student_t, seeing)), max(map(student_t, blind))
     told.append(
         Check(
             name=f"{last:,} items: what sees features earns more than what knows item numbers, intervals disjoint",
@@ -273,9 +275,9 @@ def checks(found: Found) -> list[Check]:
     return told
 
 
-def _figures(found: Found) -> list[Figure]:
+def _figures(found: Found) -> list[LineChart]:
     def line(name: str, value: Any, there: Sequence[int]) -> Curve:
-        points = [interval(value(name, items)) for items in there]
+        points = [student_t(value(name, items)) for items in there]
         return Curve(
             name=name,
             x=tuple(float(items) for items in there),
@@ -291,7 +293,7 @@ def _figures(found: Found) -> list[Figure]:
         for name, label in REFERENCES.items()
     ]
     figures = [
-        Figure(
+        LineChart(
             name="return",
             title="What a session earns, and the most it could",
             x="items",
@@ -299,7 +301,7 @@ def _figures(found: Found) -> list[Figure]:
             curves=(*known, *learned(lambda name, items: found.figure(name, items, "value"))),
             log_x=True,
         ),
-        Figure(
+        LineChart(
             name="regret",
             title="Regret to the optimum",
             x="items",
@@ -308,7 +310,7 @@ def _figures(found: Found) -> list[Figure]:
             log_x=True,
             log_y=True,
         ),
-        Figure(
+        LineChart(
             name="learning",
             title="CPU time to learn from the same number of interactions",
             x="items",
@@ -328,7 +330,7 @@ def _figures(found: Found) -> list[Figure]:
             for name in (times.RAW, *ways.deciders(FROM))
         ]
         figures.append(
-            Figure(
+            LineChart(
                 name=f"decision-{batch}",
                 title=f"CPU time of one decision, {batch:,} at a time",
                 x="items",
@@ -351,7 +353,7 @@ def _notes(found: Found, quick: bool) -> tuple[str, ...]:
         "What they know: " + "; ".join(f"{name}: {way.knows}" for name, way in WAYS.items()) + ".",
         "Regret is to the optimum, which is exact, as is the return of every method but item-kNN's. Growth of regret "
         "and of learning is fitted seed by seed over all sizes (three at least), growth of a decision's time over the "
-        f"medians from {FROM:,} items on; its interval says how far the points are from a power of N.",
+        f"medians from {FROM:,} items on; its student_t says how far the points are from a power of N.",
         f"{ways.K_SHARE} looks at {ways.NEIGHBOURS:,} items at most; {ways.SLATEQ}, at the same ones at every state.",
     ]
     if quick:
@@ -372,7 +374,7 @@ def cell_name(name: str, items: int, seed: int) -> str:
 
 
 def _row(name: str, metric: str, values: Sequence[float]) -> Row:
-    return _row_of(name, metric, interval(values))
+    return _row_of(name, metric, student_t(values))
 
 
 def _row_of(name: str, metric: str, found: tuple[float, float, float]) -> Row:

@@ -11,9 +11,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from slatewise.report import Check, Curve, LineChart
 from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._story import Check, Curve, Figure, Row, Story, interval
+from slatewise.reproduce._story import Row, Story
 from slatewise.reproduce.slateq import fitted, runs, whole
+from slatewise.stats import student_t
 
 TITLE = "SlateQ: Q-learning for slates by the values of their items"
 SEEDS, QUICK_SEEDS, WHOLE_SEEDS = 5, 2, 3
@@ -189,7 +191,7 @@ def tell(results: Results, *, quick: bool, seed_base: int) -> Story:
         )
     )
     figures = [_compared(found), _curves(found), _quality(found), _priced(prices)] if not quick else [_priced(prices)]
-    return Story(rows=tuple(rows), checks=tuple(checks), figures=tuple(figures), notes=_notes(found, quick))
+    return Story(rows=tuple(rows), checks=tuple(checks), charts=tuple(figures), notes=_notes(found, quick))
 
 
 class _Found:
@@ -222,7 +224,7 @@ def _serving(row: str) -> str:
 
 
 def _row(name: str, metric: str, values: list[float], published: float | None = None) -> Row:
-    mean, low, high = interval(values)
+    mean, low, high = student_t(values)
     return Row(name=name, metric=metric, published=published, ours=mean, low=low, high=high)
 
 
@@ -241,7 +243,7 @@ def _above(
 ) -> Check:
     """A paired comparison, whose interval must exclude the wrong sign; with `or_equal` it may end at 0."""
     changes = [a - b for a, b in zip(found.values(*better), found.values(*worse), strict=True)]
-    mean, low, high = interval(changes)
+    mean, low, high = student_t(changes)
     if len(changes) == 1:
         return Check(name=f"{name} (one seed)", holds=mean > 0, figure=f"{mean:+.2f}")
     holds = low >= 0 if or_equal else low > 0
@@ -279,7 +281,7 @@ def _ours(found: _Found, quick: bool) -> tuple[list[Row], list[Check]]:
             if values:
                 rows.append(_row(f"ours, QL-OT-{serving}: {name}", "return", values))
     for number, name, bar in ((3, "time left hidden", 250.0), (4, "time left visible", 270.0)):
-        mean, low, high = interval(found.values(f"ours-{number}", "OS"))
+        mean, low, high = student_t(found.values(f"ours-{number}", "OS"))
         seconds = max(found.seconds(f"ours-{number}"))
         checks.append(
             Check(
@@ -309,7 +311,7 @@ def _from_logs(found: _Found) -> tuple[list[Row], list[Check]]:
         rows.append(_row(f"the same by interaction, QL-OT-{serving}", "return", online))
         rows.append(_row(f"from a random log, QL-OT-{serving}", "share of the gain by interaction", ratio))
         if serving == "OS":
-            mean, low, high = interval(ratio)
+            mean, low, high = student_t(ratio)
             checks.append(
                 Check(
                     name="learned from a random log: at least .9 of the gain by interaction (OS)",
@@ -360,10 +362,10 @@ def _whole(found: _Found) -> tuple[list[Row], list[Check]]:
     return rows, []
 
 
-def _compared(found: _Found) -> Figure:
-    means = [interval(found.values(_cell("mnl", row), _serving(row))) for row in PUBLISHED]
+def _compared(found: _Found) -> LineChart:
+    means = [student_t(found.values(_cell("mnl", row), _serving(row))) for row in PUBLISHED]
     places = tuple(float(place) for place in range(len(means)))
-    return Figure(
+    return LineChart(
         name="table",
         title="The published table, null value fixed at 0",
         x="policy",
@@ -381,11 +383,11 @@ def _compared(found: _Found) -> Figure:
     )
 
 
-def _curves(found: _Found) -> Figure:
+def _curves(found: _Found) -> LineChart:
     curves = []
     for number, name in enumerate(OURS):
         seeds = [found.results[f"ours-{number}-{seed}"]["curve"] for seed in found.seeds]
-        points = [interval([float(curve[place][1]) for curve in seeds]) for place in range(len(seeds[0]))]
+        points = [student_t([float(curve[place][1]) for curve in seeds]) for place in range(len(seeds[0]))]
         curves.append(
             Curve(
                 name=name,
@@ -394,7 +396,7 @@ def _curves(found: _Found) -> Figure:
                 half=tuple(high - mean if math.isfinite(high) else 0.0 for mean, _, high in points),
             )
         )
-    return Figure(
+    return LineChart(
         name="training",
         title="Return while learning, QL-OT-OS, one setting added at a time",
         x="transitions seen",
@@ -403,21 +405,21 @@ def _curves(found: _Found) -> Figure:
     )
 
 
-def _quality(found: _Found) -> Figure:
+def _quality(found: _Found) -> LineChart:
     points = [(row, _cell("mnl", row), _serving(row)) for row in PUBLISHED]
     points += [(name, f"ours-{number}", "OS") for number, name in enumerate(OURS) if number]
     curves = []
     for label, cell, serving in points:
-        mean = interval(found.values(cell, serving))
+        mean = student_t(found.values(cell, serving))
         curves.append(
             Curve(
                 name=label,
-                x=(interval(found.values(cell, serving, "quality"))[0],),
+                x=(student_t(found.values(cell, serving, "quality"))[0],),
                 y=(mean[0],),
                 half=(mean[2] - mean[0],),
             )
         )
-    return Figure(
+    return LineChart(
         name="quality",
         title="Return against the true quality of what is watched",
         x="mean quality of watched documents",
@@ -426,8 +428,8 @@ def _quality(found: _Found) -> Figure:
     )
 
 
-def _priced(prices: Mapping[str, Mapping[str, float]]) -> Figure:
-    return Figure(
+def _priced(prices: Mapping[str, Mapping[str, float]]) -> LineChart:
+    return LineChart(
         name="prices",
         title="Known user model, fixed price on time, best of all slates: the ceiling",
         x="price of a minute, in minutes",
@@ -444,8 +446,8 @@ def _priced(prices: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def _notes(found: _Found, quick: bool) -> tuple[str, ...]:
-    low = interval(found.values("ours-0", "OS"))[0]
-    high = interval(found.values("ours-3", "OS"))[0]
+    low = student_t(found.values("ours-0", "OS"))[0]
+    high = student_t(found.values("ours-3", "OS"))[0]
     notes = [
         "Why the published figures are low: with Q̄(s, ⊥) = 0, picking nothing counts as the end of the session, "
         "although it costs half a minute and the session goes on, so slates are chosen to be picked now, and documents "

@@ -18,7 +18,8 @@ from torch import Generator
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.methods import random as uniform
 from slatewise.ops.choices import picked
-from slatewise.reproduce._story import Check, Row, interval
+from slatewise.report import Check
+from slatewise.reproduce._story import Row
 from slatewise.reproduce.slateq import runs
 from slatewise.rollout.play import Arm
 from slatewise.rollout.trajectories import record_trajectories
@@ -29,6 +30,7 @@ from slatewise.sim.log_fitted.env import Env as FittedEnv
 from slatewise.sim.log_fitted.fidelity import judged
 from slatewise.sim.log_fitted.learner import Config as ModelConfig
 from slatewise.sim.log_fitted.learner import Learner, levels
+from slatewise.stats import student_t
 from slatewise.types import Trajectories
 
 NAME = "fitted"
@@ -90,7 +92,7 @@ def tell(found: Mapping[str, Mapping[str, Any]], gains: Mapping[str, list[float]
         rows.append(_row(f"{name}, QL-OT-{serving}", "share of online gain", gains[serving]))
     for label, values in _fidelity([cell["fidelity"] for cell in found.values()]).items():
         rows.append(_row("fidelity of that simulator", label, values))
-    mean, low, high = interval(gains["OS"])
+    mean, low, high = student_t(gains["OS"])
     check = Check(
         name=f"learned in a fitted simulator: at least {BAR} of the gain by interaction (OS)",
         holds=mean >= BAR,
@@ -141,7 +143,7 @@ def _taken(record: Trajectories, rows: torch.Tensor) -> Trajectories:
 
 
 def _row(name: str, metric: str, values: list[float]) -> Row:
-    mean, low, high = interval(values)
+    mean, low, high = student_t(values)
     return Row(name=name, metric=metric, published=None, ours=mean, low=low, high=high)
 
 

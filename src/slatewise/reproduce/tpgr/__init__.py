@@ -18,9 +18,11 @@ from typing import Any
 
 from slatewise.data import prepared
 from slatewise.errors import located
+from slatewise.report import Check, Curve, LineChart
 from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._story import Check, Curve, Figure, Row, Story, interval
+from slatewise.reproduce._story import Row, Story
 from slatewise.reproduce.tpgr import runs
+from slatewise.stats import student_t
 
 TITLE = "TPGR: a policy gradient that walks down a balanced tree of items"
 SEEDS, QUICK_SEEDS = 5, 1
@@ -161,7 +163,7 @@ def tell(results: Results, *, quick: bool, seed_base: int) -> Story:
     return Story(
         rows=tuple(rows),
         checks=tuple(_checks(found, quick)),
-        figures=tuple(_figures(found, names)),
+        charts=tuple(_figures(found, names)),
         notes=_notes(quick),
     )
 
@@ -209,7 +211,7 @@ class _Found:
 
     def share(self, name: str, served: str | None = None) -> list[float]:
         """(Ours − random) / (softmax − random) per seed; random and softmax are means over seeds."""
-        floor, top = (interval(self.values(one))[0] for one in ("random", "softmax"))
+        floor, top = (student_t(self.values(one))[0] for one in ("random", "softmax"))
         return [(value - floor) / (top - floor) for value in self.values(name, served=served)]
 
 
@@ -244,7 +246,7 @@ def _checks(found: _Found, quick: bool) -> list[Check]:
         if found.has(tree):
             checks += [_above(found, tree, chance, quick, served) for served in ("sharp", "greedy")]
     if found.has("changing-tree", served=CHANGES[2]):
-        whole = interval(found.share(main))[0]
+        whole = student_t(found.share(main))[0]
         late = [value / whole for value in found.share("changing-tree", served=CHANGES[2])]
         name = "a tree that got a tenth of its items late, and a quarter more practice, earns ≥ 95 % of a whole one"
         checks.append(_at_least(name, 0.95, late))
@@ -252,7 +254,7 @@ def _checks(found: _Found, quick: bool) -> list[Check]:
 
 
 def _at_least(name: str, bar: float, values: Sequence[float]) -> Check:
-    mean, low, high = interval(values)
+    mean, low, high = student_t(values)
     return Check(
         name=f"{name}, random subtracted from both",
         holds=mean >= bar,
@@ -261,7 +263,7 @@ def _at_least(name: str, bar: float, values: Sequence[float]) -> Check:
 
 
 def _above(found: _Found, name: str, other: str, quick: bool, served: str | None = None) -> Check:
-    ours, theirs = (interval(found.values(one, served=served)) for one in (name, other))
+    ours, theirs = (student_t(found.values(one, served=served)) for one in (name, other))
     labels = _names()
     both = f", both {served}" if served else ""
     return Check(
@@ -277,7 +279,7 @@ def _with_interval(one: tuple[float, float, float]) -> str:
 
 
 def _row(name: str, metric: str, values: Sequence[float]) -> Row:
-    mean, low, high = interval(values)
+    mean, low, high = student_t(values)
     infinite = not math.isfinite(low)
     return Row(
         name=name,
@@ -289,7 +291,7 @@ def _row(name: str, metric: str, values: Sequence[float]) -> Row:
     )
 
 
-def _figures(found: _Found, names: Mapping[str, str]) -> list[Figure]:
+def _figures(found: _Found, names: Mapping[str, str]) -> list[LineChart]:
     there = [(name, label) for name, label in names.items() if found.has(name)]
     figures = [
         _dots("policies", "What a session earns, α = .1", [(label, found.values(name)) for name, label in there])
@@ -306,7 +308,7 @@ def _figures(found: _Found, names: Mapping[str, str]) -> list[Figure]:
             "popularity": "popularity",
         }
         figures.append(
-            Figure(
+            LineChart(
                 name="alpha",
                 title="What a row of good answers is worth",
                 x="α",
@@ -320,8 +322,8 @@ def _figures(found: _Found, names: Mapping[str, str]) -> list[Figure]:
     return figures
 
 
-def _dots(name: str, title: str, entries: Sequence[tuple[str, Sequence[float]]], x: str = "") -> Figure:
-    return Figure(
+def _dots(name: str, title: str, entries: Sequence[tuple[str, Sequence[float]]], x: str = "") -> LineChart:
+    return LineChart(
         name=name,
         title=title,
         x=x,
@@ -332,7 +334,7 @@ def _dots(name: str, title: str, entries: Sequence[tuple[str, Sequence[float]]],
 
 
 def _curve(name: str, points: Sequence[tuple[float, Sequence[float]]]) -> Curve:
-    found = [interval(values) for _, values in points]
+    found = [student_t(values) for _, values in points]
     return Curve(
         name=name,
         x=tuple(x for x, _ in points),

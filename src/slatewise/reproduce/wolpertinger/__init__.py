@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from slatewise.report import Check, Curve, LineChart
 from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._story import Check, Curve, Figure, Row, Story, interval
+from slatewise.reproduce._story import Row, Story
 from slatewise.reproduce.wolpertinger import runs
+from slatewise.stats import student_t
 
 TITLE = "Wolpertinger: the nearest items of a proto-action in place of all items"
 SEEDS, QUICK_SEEDS = 5, 2
@@ -121,7 +123,7 @@ def tell(results: Results, *, quick: bool, seed_base: int) -> Story:
             if key in figures
         ]
     figures = (_curves(found), _over_k(found), _lemma(results["lemma"]))
-    return Story(rows=tuple(rows), checks=tuple(_checks(found, results)), figures=figures, notes=_notes(quick))
+    return Story(rows=tuple(rows), checks=tuple(_checks(found, results)), charts=figures, notes=_notes(quick))
 
 
 class _Found:
@@ -168,7 +170,7 @@ def _cell(name: str, seed: int) -> str:
 
 
 def _row(name: str, metric: str, values: list[float]) -> Row:
-    mean, low, high = interval(values)
+    mean, low, high = student_t(values)
     return Row(name=name, metric=metric, published=None, ours=mean, low=low, high=high)
 
 
@@ -178,7 +180,7 @@ def _reference_row(name: str, value: float) -> Row:
 
 
 def _words(values: list[float]) -> str:
-    mean, low, high = interval(values)
+    mean, low, high = student_t(values)
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
@@ -187,7 +189,7 @@ def _checks(found: _Found, results: Results) -> list[Check]:
         values = found.shares(name, of=of)
         what = "the optimum" if of is None else of
         return Check(
-            name=f"{name}: at least {bar:.0%} of {what}", holds=interval(values)[0] >= bar, figure=_words(values)
+            name=f"{name}: at least {bar:.0%} of {what}", holds=student_t(values)[0] >= bar, figure=_words(values)
         )
 
     worse = [a - b for a, b in zip(found.returns("k = 1"), found.returns(FULL), strict=True)]
@@ -196,7 +198,7 @@ def _checks(found: _Found, results: Results) -> list[Check]:
         reaches("k = 10 %", 0.95, of=FULL),
         Check(
             name="k = 1 below k = 100 % (paired interval of the return)",
-            holds=interval(worse)[2] < 0,
+            holds=student_t(worse)[2] < 0,
             figure=_words(worse),
         ),
     ]
@@ -205,11 +207,11 @@ def _checks(found: _Found, results: Results) -> list[Check]:
     checks.append(
         Check(
             name="k = 1 %: approximate search within 2 % of exact search",
-            holds=abs(interval(near)[0] - 1) <= 0.02,
+            holds=abs(student_t(near)[0] - 1) <= 0.02,
             figure=_words(near),
         )
     )
-    rises = {name: interval(found.rise(name))[0] for name in ("k = 1", "k = 10 %", FULL)}
+    rises = {name: student_t(found.rise(name))[0] for name in ("k = 1", "k = 10 %", FULL)}
     checks.append(
         Check(
             name=f"trained until flat: the last fifth of the steps adds at most {FLAT:.0%} of the way to the optimum",
@@ -239,11 +241,11 @@ def _checks(found: _Found, results: Results) -> list[Check]:
     return checks
 
 
-def _curves(found: _Found) -> Figure:
+def _curves(found: _Found) -> LineChart:
     curves = []
     for name in found.names:
         seeds = found.curves(name)
-        points = [interval([curve[place][1] for curve in seeds]) for place in range(len(seeds[0]))]
+        points = [student_t([curve[place][1] for curve in seeds]) for place in range(len(seeds[0]))]
         curves.append(
             Curve(
                 name=name,
@@ -257,7 +259,7 @@ def _curves(found: _Found) -> Figure:
         Curve(name=label, x=(steps[0], steps[-1]), y=(found.reference[name],) * 2)
         for name, label in (("optimum", "optimum"), ("greedy", "best next step"))
     ]
-    return Figure(
+    return LineChart(
         name="training",
         title="Exact return of the greedy policy while learning",
         x="transitions seen",
@@ -266,9 +268,9 @@ def _curves(found: _Found) -> Figure:
     )
 
 
-def _over_k(found: _Found) -> Figure:
+def _over_k(found: _Found) -> LineChart:
     def line(names: list[str], label: str) -> Curve:
-        points = [interval(found.shares(name)) for name in names]
+        points = [student_t(found.shares(name)) for name in names]
         return Curve(
             name=label,
             x=tuple(_percent(name) for name in names),
@@ -278,7 +280,7 @@ def _over_k(found: _Found) -> Figure:
 
     plain = [name for name in K if name in found.names]
     regular = [name for name in found.names if name.endswith("regularised")]
-    return Figure(
+    return LineChart(
         name="neighbours",
         title="How many neighbours are looked at (k = 1 drawn at 0.01 %)",
         x="k, % of the items",
@@ -293,8 +295,8 @@ def _percent(name: str) -> float:
     return float(words.removesuffix(" %")) if words.endswith("%") else 0.01
 
 
-def _lemma(results: Mapping[str, Any]) -> Figure:
-    return Figure(
+def _lemma(results: Mapping[str, Any]) -> LineChart:
+    return LineChart(
         name="lemma",
         title="Expected best of k neighbours (Q = 0, b = 1, c = 1.5), by the formula and by draws",
         x="k",

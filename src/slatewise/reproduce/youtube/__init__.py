@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from slatewise.report import Check, Curve, LineChart
 from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._story import Check, Curve, Figure, Row, Story, interval
+from slatewise.reproduce._story import Row, Story
 from slatewise.reproduce.youtube import bias as gradient
 from slatewise.reproduce.youtube import drift as site
 from slatewise.reproduce.youtube import toys
 from slatewise.sim.drift import WORLDS
+from slatewise.stats import student_t
 
 TITLE = "REINFORCE with top-K off-policy correction"
 SEEDS, QUICK_SEEDS = 5, 2
@@ -134,7 +136,7 @@ def tell(results: Results, *, quick: bool, seed_base: int) -> Story:
             for sampler, by_count in results["gradient"].items()
             for count, value in by_count.items()
         ]
-    return Story(rows=tuple(rows), checks=tuple(checks), figures=tuple(figures), notes=(_note(quick),))
+    return Story(rows=tuple(rows), checks=tuple(checks), charts=tuple(figures), notes=(_note(quick),))
 
 
 def _worlds(quick: bool) -> list[str]:
@@ -168,7 +170,7 @@ def _change(ours: list[float], other: list[float]) -> list[float]:
 
 
 def _row(name: str, metric: str, values: list[float], published: float | None) -> Row:
-    mean, low, high = interval(values)
+    mean, low, high = student_t(values)
     return Row(name=name, metric=metric, published=published, ours=mean, low=low, high=high)
 
 
@@ -201,7 +203,7 @@ def _quick_checks(minutes: dict[str, list[float]]) -> list[Check]:
 
 def _world_checks(world: str, minutes: dict[str, list[float]]) -> list[Check]:
     def above(better: str, worse: str) -> Check:
-        mean, low, high = interval(_change(minutes[better], minutes[worse]))
+        mean, low, high = student_t(_change(minutes[better], minutes[worse]))
         return Check(
             name=f"{world}: {better} above {worse} (paired interval)",
             holds=low > 0,
@@ -209,7 +211,7 @@ def _world_checks(world: str, minutes: dict[str, list[float]]) -> list[Check]:
         )
 
     if world == "uniform":
-        mean, low, high = interval(_change(minutes["k1"], minutes["uncorrected"]))
+        mean, low, high = student_t(_change(minutes["k1"], minutes["uncorrected"]))
         return [
             Check(
                 name="uniform: nothing to correct, so K = 1 does not gain on uncorrected",
@@ -217,7 +219,7 @@ def _world_checks(world: str, minutes: dict[str, list[float]]) -> list[Check]:
                 figure=f"{mean:+.2f} % [{low:+.2f}, {high:+.2f}]",
             )
         ]
-    apart = [interval(minutes[name]) for name in ("uncorrected", "k1", "k16")]
+    apart = [student_t(minutes[name]) for name in ("uncorrected", "k1", "k16")]
     return [
         above("k16", "k1"),
         above("k1", "uncorrected"),
@@ -256,7 +258,7 @@ def _exploration(results: Results, seeds: range) -> tuple[list[Row], list[Check]
         change = _change(minutes(f"generation {generation}, test"), minutes(f"generation {generation}, control"))
         name = f"strong: 5 % exploration data, generation {generation}"
         rows.append(_row(name, "% watch time", change, 0.07))
-        mean, low, high = interval(change)
+        mean, low, high = student_t(change)
         checks.append(
             Check(
                 name=f"{name}: helps the next policy (paired interval)",
@@ -267,11 +269,11 @@ def _exploration(results: Results, seeds: range) -> tuple[list[Row], list[Check]
     return rows, checks
 
 
-def _cdf(results: Results, world: str, seeds: range) -> Figure:
+def _cdf(results: Results, world: str, seeds: range) -> LineChart:
     curves = []
     for name, label in (("control", "uncorrected (control)"), ("test", "K = 1 (test)")):
         points = [
-            interval([float(results[f"{world}-{seed}-pair"]["cdf"][name][place]) for seed in seeds])
+            student_t([float(results[f"{world}-{seed}-pair"]["cdf"][name][place]) for seed in seeds])
             for place in range(len(site.RANKS))
         ]
         curves.append(
@@ -282,7 +284,7 @@ def _cdf(results: Results, world: str, seeds: range) -> Figure:
                 half=tuple(high - mean if math.isfinite(high) else 0.0 for mean, _, high in points),
             )
         )
-    return Figure(
+    return LineChart(
         name=f"nominations-{world}",
         title=f"{world}: nominations by the control's rank of the item",
         x="rank of the item among the control's nominations",
@@ -292,7 +294,7 @@ def _cdf(results: Results, world: str, seeds: range) -> Figure:
     )
 
 
-def _bias(found: Mapping[str, Any]) -> Figure:
+def _bias(found: Mapping[str, Any]) -> LineChart:
     curves = []
     for kind in ("bias", "noise"):
         for sampler, by_count in found.items():
@@ -303,7 +305,7 @@ def _bias(found: Mapping[str, Any]) -> Figure:
                     y=tuple(float(value[kind]) or math.nan for value in by_count.values()),
                 )
             )
-    return Figure(
+    return LineChart(
         name="gradient-bias",
         title="Sampled softmax: bias and noise of the gradient, relative to the exact gradient",
         x="negatives",
@@ -314,12 +316,12 @@ def _bias(found: Mapping[str, Any]) -> Figure:
     )
 
 
-def _over_k(results: Results, seed_base: int) -> Figure:
+def _over_k(results: Results, seed_base: int) -> LineChart:
     names = ("uncorrected", "k1", "k2", "k8", "k16", "k32", "no-cap")
     curves = []
     for world in WORLDS:
         minutes = _minutes(results, world, False, seed_base)
-        points = [interval(_change(minutes[name], minutes["k16"])) for name in names]
+        points = [student_t(_change(minutes[name], minutes["k16"])) for name in names]
         curves.append(
             Curve(
                 name=world,
@@ -328,7 +330,7 @@ def _over_k(results: Results, seed_base: int) -> Figure:
                 half=tuple(high - mean for mean, _, high in points),
             )
         )
-    return Figure(
+    return LineChart(
         name="variants",
         title="Watch time against K = 16, cap e³, in the three worlds",
         x="variant",

@@ -12,10 +12,12 @@ from torch import Generator, Tensor
 
 from slatewise.encoders import cfn
 from slatewise.methods import reinforce
+from slatewise.report import Check, Curve, LineChart
 from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._story import Check, Curve, Figure, Row, interval
+from slatewise.reproduce._story import Row
 from slatewise.seeds import stream_seed
 from slatewise.sim import toys
+from slatewise.stats import student_t
 from slatewise.types import Trajectories
 
 SEEDS = 20
@@ -122,7 +124,7 @@ def taken(log: Trajectories, rows: Tensor) -> Trajectories:
     return log.replace(**{name: value[rows] for name, value in values.items() if value is not None})
 
 
-def tell(results: Mapping[str, Mapping[str, Any]], *, seed_base: int) -> tuple[list[Row], list[Check], list[Figure]]:
+def tell(results: Mapping[str, Mapping[str, Any]], *, seed_base: int) -> tuple[list[Row], list[Check], list[LineChart]]:
     """Every seed, the share of seeds within the tolerance, and π beside the closed form."""
     rows, checks, figures = [], [], []
     seeds = range(seed_base, seed_base + SEEDS)
@@ -132,7 +134,7 @@ def tell(results: Mapping[str, Mapping[str, Any]], *, seed_base: int) -> tuple[l
         off = [float((pi - optimum).abs().max()) for pi in pis]
         right = experiment.value(optimum)
         values = [experiment.value(pi) for pi in pis]
-        mean, low, high = interval(values)
+        mean, low, high = student_t(values)
         rows.append(Row(name=experiment.name, metric="E[r], 20 seeds", published=right, ours=mean, low=low, high=high))
         best = int(optimum.argmax())
         rows.extend(
@@ -156,11 +158,11 @@ def tell(results: Mapping[str, Mapping[str, Any]], *, seed_base: int) -> tuple[l
     return rows, checks, figures
 
 
-def _figure(experiment: Experiment, optimum: Tensor, pis: Sequence[Tensor]) -> Figure:
+def _figure(experiment: Experiment, optimum: Tensor, pis: Sequence[Tensor]) -> LineChart:
     items = tuple(float(i) for i in range(1, len(optimum) + 1))
-    points = [interval([float(pi[i]) for pi in pis]) for i in range(len(optimum))]
+    points = [student_t([float(pi[i]) for pi in pis]) for i in range(len(optimum))]
     half = tuple(0.0 if math.isinf(high) else high - mean for mean, _, high in points)
-    return Figure(
+    return LineChart(
         name=experiment.name.replace(". ", "-").replace(", ", "-").replace(" ", ""),
         title=f"{experiment.name}: π after learning, β estimated",
         x="item",

@@ -1,4 +1,4 @@
-"""Values of a page → plotly figures as plain dictionaries.
+"""Values of a page → plots: plotly data and layout as plain dictionaries.
 
 Colours hold on light and on dark paper; the page's script sets paper, grid and letters by the reader's scheme.
 """
@@ -9,17 +9,21 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from slatewise.report.page import Column, CurveFigure, Exposure, Histogram, Reliability, Row
+from slatewise.report.page import Column, Curve, Exposure, Histogram, LineChart, Reliability, Row
 
 # Told apart by colour-blind readers, each at least 3 : 1 against white and against the dark page.
 COLOURS = ("#2b7bd4", "#d0632a", "#2a9567", "#a855a0", "#9a7b12", "#c8485f", "#5c7f92", "#7b6fe0")
 DASHES = ("solid", "dash", "dot", "dashdot")
 SERVED = COLOURS[1]
+MOST_ABREAST = 6
+"""Labels that stand next to each other; more stand below each other."""
+MOST_MARKED = 40
+"""Points of a line that are marked."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A plotly figure, with its content in words for those who cannot see it."""
+class Plot:
+    """A plotly drawing, with its content in words for those who cannot see it."""
 
     name: str
     """Id of its data on the page."""
@@ -30,46 +34,78 @@ class Figure:
     layout: dict[str, Any]
     headings: tuple[str, ...]
     table: tuple[tuple[str, ...], ...]
-    """The figure in numbers, first cell of a row its name."""
+    """The plot in numbers, first cell of a row its name."""
 
 
-def curves(name: str, figure: CurveFigure) -> Figure:
-    """Lines over steps."""
-    data = []
-    rows = []
-    for index, curve in enumerate(figure.curves):
-        colour = COLOURS[index % len(COLOURS)]
-        dash = DASHES[index // len(COLOURS) % len(DASHES)]
-        finite = [(value, step) for step, value in zip(curve.steps, curve.values, strict=True) if math.isfinite(value)]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines" if len(finite) > 40 else "lines+markers",
-                "name": curve.name,
-                "x": list(curve.steps),
-                "y": [value if math.isfinite(value) else None for value in curve.values],
-                "line": {"color": colour, "dash": dash, "width": 2},
-                "marker": {"size": 5, "color": colour},
-            }
-        )
-        if finite:
-            (first, _), (last, _) = finite[0], finite[-1]
-            rows.append((curve.name, number(first), number(min(finite)[0]), number(max(finite)[0]), number(last)))
-        else:
-            rows.append((curve.name, "–", "–", "–", "–"))
-    names = ", ".join(curve.name for curve in figure.curves)
-    return Figure(
+def lines(name: str, chart: LineChart) -> Plot:
+    """Curves over a common axis; many labels stand below each other, so that all of them can be read."""
+    turned = len(chart.labels) > MOST_ABREAST
+    labelled = bool(chart.labels)
+    x: dict[str, Any] = {"title": {"text": chart.x, "standoff": 10}}
+    if labelled:
+        x |= {"tickvals": list(range(len(chart.labels))), "ticktext": list(chart.labels)}
+    elif chart.log_x:
+        x |= {"type": "log"}
+    y: dict[str, Any] = {"title": {"text": chart.y}, "zeroline": labelled} | ({"type": "log"} if chart.log_y else {})
+    layout = _layout(x=chart.x, y=chart.y, legend=len(chart.curves) > 1, height=320)
+    if turned:
+        layout["height"] = 120 + 24 * len(chart.labels)
+        x |= {"autorange": "reversed"}
+    layout["yaxis" if turned else "xaxis"] |= x
+    layout["xaxis" if turned else "yaxis"] |= y
+    names = ", ".join(curve.name for curve in chart.curves)
+    kind = f"Dots for {', '.join(chart.labels)}" if labelled else f"Lines over {chart.x}"
+    return Plot(
         name=name,
-        title=figure.title,
-        alternative=f"Lines over {figure.unit}s: {names}. Vertical axis: {figure.measure}.",
-        data=data,
-        layout=_layout(x=figure.unit, y=figure.measure, legend=len(figure.curves) > 1, height=320),
-        headings=("", "first", "lowest", "highest", "last"),
-        table=tuple(rows),
+        title=chart.title,
+        alternative=f"{kind}: {names}. {'Horizontal' if turned else 'Vertical'} axis: {chart.y}.",
+        data=[_line(curve, index, dots=labelled, turned=turned) for index, curve in enumerate(chart.curves)],
+        layout=layout,
+        headings=("", *(curve.name for curve in chart.curves))
+        if labelled
+        else ("", "first", "lowest", "highest", "last"),
+        table=_dots_in_numbers(chart) if labelled else tuple(_line_in_numbers(curve) for curve in chart.curves),
     )
 
 
-def comparison(name: str, column: Column, rows: tuple[Row, ...], interval: str) -> Figure:
+def _line(curve: Curve, index: int, *, dots: bool, turned: bool) -> dict[str, Any]:
+    colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
+    # dots of several curves over the same label stand side by side
+    positions = [value + 0.12 * index for value in curve.x] if dots else list(curve.x)
+    values = [_finite(value) for value in curve.y]
+    few = sum(value is not None for value in values) <= MOST_MARKED
+    line: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "markers" if dots else "lines+markers" if few else "lines",
+        "name": curve.name,
+        "x": values if turned else positions,
+        "y": positions if turned else values,
+        "line": {"color": colour, "dash": dash, "width": 2},
+        "marker": {"size": 7 if dots else 5, "color": colour},
+    }
+    if curve.half:
+        bars = [value if math.isfinite(value) else 0.0 for value in curve.half]
+        line["error_x" if turned else "error_y"] = {"type": "data", "array": bars, "thickness": 1.2, "width": 3}
+    return line
+
+
+def _line_in_numbers(curve: Curve) -> tuple[str, ...]:
+    finite = [value for value in curve.y if math.isfinite(value)]
+    if not finite:
+        return (curve.name, "–", "–", "–", "–")
+    return (curve.name, *(number(value) for value in (finite[0], min(finite), max(finite), finite[-1])))
+
+
+def _dots_in_numbers(chart: LineChart) -> tuple[tuple[str, ...], ...]:
+    cells = [["–"] * len(chart.curves) for _ in chart.labels]
+    for column, curve in enumerate(chart.curves):
+        for point, (x, y) in enumerate(zip(curve.x, curve.y, strict=True)):
+            half = f" ± {number(curve.half[point])}" if curve.half and math.isfinite(curve.half[point]) else ""
+            cells[round(x)][column] = f"{number(y)}{half}"
+    return tuple((label, *row) for label, row in zip(chart.labels, cells, strict=True))
+
+
+def comparison(name: str, column: Column, rows: tuple[Row, ...], interval: str) -> Plot:
     """One measure of every method: a dot and its interval; the first row stands on top."""
     shown = [(row, row.cells[column.name]) for row in rows if column.name in row.cells]
     dots: dict[str, Any] = {
@@ -93,7 +129,7 @@ def comparison(name: str, column: Column, rows: tuple[Row, ...], interval: str) 
     layout = _layout(x=column.head, y="", legend=False, height=90 + 30 * len(shown))
     layout["yaxis"] |= {"autorange": "reversed", "type": "category", "showgrid": False, "automargin": True}
     layout["xaxis"] |= {"rangemode": "tozero"}
-    return Figure(
+    return Plot(
         name=name,
         title=column.full,
         alternative=f"{column.meaning}, one dot a method with its {interval}.",
@@ -107,7 +143,7 @@ def comparison(name: str, column: Column, rows: tuple[Row, ...], interval: str) 
     )
 
 
-def histogram(name: str, values: Histogram) -> Figure:
+def histogram(name: str, values: Histogram) -> Plot:
     """Bars between edges, each as wide as its bin."""
     lows, highs = values.edges[:-1], values.edges[1:]
     if values.log_axis:
@@ -124,7 +160,7 @@ def histogram(name: str, values: Histogram) -> Figure:
     layout["xaxis"] |= axis
     layout["bargap"] = 0
     total = sum(values.counts)
-    return Figure(
+    return Plot(
         name=name,
         title=values.title,
         alternative=f"Histogram of {values.quantity}: {total:,} values in {len(values.counts)} bins.",
@@ -147,7 +183,7 @@ def histogram(name: str, values: Histogram) -> Figure:
     )
 
 
-def reliability(name: str, estimates: tuple[Reliability, ...]) -> Figure:
+def reliability(name: str, estimates: tuple[Reliability, ...]) -> Plot:
     """Foretold against observed probabilities of an item to be shown, both axes logarithmic."""
     borders = [value for item in estimates for value in (*item.predicted, *item.observed) if value > 0]
     low, high = min(borders), max(borders)
@@ -178,7 +214,7 @@ def reliability(name: str, estimates: tuple[Reliability, ...]) -> Figure:
     layout = _layout(x="foretold probability of an item", y="share that was shown", legend=True, height=360)
     for axis in ("xaxis", "yaxis"):
         layout[axis] |= {"type": "log", "exponentformat": "power"}
-    return Figure(
+    return Plot(
         name=name,
         title="Whether β̂ means what it says",
         alternative="Reliability curves of the estimated logging policy: on the diagonal, forecasts come true.",
@@ -191,7 +227,7 @@ def reliability(name: str, estimates: tuple[Reliability, ...]) -> Figure:
     )
 
 
-def exposure(name: str, spread: tuple[Exposure, ...]) -> Figure:
+def exposure(name: str, spread: tuple[Exposure, ...]) -> Plot:
     """Lorenz curves: the share of all recommendations that the least shown items get."""
     drawn = [item for item in spread if len(item.lorenz) > 1]
     data: list[dict[str, Any]] = [
@@ -220,7 +256,7 @@ def exposure(name: str, spread: tuple[Exposure, ...]) -> Figure:
     layout = _layout(x="share of the catalog, least shown first", y="share of recommendations", legend=True, height=360)
     layout["xaxis"] |= {"range": [0, 1], "tickformat": ".0%"}
     layout["yaxis"] |= {"range": [0, 1], "tickformat": ".0%"}
-    return Figure(
+    return Plot(
         name=name,
         title="How evenly the catalog is shown",
         alternative="Lorenz curves of exposure: the nearer to the diagonal, the more evenly the catalog is shown.",
@@ -232,7 +268,7 @@ def exposure(name: str, spread: tuple[Exposure, ...]) -> Figure:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A figure as a reader wants it: `digits` after the point, one significant digit where that would print as zero,
+    """A number as a reader wants it: `digits` after the point, one significant digit where that would print as zero,
     whole thousands in groups; "–" for NaN and infinities.
     """
     if not math.isfinite(value):
