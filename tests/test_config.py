@@ -31,6 +31,15 @@ class Sample:
             raise ValueError(f"gamma is {self.gamma}; expected at most 1")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Nested:
+    """Settings with tables of their own: one that is always there, and one that may be missing."""
+
+    rate: float = 0.1
+    sample: Sample = Sample()
+    variant: Sample | None = None
+
+
 SAMPLES = st.builds(
     Sample,
     gamma=st.floats(-1e6, 1),
@@ -47,6 +56,54 @@ SAMPLES = st.builds(
 def test_settings_come_back_from_toml(sample: Sample) -> None:
     text = config.dump_toml({"method": config.to_table(sample)})
     assert config.convert(Sample, tomllib.loads(text)["method"], where="x") == sample
+
+
+@settings(max_examples=40, deadline=None)
+@given(nested=st.builds(Nested, sample=SAMPLES, variant=st.none() | SAMPLES))
+def test_settings_inside_settings_come_back_from_toml(nested: Nested) -> None:
+    text = config.dump_toml({"method": config.to_table(nested)})
+    assert config.convert(Nested, tomllib.loads(text)["method"], where="x") == nested
+
+
+def test_a_table_inside_a_table_by_hand() -> None:
+    def read(text: str) -> Nested:
+        return config.convert(Nested, tomllib.loads(text).get("method", {}), where="x")
+
+    assert read("") == Nested(sample=Sample(), variant=None)
+    assert read("[method.variant]") == Nested(variant=Sample()), "an empty table is the variant with its defaults"
+    assert read("[method]\nrate = 1\nsample.steps = 7\n[method.variant]\non = false") == Nested(
+        rate=1.0, sample=Sample(steps=7), variant=Sample(on=False)
+    )
+    overridden = config.override({"method": {"sample": {"steps": 7}}}, ["method.sample.gamma=0.5", "method.variant={}"])
+    assert config.convert(Nested, overridden["method"], where="x") == Nested(
+        sample=Sample(steps=7, gamma=0.5), variant=Sample()
+    )
+    assert config.to_table(Nested(sample=Sample(limit=2.0))) == {
+        "rate": 0.1,
+        "sample": {"gamma": 0.9, "steps": 5, "kind": "full", "edges": (1.0,), "limit": 2.0, "on": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"sample": {"gama": 1}}, 'run.toml [method.sample] has an unknown key "gama"; did you mean "gamma"? known'),
+        ({"variant": {"zzz": 1}}, 'run.toml [method.variant] has an unknown key "zzz"; known keys: gamma, '),
+        ({"steps": 1}, 'run.toml [method] has an unknown key "steps"; did you mean "sample.steps"? known keys: rate, '),
+        ({"variant": {"gamma": 2}}, "run.toml [method.variant]: gamma is 2.0; expected at most 1"),
+        ({"sample": {"steps": 0.5}}, "run.toml [method.sample]: Expected `int`, got `float` - at `$.steps`"),
+        ({"sample": 3}, "run.toml [method]: Expected `object`, got `int` - at `$.sample`"),
+    ],
+)
+def test_a_bad_table_inside_a_table_by_its_path(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        config.convert(Nested, table, where="run.toml [method]")
+    assert message in str(refused.value)
+
+
+def test_a_table_inside_one_without_brackets_is_named_too() -> None:
+    with pytest.raises(InputError, match=r'drift \[sample\] has an unknown key "x"'):
+        config.convert(Nested, {"sample": {"x": 1}}, where="drift")
 
 
 def test_whole_numbers_are_numbers() -> None:

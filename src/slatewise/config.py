@@ -11,6 +11,8 @@ import difflib
 import importlib
 import pkgutil
 import tomllib
+import types
+import typing
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -61,11 +63,11 @@ def find(room: str, name: str, *, has: str = "Config") -> ModuleType:
         if not hasattr(module, has):
             raise located(f'"{name}" is a module without a {has}, so it is none of the {room}')
         return module
-    known = components(room)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+    names = components(room)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
         hint = f'did you mean "{near[0]}"? ' if near else ""
-        raise located(f'{room} has no "{name}"; {hint}there are: {", ".join(known)}')
+        raise located(f'{room} has no "{name}"; {hint}there are: {", ".join(names)}')
     return importlib.import_module(f"slatewise.{room}.{name}")
 
 
@@ -105,28 +107,53 @@ def name_of(table: dict[str, Any], room: str, *, where: str, default: str | None
 
 
 def convert(cls: type[C], table: dict[str, Any], *, where: str) -> C:
-    """A frozen Config from a table.
+    """A frozen Config from a table; a table inside it becomes the Config that its field holds.
 
     Args:
-        cls: dataclass with keyword-only fields.
+        cls: dataclass with keyword-only fields, some of which may be such dataclasses, or None.
         table: keys and values as TOML gives them.
         where: name of the table, for messages: "run.toml [method]".
 
     Raises:
         InputError: unknown key (the nearest known one is named), wrong type, or a value the Config refuses.
     """
-    known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # C is always a dataclass
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
+    known_keys = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # C is always a dataclass
+    nested = _nested_configs(cls)
+    values = dict(table)
+    for key, value in table.items():
+        if key not in known_keys:
+            near = _nested_keys(key, nested) or difflib.get_close_matches(key, known_keys, n=1)
             hint = f'did you mean "{near[0]}"? ' if near else ""
-            raise located(f'{where} has an unknown key "{key}"; {hint}known keys: {", ".join(known)}')
+            raise located(f'{where} has an unknown key "{key}"; {hint}known keys: {", ".join(known_keys)}')
+        if key in nested and isinstance(value, dict):
+            values[key] = convert(nested[key], value, where=_inner_table(where, key))
     try:
-        return msgspec.convert(table, cls)
+        return msgspec.convert(values, cls)
     except msgspec.ValidationError as error:
         raise located(f"{where}: {error}", advice="Mend the value and start again.") from error
     except ValueError as error:
         raise located(f"{where}: {error}") from error
+
+
+def _nested_configs(cls: type[Any]) -> dict[str, type[Any]]:
+    """Fields that hold a Config (or None, where the table is missing), and which one."""
+    configs: dict[str, type[Any]] = {}
+    for name, hint in typing.get_type_hints(cls).items():
+        choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        configs |= {name: choice for choice in choices if dataclasses.is_dataclass(choice)}
+    return configs
+
+
+def _nested_keys(key: str, nested: dict[str, type[Any]]) -> list[str]:
+    """Where a key stands that is a table too high."""
+    return [
+        f"{name}.{key}" for name, kind in nested.items() if key in {field.name for field in dataclasses.fields(kind)}
+    ]
+
+
+def _inner_table(where: str, key: str) -> str:
+    """The name of a table inside another: "run.toml [method]" has "run.toml [method.critic]"."""
+    return f"{where[:-1]}.{key}]" if where.endswith("]") else f"{where} [{key}]"
 
 
 def override(tables: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
@@ -154,7 +181,10 @@ def override(tables: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
 
 
 def to_table(config: Any) -> dict[str, Any]:
-    """A Config as a table that TOML can hold; fields that are None are left out (None is their default)."""
+    """A Config as a table that TOML can hold, with a table for each Config inside it.
+
+    Fields that are None are left out: None is their default.
+    """
     return _without_none(dataclasses.asdict(config))
 
 
