@@ -9,10 +9,11 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from slatewise.config import components, find
+from slatewise.config import components, find, nested_configs
 
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "README.zh.md")
@@ -48,11 +49,19 @@ def test_settings_in_the_pages_of_methods_are_settings_of_the_method() -> None:
     pages = [page for page in (ROOT / "docs" / "papers").glob("*.md") if page.stem in components("methods")]
     assert pages
     for page in pages:
-        known = {field.name for field in dataclasses.fields(find("methods", page.stem).Config)}
-        _, _, table = page.read_text(encoding="utf-8").partition("| Setting |")
-        listed = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+        settings = setting_names(find("methods", page.stem).Config)
+        table = page.read_text(encoding="utf-8").partition("| Setting |")[2].partition("\n\n")[0]
+        listed = set(re.findall(r"`([\w.]+)`", "".join(re.findall(r"^\|([^|]*)\|", table, re.MULTILINE))))
         assert listed, page.name
-        assert listed <= known, f"{page.name}: {sorted(listed - known)}"
+        assert listed <= settings, f"{page.name}: {sorted(listed - settings)}"
+
+
+def setting_names(config: type[Any]) -> set[str]:
+    """Names as `--set method.NAME=…` takes them: those of a table inside the table with a point."""
+    nested = nested_configs(config)
+    return {field.name for field in dataclasses.fields(config)} | {
+        f"{name}.{inner}" for name, kind in nested.items() for inner in setting_names(kind)
+    }
 
 
 @pytest.mark.parametrize("readme", [*READMES, "CONTRIBUTING.md"])

@@ -13,6 +13,7 @@ import pkgutil
 import tomllib
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -118,7 +119,7 @@ def convert(cls: type[C], table: dict[str, Any], *, where: str) -> C:
         InputError: unknown key (the nearest known one is named), wrong type, or a value the Config refuses.
     """
     known_keys = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]  # C is always a dataclass
-    nested = _nested_configs(cls)
+    nested = nested_configs(cls)
     values = dict(table)
     for key, value in table.items():
         if key not in known_keys:
@@ -135,12 +136,14 @@ def convert(cls: type[C], table: dict[str, Any], *, where: str) -> C:
         raise located(f"{where}: {error}") from error
 
 
-def _nested_configs(cls: type[Any]) -> dict[str, type[Any]]:
+def nested_configs(cls: type[Any]) -> dict[str, type[Any]]:
     """Fields that hold a Config (or None, where the table is missing), and which one."""
     configs: dict[str, type[Any]] = {}
     for name, hint in typing.get_type_hints(cls).items():
         choices = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-        configs |= {name: choice for choice in choices if dataclasses.is_dataclass(choice)}
+        for choice in choices:
+            if isinstance(choice, type) and dataclasses.is_dataclass(choice):
+                configs[name] = choice
     return configs
 
 
@@ -180,6 +183,15 @@ def override(tables: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     return result
 
 
+def merge(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A table with changes put in; tables inside it are merged key by key."""
+    merged = dict(table)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
 def to_table(config: Any) -> dict[str, Any]:
     """A Config as a table that TOML can hold, with a table for each Config inside it.
 
@@ -213,7 +225,9 @@ __all__ = [
     "convert",
     "dump_toml",
     "find",
+    "merge",
     "name_of",
+    "nested_configs",
     "override",
     "read_toml",
     "to_table",

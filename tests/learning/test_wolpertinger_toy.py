@@ -41,7 +41,13 @@ def shown_at_random(items: Catalog, *, users: int, seed: int) -> tuple[Trajector
 @pytest.mark.parametrize("twin", [False, True])
 def test_it_points_where_the_state_points(neighbours: int, twin: bool) -> None:
     items = circle(64)
-    config = wolpertinger.Config(embedding="catalog", neighbours=neighbours, twin=twin, lr=0.01, actor_lr=0.01)
+    config = wolpertinger.Config(
+        embedding="catalog",
+        neighbours=neighbours,
+        td3=wolpertinger.TD3Config(smoothing=0.0, actor_every=1) if twin else None,
+        lr=0.01,
+        actor=wolpertinger.ActorConfig(lr=0.01),
+    )
     encoder = observed.Encoder(observed.Config(history=False, context_width=2), items)
     learner = wolpertinger.Learner(config, encoder, items, generator=Generator().manual_seed(0))
     for seed in range(400):
@@ -58,7 +64,12 @@ def test_it_learns_in_an_environment_what_is_accepted() -> None:
     """In a small accept graph: most of the way from random items to the best next step."""
     env = Env(Config(num_items=200, width=4, world_seed=7), num_users=100)
     config = wolpertinger.Config(
-        embedding="catalog", neighbours=20, link="logistic", gamma=0.5, lr=5e-3, target_rate=0.05, state_hidden=()
+        embedding="catalog",
+        neighbours=20,
+        critic=wolpertinger.TwoTowerConfig(link="logistic", state_hidden=()),
+        gamma=0.5,
+        lr=5e-3,
+        target_rate=0.05,
     )
     encoder = observed.Encoder(observed.Config(history=False, context_width=4), env.catalog)
     learner = wolpertinger.Learner(config, encoder, env.catalog, generator=Generator().manual_seed(0))

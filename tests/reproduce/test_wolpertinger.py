@@ -28,7 +28,7 @@ def tiny(cell: Cell) -> Cell:
         for given in methods.values():
             if "neighbours" in given:
                 given["neighbours"] //= 10
-            given |= {"flat_below": 100, "probes": 4}
+            given["search"] = given.get("search", {}) | {"flat_below": 100, "probes": 4}
         settings |= {"items": 800, "rounds": 5, "starts": 40, "methods": methods}
     if settings["kind"] == "lemma":
         settings |= {"draws": 2000, "k": [1, 5]}

@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "neighbours": NEIGHBOURS,
             "item_width": 4,
             "reward_at_least": 4.0,
-            "refit_every": 2,
+            "search": {"refit_every": 2},
             "lr": 0.02,
         },
         "train": {"epochs": 3, "batch_size": 8, "select": "ndcg@3"},

@@ -14,7 +14,7 @@ from slatewise.methods.wolpertinger.proto_action import (
     largest_columns,
     neighbour_gap,
     on_sphere,
-    perturbed,
+    perturb,
     td_target,
     td_target_without_draw,
 )
@@ -40,11 +40,11 @@ def test_on_the_sphere_the_nearest_has_the_largest_product() -> None:
 
 def test_noise_keeps_the_norm_and_no_noise_keeps_everything() -> None:
     proto = on_sphere(torch.randn(2000, 20, generator=Generator().manual_seed(0)))
-    moved = perturbed(proto, std=0.3, limit=2.0, generator=Generator().manual_seed(1))
+    moved = perturb(proto, std=0.3, limit=2.0, generator=Generator().manual_seed(1))
     torch.testing.assert_close(moved.norm(dim=1), torch.ones(2000))
     # noise of size .3, nearly all of it across: the cosine is about 1 / √1.09 = .958
     assert float((moved * proto).sum(dim=1).mean()) == pytest.approx(0.958, abs=0.01)
-    torch.testing.assert_close(perturbed(proto, std=0.0, limit=2.0, generator=Generator()), proto)
+    torch.testing.assert_close(perturb(proto, std=0.0, limit=2.0, generator=Generator()), proto)
 
 
 def test_targets_by_hand() -> None:

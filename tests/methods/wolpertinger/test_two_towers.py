@@ -5,12 +5,13 @@ import math
 import torch
 from torch import Generator
 
-from slatewise.methods.wolpertinger.two_towers import TwoTowers
+from slatewise.methods.wolpertinger.two_towers import TwoTowerConfig, TwoTowers
 
 
 def by_hand(*, item_span: bool = False, logistic: bool = True) -> TwoTowers:
     """Two items of one number each: the query is [2 ; 1], the keys are [vector ; bias]."""
-    critic = TwoTowers(1, 1, 4, width=2, logistic=logistic, item_span=item_span, generator=Generator())
+    config = TwoTowerConfig(width=2, state_hidden=(), link="logistic" if logistic else "identity", item_span=item_span)
+    critic = TwoTowers(config, state_width=1, item_width=1, num_rows=4, generator=Generator())
     with torch.no_grad():
         for weight in critic.parameters():
             weight.zero_()
@@ -19,9 +20,9 @@ def by_hand(*, item_span: bool = False, logistic: bool = True) -> TwoTowers:
         assert critic.bias is not None
         critic.bias.weight[2:, 0] = torch.tensor([0.0, 1.0])
         critic.level.fill_(3.0)
-        if critic.own_span is not None:
+        if critic.item_span is not None:
             # softplus(log(e² − 1)) = 2 and softplus(0) = log 2
-            critic.own_span.weight[2, 0] = math.log(math.e**2 - 1)
+            critic.item_span.weight[2, 0] = math.log(math.e**2 - 1)
     return critic
 
 
@@ -30,27 +31,27 @@ STATE, VECTORS, ITEMS = torch.ones(2, 1), torch.tensor([[0.5], [0.5]]), torch.te
 
 def test_values_by_hand() -> None:
     # products 2 · .5 + 0 = 1 and 2 · .5 + 1 = 2
-    found = by_hand(logistic=False).each(STATE, VECTORS, ITEMS)
-    torch.testing.assert_close(found, torch.tensor([3.0 + 1, 3.0 + 2]))
+    values = by_hand(logistic=False).action_values(STATE, VECTORS, ITEMS)
+    torch.testing.assert_close(values, torch.tensor([3.0 + 1, 3.0 + 2]))
     chance = torch.sigmoid(torch.tensor([1.0, 2.0]))
-    torch.testing.assert_close(by_hand().each(STATE, VECTORS, ITEMS), 3 + math.log(2) * chance)
+    torch.testing.assert_close(by_hand().action_values(STATE, VECTORS, ITEMS), 3 + math.log(2) * chance)
     torch.testing.assert_close(
-        by_hand(item_span=True).each(STATE, VECTORS, ITEMS), 3 + torch.tensor([2.0, math.log(2)]) * chance
+        by_hand(item_span=True).action_values(STATE, VECTORS, ITEMS), 3 + torch.tensor([2.0, math.log(2)]) * chance
     )
     # a point that is no item has neither a bias nor a span of its own
     torch.testing.assert_close(
-        by_hand(item_span=True).each(STATE, VECTORS, None), (3 + math.log(2) * chance[:1]).repeat(2)
+        by_hand(item_span=True).action_values(STATE, VECTORS, None), (3 + math.log(2) * chance[:1]).repeat(2)
     )
 
 
 def test_what_a_logistic_critic_is_made_of_gives_its_value() -> None:
     critic = by_hand(item_span=True)
-    logit, if_picked, if_not = critic.by_pick(STATE, VECTORS, ITEMS)
+    logit, if_chosen, if_not = critic.by_outcome(STATE, VECTORS, ITEMS)
     torch.testing.assert_close(logit, torch.tensor([1.0, 2.0]))
-    torch.testing.assert_close(if_picked, torch.tensor([5.0, 3 + math.log(2)]))
+    torch.testing.assert_close(if_chosen, torch.tensor([5.0, 3 + math.log(2)]))
     torch.testing.assert_close(if_not, torch.tensor([3.0, 3.0]))
     chance = torch.sigmoid(logit)
-    torch.testing.assert_close(chance * if_picked + (1 - chance) * if_not, critic.each(STATE, VECTORS, ITEMS))
+    torch.testing.assert_close(chance * if_chosen + (1 - chance) * if_not, critic.action_values(STATE, VECTORS, ITEMS))
 
 
 def test_a_ranking_becomes_values() -> None:

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from slatewise.config import convert, merge
 from slatewise.encoders import gru, observed
+from slatewise.errors import InputError
 from slatewise.log import Catalog, Vocabulary
 from slatewise.methods import wolpertinger
 from slatewise.testing import check_method, toy_catalog, toy_log
@@ -35,7 +37,7 @@ CORNERS = catalog([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
 
 
 def learner(items: Catalog = CORNERS, *, seed: int = 0, **settings: Any) -> wolpertinger.Learner:
-    config = wolpertinger.Config(**{"embedding": "catalog", **settings})
+    config = convert(wolpertinger.Config, {"embedding": "catalog", **settings}, where="wolpertinger")
     encoder = observed.Encoder(observed.Config(history=False, context_width=WIDTH), items)
     return wolpertinger.Learner(config, encoder, items, generator=Generator().manual_seed(seed))
 
@@ -44,12 +46,12 @@ def by_hand(
     *, proto: list[float], values: list[float], items: Catalog = CORNERS, **settings: Any
 ) -> wolpertinger.Learner:
     """The proto-action and the items' values are given, the same in every state."""
-    built = learner(items, actor_hidden=(), state_hidden=(), **settings)
+    built = learner(items, **merge({"actor": {"hidden": []}, "critic": {"state_hidden": []}}, settings))
     for networks in (built.policy.networks, built.target):
         with torch.no_grad():
-            for weight in (*networks.actor_net.parameters(), *networks.critic().parameters()):
+            for weight in (*networks.actor.parameters(), *networks.critic().parameters()):
                 weight.zero_()
-            *_, bias = networks.actor_net.parameters()
+            *_, bias = networks.actor.parameters()
             bias.copy_(torch.tensor(proto))
             table = networks.critic().bias
             assert table is not None
@@ -83,18 +85,26 @@ def one_step(
 
 
 STATE = torch.zeros(1, WIDTH)
+BY_OUTCOME: dict[str, Any] = {"link": "logistic", "item_span": True, "loss": "by_outcome"}
+APPROXIMATE: dict[str, Any] = {"index": "approximate"}
+TWIN = {"smoothing": 0, "actor_every": 1}
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"embedding": "catalog", "neighbours": 5, "twin": True, "smoothing": 0.2, "actor_every": 2},
-        {"neighbours": 7, "neighbour_penalty": 1.0, "critic_l2": 1e-3, "link": "logistic", "refit_every": 2},
-        {"neighbour_share": 1.0, "item_hidden": [8], "item_bias": False},
+        {"embedding": "catalog", "neighbours": 5, "td3": {}},
+        {
+            "neighbours": 7,
+            "neighbour_penalty": 1.0,
+            "critic": {"l2": 1e-3, "link": "logistic"},
+            "search": {"refit_every": 2},
+        },
+        {"neighbour_share": 1.0, "critic": {"item_hidden": [8], "item_bias": False}},
         {"embedding": "catalog", "neighbours": 1},
         {"serve": "target", "target_rate": 0.3},
-        {"link": "logistic", "item_span": True, "critic_loss": "by_pick", "ends": "expected", "table_lr": 0.1},
-        {"link": "logistic", "item_span": True, "neighbour_share": 1.0, "twin": True, "critic_loss": "by_pick"},
+        {"critic": BY_OUTCOME | {"item_lr": 0.1}, "session_ends": "expected"},
+        {"critic": BY_OUTCOME, "neighbour_share": 1.0, "td3": TWIN},
     ],
 )
 def test_contract_of_every_variant(settings: dict[str, Any]) -> None:
@@ -152,22 +162,24 @@ def test_the_whole_policy_is_inside_the_target() -> None:
     assert all(torch.equal(value, before[name]) for name, value in built.policy.state_dict().items())
 
 
-def test_by_pick_every_part_learns_from_its_own_steps() -> None:
-    settings: dict[str, Any] = {"link": "logistic", "item_span": True, "critic_loss": "by_pick", "gamma": 0.5}
-    # with all weights 0: c = 0, h = softplus(0) = log 2, every item is picked with chance ½, so max Q' = log 2 / 2
+def test_by_outcome_every_part_learns_from_its_own_steps() -> None:
+    settings: dict[str, Any] = {"critic": BY_OUTCOME, "gamma": 0.5}
+    # with all weights 0: c = 0, h = softplus(0) = log 2, every item is chosen with chance ½, so max Q' = log 2 / 2
     y = 3 + 0.5 * math.log(2) / 2
     built = by_hand(proto=[2.0, 1.0], values=[0.0] * 4, neighbours=4, **settings)
     assert built.update(one_step(item=5, reward=3.0))["loss"] == pytest.approx(math.log(2) + (math.log(2) - y) ** 2)
     built = by_hand(proto=[2.0, 1.0], values=[0.0] * 4, neighbours=4, **settings)
     nothing = one_step(item=5, reward=3.0, picked=False)
     assert built.update(nothing)["loss"] == pytest.approx(math.log(2) + y**2)
-    spans = built.networks.critic().own_span
+    spans = built.networks.critic().item_span
     assert spans is not None
     assert not bool(spans.weight.any())
 
 
 def test_the_chance_of_an_end_stands_in_for_its_draw() -> None:
-    built = by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, 9.0, 0.0], neighbours=4, gamma=0.5, ends="expected", lr=1e-9)
+    built = by_hand(
+        proto=[2.0, 1.0], values=[1.0, 2.0, 9.0, 0.0], neighbours=4, gamma=0.5, session_ends="expected", lr=1e-9
+    )
     # one step of each kind is counted before any was seen; this one went on: the chance of an end is 1 of 3
     first = built.update(one_step(item=5, reward=3.0))["loss"]
     assert first == pytest.approx((3 + 0.5 * 9 * 2 / 3) ** 2 * 1.5, rel=1e-4)
@@ -177,7 +189,7 @@ def test_the_chance_of_an_end_stands_in_for_its_draw() -> None:
 
 
 def test_tables_learn_by_row_and_only_the_rows_that_were_read() -> None:
-    built = learner(neighbours=2, table_lr=0.1, lr=1e-9)
+    built = learner(neighbours=2, critic={"item_lr": 0.1}, lr=1e-9)
     built.update(one_step(item=3, reward=2.0))
     bias = built.networks.critic().bias
     assert bias is not None
@@ -190,7 +202,7 @@ def test_one_item_is_chosen_as_from_a_sorted_search() -> None:
     items = catalog(torch.randn(20, 4, generator=draw).tolist())
     state = torch.randn(50, WIDTH, generator=draw)
     for neighbours in (1, 5, 20):
-        built = learner(items, link="logistic", item_span=True, neighbours=neighbours)
+        built = learner(items, critic={"link": "logistic", "item_span": True}, neighbours=neighbours)
         with torch.no_grad():
             for weight in built.policy.networks.parameters():
                 weight.add_(torch.randn(weight.shape, generator=draw), alpha=0.3)
@@ -205,7 +217,7 @@ def test_one_item_is_chosen_as_from_a_sorted_search() -> None:
 
 
 def test_of_twins_the_smaller_value_is_believed() -> None:
-    built = by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, 9.0, 0.0], neighbours=4, gamma=1.0, twin=True)
+    built = by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, 9.0, 0.0], neighbours=4, gamma=1.0, td3=TWIN)
     with torch.no_grad():
         for networks in (built.policy.networks, built.target):
             for weight in networks.critic(1).parameters():
@@ -222,7 +234,8 @@ def test_the_penalty_by_hand() -> None:
 
 
 def test_the_actor_moves_up_the_critic() -> None:
-    built = learner(neighbours=1, seed=1, lr=1e-12, actor_lr=0.05)  # the critic stands where it is
+    # the critic stands where it is
+    built = learner(neighbours=1, seed=1, lr=1e-12, actor={"lr": 0.05})
     figures = [built.update(one_step(item=2, reward=0.0, terminated=True))["actor_loss"] for _ in range(60)]
     assert figures[-1] < figures[0]
     # on the sphere the best point of a linear critic is the direction of its gradient
@@ -233,7 +246,9 @@ def test_the_actor_moves_up_the_critic() -> None:
     assert float((built.policy.query(STATE) * best).sum().detach()) > 0.99
 
 
-@pytest.mark.parametrize("settings", [{}, {"neighbour_penalty": 1.0}, {"twin": True, "table_lr": 0.1}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"neighbour_penalty": 1.0}, {"td3": {"twin": True}, "critic": {"item_lr": 0.1}}]
+)
 def test_the_actor_loss_moves_the_actor_alone(settings: dict[str, Any]) -> None:
     """An update with the actor's turn and one without it come to the same critics, vectors and encoder, bit for bit."""
     after = []
@@ -241,7 +256,8 @@ def test_the_actor_loss_moves_the_actor_alone(settings: dict[str, Any]) -> None:
         items, generator = toy_catalog(), Generator().manual_seed(0)
         encoder = gru.Encoder(gru.Config(width=6, item_width=5, context_width=2), items, generator=generator)
         # the norm of the gradient is that of both losses together, so it must not be cut
-        config = wolpertinger.Config(actor_every=2, lr=0.1, clip_norm=1e9, **settings)
+        turns = {"td3": {"twin": False, "smoothing": 0, "actor_every": 2}, "lr": 0.1, "clip_norm": 1e9}
+        config = convert(wolpertinger.Config, merge(turns, settings), where="wolpertinger")
         built = wolpertinger.Learner(config, encoder, items, generator=generator)
         built.updates = updates
         start = {name: weight.clone() for name, weight in built.policy.named_parameters()}
@@ -251,13 +267,13 @@ def test_the_actor_loss_moves_the_actor_alone(settings: dict[str, Any]) -> None:
         after.append({name: weight.detach().clone() for name, weight in weights.items()})
     with_actor, without_actor = after
     differing = {name for name, weight in with_actor.items() if not torch.equal(weight, without_actor[name])}
-    assert differing == {name for name in with_actor if name.startswith("networks.actor_net.")}
+    assert differing == {name for name in with_actor if name.startswith("networks.actor.")}
 
 
 def test_the_target_is_of_the_target_networks_alone() -> None:
     built = by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, 9.0, 0.0], neighbours=1, gamma=0.5)
     with torch.no_grad():
-        *_, bias = built.target.actor_net.parameters()
+        *_, bias = built.target.actor.parameters()
         bias.copy_(torch.tensor([1.0, 2.0]))
         table = built.target.critic().bias
         assert table is not None
@@ -268,7 +284,8 @@ def test_the_target_is_of_the_target_networks_alone() -> None:
 
 def test_the_logistic_link_keeps_the_order_of_the_product() -> None:
     one, other = (
-        by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, -9.0, 0.0], link=link) for link in ("identity", "logistic")
+        by_hand(proto=[2.0, 1.0], values=[1.0, 2.0, -9.0, 0.0], critic={"link": link})
+        for link in ("identity", "logistic")
     )
     ranked = [built.policy.recommend(STATE, SlateRequest(k=4)).items.tolist() for built in (one, other)]
     assert ranked[0] == ranked[1] == [[3, 2, 5, 4]]
@@ -279,7 +296,7 @@ def test_the_logistic_link_keeps_the_order_of_the_product() -> None:
 
 def test_values_of_few_items_are_those_of_all() -> None:
     items = toy_catalog(200)
-    built = learner(items, twin=True)
+    built = learner(items, td3=TWIN)
     state = torch.randn(4, WIDTH, generator=Generator().manual_seed(0))
     some = torch.randint(2, 202, (4, 2), generator=Generator().manual_seed(1))
     for number in (0, 1):
@@ -305,7 +322,7 @@ def test_what_serves_is_what_learns_or_what_follows() -> None:
 
 
 def test_learned_vectors_are_searched_where_they_are() -> None:
-    built = learner(toy_catalog(30), embedding="learned", neighbours=3, refit_every=2, lr=0.1)
+    built = learner(toy_catalog(30), embedding="learned", neighbours=3, search={"refit_every": 2}, lr=0.1)
     where = built.policy.positions.clone()
     step = one_step(item=4, reward=1.0)
     built.update(step)
@@ -321,10 +338,8 @@ def test_an_approximate_search_serves_nearly_the_same() -> None:
     items = toy_catalog(3000)
     features = torch.cat([torch.zeros(2, 8), torch.randn(3000, 8, generator=draw)])
     items = replace(items, features=features.numpy())
-    exact, flat, lists = (
-        learner(items, neighbours=60, **more)
-        for more in ({}, {"retrieval": "approximate"}, {"retrieval": "approximate", "flat_below": 100, "probes": 40})
-    )
+    searches: list[dict[str, Any]] = [{}, APPROXIMATE, APPROXIMATE | {"flat_below": 100, "probes": 40}]
+    exact, flat, lists = (learner(items, neighbours=60, search=search) for search in searches)
     state = torch.randn(100, WIDTH, generator=draw)
     best = exact.policy.recommend(state, SlateRequest(k=1)).items
     assert float((flat.policy.recommend(state, SlateRequest(k=1)).items == best).float().mean()) > 0.95
@@ -359,17 +374,22 @@ def test_features_that_cannot_be_searched(features: list[list[float]], message: 
         ({"neighbour_share": 0.0}, "neighbour_share is 0.0"),
         ({"gamma": 1.5}, "gamma is 1.5"),
         ({"target_rate": 0.0}, "target_rate is 0.0"),
-        ({"value_unit": 0.0}, "value_unit is 0.0"),
         ({"neighbour_penalty": -1.0}, "neighbour_penalty is -1.0"),
-        ({"critic_width": 1}, "critic_width is 1"),
-        ({"actor_every": 0}, "actor_every is 0"),
-        ({"item_span": True}, "need link"),
-        ({"critic_loss": "by_pick"}, "need link"),
-        ({"state_hidden": (0,)}, "hidden widths"),
+        ({"item_width": 0}, "item_width is 0"),
+        ({"critic": {"value_unit": 0.0}}, r"\[critic\]: value_unit is 0.0"),
+        ({"critic": {"width": 1}}, r"\[critic\]: width is 1"),
+        ({"critic": {"l2": -1.0}}, "l2 is -1.0"),
+        ({"critic": {"item_span": True}}, "need link"),
+        ({"critic": {"loss": "by_outcome"}}, "need link"),
+        ({"critic": {"state_hidden": [0]}}, "hidden widths"),
+        ({"actor": {"hidden": [0]}}, r"\[actor\]: hidden widths"),
+        ({"td3": {"actor_every": 0}}, "actor_every is 0"),
+        ({"td3": {"smoothing": -0.1}}, "smoothing is -0.1"),
+        ({"search": {"probes": 0}}, "probes is 0"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, InputError), match=message):
         learner(**settings)
 
 

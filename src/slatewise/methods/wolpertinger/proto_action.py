@@ -20,7 +20,7 @@ def on_sphere(vectors: Float[Tensor, "*A E"]) -> Float[Tensor, "*A E"]:
     return vectors / torch.where(norm > 0, norm, torch.ones_like(norm))
 
 
-def perturbed(proto: Float[Tensor, "B E"], *, std: float, limit: float, generator: Generator) -> Float[Tensor, "B E"]:
+def perturb(proto: Float[Tensor, "B E"], *, std: float, limit: float, generator: Generator) -> Float[Tensor, "B E"]:
     """Proto-actions with noise, back on the sphere: target smoothing (Fujimoto et al. 2018, sec. 5.3), exploration.
 
     Args:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from slatewise.config import merge
 from slatewise.reproduce.large_actions.learners import Budget
 
 SIZES = (1000, 10_000, 100_000, 1_000_000)
@@ -52,18 +53,13 @@ IDS = "item numbers and the state"
 FEATURES = "items' features and the state"
 _WOLPERTINGER: dict[str, Any] = {
     "embedding": "catalog",
-    "item_bias": False,
-    "link": "logistic",
-    "state_hidden": [],
+    "critic": {"item_bias": False, "link": "logistic", "state_hidden": [], "initial_value": 1.0},
     "gamma": 0.6,
-    "initial_value": 1.0,
     "lr": 2e-3,
-    "actor_lr": 1e-3,
+    "actor": {"lr": 1e-3},
     "target_rate": 0.01,
     "serve": "target",
-    "retrieval": "approximate",
-    "flat_below": 20_000,
-    "probes": 64,
+    "search": {"index": "approximate", "flat_below": 20_000, "probes": 64},
 }
 _SCHEDULE = {"schedule": {"updates": 4, "batch_size": 128, "epsilon": 0.05, "epsilon_steps": 50}}
 _TREE: dict[str, Any] = {"gamma": GAMMA, "lr": 3e-2, "baseline": "step", "no_repeats": False, "entropy": 0.01}
@@ -110,7 +106,7 @@ WAYS: dict[str, Way] = {
         method="wolpertinger",
         learns="replay",
         knows=FEATURES,
-        settings=_WOLPERTINGER | {"neighbours": 1, "probes": 8},
+        settings=merge(_WOLPERTINGER, {"neighbours": 1, "search": {"probes": 8}}),
         extra=_SCHEDULE,
     ),
     K_SHARE: Way(

@@ -36,7 +36,13 @@ ALPHAS = (0.0, 0.1, 0.2)
 COMMON: dict[str, Any] = {"gamma": 0.6, "hidden": 32, "baseline": "value", "unit_gain": True, "weight_cap": 2.0}
 TREE = COMMON | {"entropy": 0.06, "lr": 0.008}
 SOFTMAX = COMMON | {"entropy": 0.04, "lr": 0.006}
-WOLPERTINGER: dict[str, Any] = {"gamma": 0.6, "link": "logistic", "serve": "target", "lr": 3e-3, "actor_lr": 3e-3}
+WOLPERTINGER: dict[str, Any] = {
+    "gamma": 0.6,
+    "critic": {"link": "logistic"},
+    "serve": "target",
+    "lr": 3e-3,
+    "actor": {"lr": 3e-3},
+}
 SERVED = {"tree": "sharp", "softmax": "greedy"}
 """How the learned policies are served; all others greedily."""
 FORMS = ("greedy", "sharp", "drawn")

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from slatewise import config as configs
 from slatewise.data.ratings import Ratings
 from slatewise.encoders import gru
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
@@ -242,7 +243,7 @@ def _wolpertinger(settings: Mapping[str, Any], env: Env) -> Policy:
     """
     generator = Generator().manual_seed(int(settings["seed"]))
     learner: Learner = wolpertinger.Learner(
-        wolpertinger.Config(**{"neighbours": 1, **settings["method"]}),
+        configs.convert(wolpertinger.Config, {"neighbours": 1, **settings["method"]}, where="wolpertinger"),
         _encoder(env, generator),
         env.catalog,
         generator=generator,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from slatewise.config import merge
 from slatewise.report import Check, Curve, LineChart
 from slatewise.reproduce._cells import Cell
 from slatewise.reproduce._story import Row, Story
@@ -21,28 +22,30 @@ TITLE = "Wolpertinger: the nearest items of a proto-action in place of all items
 SEEDS, QUICK_SEEDS = 5, 2
 Results = Mapping[str, Mapping[str, Any]]
 
-METHOD = {
+METHOD: dict[str, Any] = {
     "embedding": "catalog",
-    "link": "logistic",
-    "item_span": True,
-    "item_bias": False,
-    "critic_loss": "by_pick",
-    "ends": "expected",
-    "table_lr": 0.1,
-    "critic_width": 24,
-    "state_hidden": [],
+    "critic": {
+        "link": "logistic",
+        "item_span": True,
+        "item_bias": False,
+        "loss": "by_outcome",
+        "item_lr": 0.1,
+        "width": 24,
+        "state_hidden": [],
+        "initial_value": 2.0,
+    },
+    "session_ends": "expected",
     "gamma": 0.8,
-    "initial_value": 2.0,
     "lr": 5e-3,
-    "actor_lr": 1e-3,
+    "actor": {"lr": 1e-3},
     "target_rate": 0.02,
     "serve": "target",
 }
 """Found by hand with another world and seed (100) at 13,138 items, in about ten short runs, most of k = 100 %."""
-REGULAR = {"critic_l2": 1e-5, "neighbour_penalty": 0.1}
+REGULAR = {"critic": {"l2": 1e-5}, "neighbour_penalty": 0.1}
 """Strong enough to show. With world and seed 100, at k = 0.1 %, it cost .03 of the optimum; none is known to help."""
-TWIN = {"twin": True, "smoothing": 0.2, "actor_every": 2}
-LISTS = {"retrieval": "approximate", "flat_below": 1000, "probes": 128}
+TWIN = {"td3": {"twin": True, "smoothing": 0.2, "actor_every": 2}}
+LISTS = {"search": {"index": "approximate", "flat_below": 1000, "probes": 128}}
 """128 of 336 lists at 13,138 items, of 2,564 at 10⁵; with world and seed 100 half as many lost a fifth of recall."""
 FULL = "k = 100 %"
 K: dict[str, dict[str, Any]] = {
@@ -56,11 +59,12 @@ VARIANTS: dict[str, dict[str, Any]] = K | {
     "k = 1 %, regularised": K["k = 1 %"] | REGULAR,
     "k = 10 %, twin critics": K["k = 10 %"] | TWIN,
     "k = 1 %, approximate search": K["k = 1 %"] | LISTS,
-    "k = 10 %, learned vectors": K["k = 10 %"] | {"embedding": "learned", "item_width": 24, "item_bias": True},
+    "k = 10 %, learned vectors": K["k = 10 %"]
+    | {"embedding": "learned", "item_width": 24, "critic": {"item_bias": True}},
 }
 QUICK = ("k = 1", "k = 1 %", "k = 10 %", FULL, "k = 1 %, regularised", "k = 1 %, approximate search")
 MANY = 100_000
-KNOWING = METHOD | {"actor_hidden": []}
+KNOWING = merge(METHOD, {"actor": {"hidden": []}})
 SEARCHES: dict[str, dict[str, Any]] = {
     "full search": {"neighbour_share": 1.0},
     "1,000 nearest, exact": {"neighbours": 1000},
@@ -75,7 +79,7 @@ FLAT = 0.02
 def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     """References, decision times, the lemma; then every variant by seed."""
     size = runs.quick() if quick else runs.full()
-    decisions = {"kind": "decisions", "items": MANY, "methods": {n: KNOWING | m for n, m in SEARCHES.items()}}
+    decisions = {"kind": "decisions", "items": MANY, "methods": {n: merge(KNOWING, m) for n, m in SEARCHES.items()}}
     decisions |= {"full": "full search", "exact": "1,000 nearest, exact", "few": "100 nearest, approximate"}
     decisions |= {"rounds": 10 if quick else 40, "starts": 500}
     found = [
@@ -85,7 +89,7 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     ]
     for seed in _seeds(quick, seed_base):
         for name in QUICK if quick else VARIANTS:
-            settings = {"kind": "train", "seed": seed, "size": size, "method": METHOD | VARIANTS[name]}
+            settings = {"kind": "train", "seed": seed, "size": size, "method": merge(METHOD, VARIANTS[name])}
             found.append(Cell(name=_cell(name, seed), settings=settings))
     return found
 

@@ -197,7 +197,7 @@ def knowing(settings: dict[str, Any], env: Env, *, seed: int) -> wolpertinger.Po
         for net, slope in (
             (critic.state, config.slope / width**0.5),
             (critic.item, norm / width**0.5),
-            (policy.networks.actor_net, 1.0),
+            (policy.networks.actor, 1.0),
         ):
             matrix, _ = net.parameters()
             matrix[:width].copy_(slope * torch.eye(width))
