@@ -9,7 +9,7 @@ import torch
 
 from slatewise.log import UNKNOWN, Vocabulary
 from slatewise.testing import toy_catalog, toy_log, written_log
-from slatewise.types import Exploration, Step
+from slatewise.types import PADDING, Exploration, Step, Trajectories
 
 LOG = toy_log(toy_catalog())
 
@@ -31,11 +31,63 @@ def test_what_was_seen_before_a_step_and_after_the_last() -> None:
     assert torch.equal(LOG.replace(candidates=candidates).observation(6).candidates, candidates[:, 6])  # type: ignore[arg-type]
 
 
-def test_some_of_the_users() -> None:
-    some = LOG.select(slice(2, 5))
-    for name in LOG.__dataclass_fields__:
-        value = getattr(LOG, name)
-        assert getattr(some, name) is None if value is None else torch.equal(getattr(some, name), value[2:5]), name
+def test_rows_by_slice_by_numbers_and_by_mask() -> None:
+    every_second = torch.arange(8) % 2 == 0
+    for index, numbers in (
+        (slice(2, 5), [2, 3, 4]),
+        (torch.tensor([3, 0, 3]), [3, 0, 3]),
+        (every_second, [0, 2, 4, 6]),
+    ):
+        rows = LOG.rows(index)
+        assert rows.candidates is None
+        for name in LOG.__dataclass_fields__.keys() - {"candidates"}:
+            assert torch.equal(getattr(rows, name), getattr(LOG, name)[numbers]), name
+
+
+def test_trimmed_rows_are_as_long_as_the_longest() -> None:
+    assert LOG.mask[-2:].int().tolist() == [[1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0]]
+    short = LOG.rows(slice(-2, None)).trim()
+    assert short.slate.shape == (2, 5, 3)
+    assert short.context.shape == (2, 6, 2)
+    assert torch.equal(short.slate, LOG.slate[-2:, :5])
+    assert LOG.trim().mask.shape == (8, 6)
+    assert LOG.rows(slice(0, 0)).trim().context.shape == (0, 1, 2)
+    # a gap is no end
+    gap = LOG.replace(mask=torch.tensor([[True, False, True, False, False, False]]).expand(8, -1))
+    assert gap.trim().mask.shape == (8, 3)
+
+
+def test_padding_by_hand() -> None:
+    step = torch.tensor([[True, False, True, False], [False, False, False, False]])
+    shape = (2, 4, 3)
+    whole = {name: torch.full((2, 4), 7) for name in ("event_id", "policy_id", "time", "choice")}
+    whole |= {name: torch.ones(2, 4, dtype=torch.bool) for name in ("terminated", "truncated", "logp_known", "learn")}
+    whole |= {"slate": torch.full(shape, 7)} | {name: torch.full(shape, 0.5) for name in ("logp", "reward", "cost")}
+    batch = Trajectories(
+        **whole,
+        user=torch.tensor([[3, 4, 5, 6], [8, 9, 8, 9]]),
+        mask=step,
+        context=torch.full((2, 5, 1), 0.5),
+        candidates=torch.full((2, 5, 2), 7),
+    ).pad()
+    # everything is 0 where there is no step, but what was chosen: −1 is nothing, 0 would be the first position
+    assert batch.choice.tolist() == [[7, -1, 7, -1], [-1, -1, -1, -1]]
+    for name in ("event_id", "policy_id", "time"):
+        assert getattr(batch, name).tolist() == [[7, 0, 7, 0], [0, 0, 0, 0]], name
+    for name in ("terminated", "truncated", "logp_known", "learn", "mask"):
+        assert torch.equal(getattr(batch, name), step), name
+    assert batch.slate[..., 1].tolist() == [[7, 0, 7, 0], [0, 0, 0, 0]]
+    for name in ("logp", "reward", "cost"):
+        assert getattr(batch, name)[..., 2].tolist() == [[0.5, 0, 0.5, 0], [0, 0, 0, 0]], name
+    # a row is one user's; what was seen after the last step stands, also where a gap is before it
+    assert batch.user.tolist() == [[3] * 4, [8] * 4]
+    assert batch.context[..., 0].tolist() == [[0.5, 0.5, 0.5, 0.5, 0], [0.5, 0, 0, 0, 0]]
+    assert batch.candidates is not None
+    assert batch.candidates[..., 0].tolist() == [[7, 7, 7, 7, 0], [7, 0, 0, 0, 0]]
+
+
+def test_every_field_has_its_padding() -> None:
+    assert PADDING.keys() == Trajectories.__dataclass_fields__.keys() - {"user"}
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ Axes: B batch · T step · S = T+1 · K slate · C candidates · N items · D st
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -36,6 +38,30 @@ class Step:
     cost: Float[Tensor, "B K"]
     choice: Int[Tensor, "B"]
     """Position that the user picked, −1 for nothing. A rating is a pick, whatever its value."""
+
+
+PADDING: Mapping[str, int] = MappingProxyType(
+    {
+        "event_id": 0,
+        "policy_id": 0,
+        "time": 0,
+        "terminated": False,
+        "truncated": False,
+        "slate": 0,
+        "logp": 0,
+        "logp_known": False,
+        "reward": 0,
+        "cost": 0,
+        "choice": -1,
+        "mask": False,
+        "learn": False,
+        "context": 0,
+        "candidates": 0,
+    }
+)
+"""What the fields of Trajectories hold where there is no step; `user` holds the row's user there, too."""
+VIEWS = frozenset({"context", "candidates"})
+"""Fields with S = T + 1 columns: what was seen before each step and after the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,15 +101,40 @@ class Trajectories:
             candidates=None if self.candidates is None else self.candidates[:, t],
         )
 
-    def select(self, users: slice) -> Trajectories:
-        """Some of the users."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        some: dict[str, Any] = {name: None if value is None else value[users] for name, value in fields.items()}
-        return Trajectories(**some)
+    def rows(self, index: Int[Tensor, " P"] | Bool[Tensor, " B"] | slice) -> Trajectories:
+        """The rows at an index, in its order; they stay as long as the batch (see `trim`)."""
+        return self.replace(**{name: value[index] for name, value in self._tensors()})
 
-    def replace(self, **fields: Tensor) -> Trajectories:
+    def trim(self) -> Trajectories:
+        """The batch without the columns after the last step of its longest row."""
+        steps = int(self._reached().any(dim=0).sum())
+        return self.replace(**{name: value[:, : steps + (name in VIEWS)] for name, value in self._tensors()})
+
+    def pad(self) -> Trajectories:
+        """The batch with PADDING wherever there is no step, and in the views after the one that follows the last.
+
+        Builders gather whatever stands at a padded column, and then call this.
+        """
+        viewed = torch.nn.functional.pad(self._reached(), (1, 0), value=True)
+        columns = {"user": self.user[:, :1].expand_as(self.user).clone()}
+        for name, value in self._tensors():
+            if name in PADDING:
+                exists = viewed if name in VIEWS else self.mask
+                gone = ~exists.reshape(exists.shape + (1,) * (value.ndim - 2))
+                columns[name] = value.masked_fill(gone, PADDING[name])
+        return self.replace(**columns)
+
+    def replace(self, **columns: Tensor) -> Trajectories:
         """A copy with some fields exchanged."""
-        return replace(self, **fields)
+        return replace(self, **columns)
+
+    def _tensors(self) -> list[tuple[str, Tensor]]:
+        values = ((each.name, getattr(self, each.name)) for each in fields(self))
+        return [(name, value) for name, value in values if value is not None]
+
+    def _reached(self) -> Bool[Tensor, "B T"]:
+        """True up to the last step of each row, gaps included."""
+        return self.mask.flip(1).cumsum(dim=1).flip(1) > 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,7 +80,7 @@ def test_cloning_ends_at_the_logging_policy() -> None:
     )
     learner = cloning.Learner(cloning.Config(lr=0.02), encoder, toys.catalog(10), generator=Generator())
     for at in range(0, 50_000, 250):
-        learner.update(log.select(slice(at, at + 250)))
+        learner.update(log.rows(slice(at, at + 250)))
     items = torch.arange(FIRST_ITEM, FIRST_ITEM + 10).unsqueeze(0)
     with torch.no_grad():
         beta = learner.policy.log_pi(torch.zeros(1, 4), items).exp()[0]
@@ -114,7 +114,7 @@ def test_reinforce_shows_what_pays_later_as_far_as_it_looks_ahead(gamma: float, 
     assert isinstance(learner, reinforce.Learner)
     for _ in range(12):
         for at in range(0, 8000, 250):
-            learner.update(log.select(slice(at, at + 250)))
+            learner.update(log.rows(slice(at, at + 250)))
     with torch.no_grad():
         pi = learner.policy.log_pi(torch.zeros(1, 8), torch.tensor([[2, 3, 4, 5]])).exp()[0]
     assert float(pi[best - FIRST_ITEM]) > 0.95

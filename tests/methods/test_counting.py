@@ -118,9 +118,9 @@ def test_only_the_nearest_neighbours_are_kept() -> None:
 def test_pairs_of_two_batches_are_pairs_of_one() -> None:
     once, twice = neighbours(), neighbours()
     halves = item_knn.Learner(once.policy.config, once.policy.encoder, toy_catalog(4), generator=Generator())
-    halves.update(LOG.select(slice(0, 2)))
+    halves.update(LOG.rows(slice(0, 2)))
     assert halves.policy is halves.policy  # neighbours are found only when pairs have come
-    halves.update(LOG.select(slice(2, 4)))
+    halves.update(LOG.rows(slice(2, 4)))
     for name, value in once.policy.state_dict().items():
         assert torch.equal(halves.policy.state_dict()[name], value), name
     twice.update(LOG)

@@ -70,7 +70,7 @@ def test_ips_and_a_cap_by_hand() -> None:
 
 
 def test_burn_in_and_unknown_propensities_are_left_out() -> None:
-    expected = Snips().estimate(HAND.select(slice(0, 1)), EVALUATION[:1])
+    expected = Snips().estimate(HAND.rows(slice(0, 1)), EVALUATION[:1])
     for hidden in (
         HAND.replace(learn=torch.tensor([[True], [False]])),
         HAND.replace(logp_known=torch.tensor([[True], [False]])),
@@ -88,7 +88,7 @@ def test_actions_that_the_policy_could_not_have_taken() -> None:
 
 
 def test_an_empty_log() -> None:
-    estimate = Snips().estimate(HAND.select(slice(0, 0)), EVALUATION[:0])
+    estimate = Snips().estimate(HAND.rows(slice(0, 0)), EVALUATION[:0])
     assert (estimate.steps, estimate.ess, estimate.verdict) == (0, 0.0, "cannot judge")
     assert math.isnan(estimate.value)
 

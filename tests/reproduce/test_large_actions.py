@@ -115,18 +115,6 @@ def test_a_policy_that_cannot_score_all_chooses_among_its_candidates() -> None:
     assert torch.equal(learners.candidates(30, 50, 4), torch.arange(2, 32))
 
 
-def test_some_sessions_of_a_log_are_as_they_were() -> None:
-    record = learners.logged(200, 1, 10, 20, 5)
-    rows = torch.tensor([3, 0, 3])
-    some = learners.taken(record, rows)
-    length = int(record.mask[rows].sum(dim=1).max())
-    assert some.slate.shape == (3, length, 1)
-    assert some.context.shape[1] == length + 1
-    for name in ("slate", "reward", "mask", "terminated", "logp"):
-        assert torch.equal(getattr(some, name), getattr(record, name)[rows][:, :length])
-    assert int(record.mask.sum()) == 10 * 20
-
-
 def test_a_log_of_single_items_becomes_lists_with_an_empty_place() -> None:
     record = learners.logged(200, 1, 10, 20, 5)
     lists = learners.as_lists(record)

@@ -127,14 +127,14 @@ def test_one_row_per_user_by_hand() -> None:
     assert record.policy_id[1].tolist() == [7, 7, 0, 0]
     # what is seen: before each step; after the last only where the same user is still there, else the last view again
     assert record.context[:, :, 0].tolist() == [
-        [0.0, 1.0, 1.0, 1.0, 1.0],
-        [2.0, 3.0, 3.0, 3.0, 3.0],
-        [4.0, 5.0, 5.0, 5.0, 5.0],
+        [0.0, 1.0, 1.0, 0.0, 0.0],
+        [2.0, 3.0, 3.0, 0.0, 0.0],
+        [4.0, 5.0, 0.0, 0.0, 0.0],
         [0.0, 1.0, 2.0, 3.0, 3.0],
-        [4.0, 5.0, 5.0, 5.0, 5.0],
+        [4.0, 5.0, 0.0, 0.0, 0.0],
     ]
     assert record.candidates is not None
-    assert record.candidates[1, :, 0].tolist() == [4, 5, 5, 5, 5]
+    assert record.candidates[1, :, 0].tolist() == [4, 5, 5, 0, 0]
     assert bool((record.slate[:, 0, 0] == record.candidates[:, 0, 0]).all())
 
 

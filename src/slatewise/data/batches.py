@@ -33,16 +33,16 @@ def trajectories(interactions: Interactions, batch: Windows) -> Trajectories:
     filled = (slots < row_count[..., None]) & mask[..., None]
     row = np.where(filled, row_start[..., None] + slots, 0)
     last_event = event + 1 == offsets[batch.user + 1][:, None]
-    ended = _column(interactions.session_end, event) & mask
+    ended = _column(interactions.session_end, event)
 
     def rows(values: np.ndarray) -> Tensor:
-        taken = values[row] if len(values) else np.zeros(row.shape, values.dtype)
-        return torch.from_numpy(np.where(filled, taken, np.zeros((), values.dtype)))
+        gathered = values[row] if len(values) else np.zeros(row.shape, values.dtype)
+        return torch.from_numpy(np.where(filled, gathered, np.zeros((), values.dtype)))
 
     def events(values: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.where(mask, _column(values, event), np.zeros((), values.dtype)))
+        return torch.from_numpy(_column(values, event))
 
-    known = np.where(filled, interactions.logp_known[row] if interactions.num_rows else False, True).all(axis=-1) & mask
+    known = np.where(filled, interactions.logp_known[row] if interactions.num_rows else False, True).all(axis=-1)
     context = interactions.context[context_event] if interactions.num_events else np.zeros((*context_event.shape, 0))
     # after the last event of a user nothing was seen: the next user's context must not show through
     seen = base[:, None] + np.arange(steps + 1) < offsets[batch.user + 1][:, None]
@@ -52,17 +52,17 @@ def trajectories(interactions: Interactions, batch: Windows) -> Trajectories:
         user=torch.from_numpy(np.broadcast_to(batch.user[:, None], mask.shape).astype(np.int64)),
         time=events(interactions.time),
         terminated=torch.from_numpy(ended),
-        truncated=torch.from_numpy(mask & last_event & ~ended),
+        truncated=torch.from_numpy(last_event & ~ended),
         slate=rows(interactions.item).long(),
         logp=rows(interactions.logp),
         logp_known=torch.from_numpy(known),
         reward=rows(interactions.reward),
         cost=rows(interactions.cost),
-        choice=torch.from_numpy(np.where(mask, _column(interactions.choice, event), -1).astype(np.int64)),
+        choice=events(interactions.choice).long(),
         mask=torch.from_numpy(mask),
         learn=torch.from_numpy(mask & (batch.start[:, None] + column >= batch.learn[:, None])),
         context=torch.from_numpy(np.where(seen[..., None], context, 0.0).astype(np.float32)),
-    )
+    ).pad()
 
 
 def shuffled(

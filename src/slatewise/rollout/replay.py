@@ -67,22 +67,19 @@ class Replay:
         place = torch.randint(places, (count, 1), generator=generator)
         at = ((start + torch.arange(steps + 1)) % self.capacity) * places + place
 
-        def taken(name: str, index: Tensor) -> Tensor:
+        def gather(name: str, index: Tensor) -> Tensor:
             column = self._columns[name]
             return column.flatten(0, 1).index_select(0, index.flatten()).view(*index.shape, *column.shape[2:])
 
-        columns = {field.name: taken(field.name, at[:, :-1]) for field in fields(Step)}
-        mask = self._together(columns, taken("user", at))
-        for name, value in columns.items():
-            keep = mask.reshape(mask.shape + (1,) * (value.ndim - 2))
-            columns[name] = value if name == "user" else value.masked_fill(~keep, -1 if name == "choice" else 0)
+        columns = {field.name: gather(field.name, at[:, :-1]) for field in fields(Step)}
+        mask = self._together(columns, gather("user", at))
         return Trajectories(
             **columns,
             mask=mask,
             learn=mask.clone(),
-            context=taken("context", at),
-            candidates=taken("candidates", at) if "candidates" in self._columns else None,
-        )
+            context=gather("context", at),
+            candidates=gather("candidates", at) if "candidates" in self._columns else None,
+        ).pad()
 
     @staticmethod
     def _together(columns: dict[str, Tensor], user: Tensor) -> Bool[Tensor, "B T"]:

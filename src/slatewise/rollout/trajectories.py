@@ -60,11 +60,10 @@ def _by_user(
     column = torch.arange(int(length.max()))
     mask = column < length.unsqueeze(1)
     at = torch.where(mask, first.unsqueeze(1) + column, first.unsqueeze(1))
-    columns: dict[str, Tensor] = {}
-    for f in fields(Step):
-        values = torch.stack([getattr(step, f.name) for step in happened], dim=1).flatten(0, 1)[at]
-        keep = mask.reshape(mask.shape + (1,) * (values.ndim - 2))
-        columns[f.name] = values if f.name == "user" else values.masked_fill(~keep, 0)
+    columns = {
+        field.name: torch.stack([getattr(step, field.name) for step in happened], dim=1).flatten(0, 1)[at]
+        for field in fields(Step)
+    }
     # A row that the end of the recording cut off: its place still has the same user, and no end was reported.
     last = length - 1
     rows = torch.arange(len(first))
@@ -82,4 +81,4 @@ def _by_user(
         learn=mask.clone(),
         context=torch.stack(contexts, dim=1)[place.unsqueeze(1), look],
         candidates=torch.stack(candidates, dim=1)[place.unsqueeze(1), look] if candidates else None,
-    )
+    ).pad()

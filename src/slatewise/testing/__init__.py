@@ -15,6 +15,7 @@ from slatewise.testing._methods import check_method
 from slatewise.testing._policies import check_policy
 from slatewise.testing._retrievers import check_retriever
 from slatewise.testing._toys import toy_catalog, toy_log
+from slatewise.testing._trajectories import check_trajectories
 
 __all__ = [
     "ContractError",
@@ -25,6 +26,7 @@ __all__ = [
     "check_policy",
     "check_retriever",
     "check_states",
+    "check_trajectories",
     "toy_catalog",
     "toy_dataset",
     "toy_log",

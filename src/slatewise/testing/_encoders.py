@@ -16,7 +16,7 @@ from slatewise.protocols import StateEncoder
 from slatewise.testing._contract import expect, expect_close, expect_same_bits, no_global_randomness
 from slatewise.testing._parts import expect_config, expect_parts, found, resolve
 from slatewise.testing._toys import toy_catalog, toy_log, with_noise_in_padding, without_steps
-from slatewise.types import Trajectories
+from slatewise.types import VIEWS, Trajectories
 
 ROLLED = 1e-5
 """How far `step` may be from `forward`: they add in another order."""
@@ -88,7 +88,7 @@ def check_states(encoder: StateEncoder, log: Trajectories, *, num_rows: int, whe
     noisy = encoder(with_noise_in_padding(log, num_rows=num_rows))
     expect_close(noisy, states, f"{where}: with other numbers in the padding", tolerance=1e-6)
     for user in range(batch):
-        alone = encoder(log.select(slice(user, user + 1)))
+        alone = encoder(log.rows(slice(user, user + 1)))
         expect_close(alone[0], states[user], f"{where}: user {user} read alone, not in a batch", tolerance=ROLLED)
     nothing = encoder(first_steps(log, 0))
     expect_close(nothing[:, 0], states[:, 0], f"{where}: users without history", tolerance=ROLLED)
@@ -119,7 +119,7 @@ def first_steps(log: Trajectories, count: int) -> Trajectories:
     for field in fields(log):
         value = getattr(log, field.name)
         if value is not None:
-            columns[field.name] = value[:, : count + (field.name in {"context", "candidates"})]
+            columns[field.name] = value[:, : count + (field.name in VIEWS)]
     return log.replace(**columns)
 
 

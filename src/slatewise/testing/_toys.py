@@ -122,13 +122,7 @@ def as_interactions(log: Trajectories) -> Interactions:
 
 def without_steps(log: Trajectories, gone: Bool[Tensor, "B T"]) -> Trajectories:
     """The log with some steps masked: all their fields are those of padding."""
-    columns: dict[str, Tensor] = {}
-    for name in ("event_id", "policy_id", "time", "terminated", "truncated", "logp_known", "mask", "learn"):
-        columns[name] = getattr(log, name).masked_fill(gone, 0)
-    for name in ("slate", "logp", "reward", "cost"):
-        columns[name] = getattr(log, name).masked_fill(gone.unsqueeze(2), 0)
-    columns["choice"] = log.choice.masked_fill(gone, -1)
-    return log.replace(**columns)
+    return log.replace(mask=log.mask & ~gone, learn=log.learn & ~gone).pad()
 
 
 def with_noise_in_padding(log: Trajectories, *, num_rows: int, seed: int = 0) -> Trajectories:

@@ -354,7 +354,7 @@ class Learner:
         # H is a mean over whole rows of the batch, so that only those have to be encoded for a product with it
         users = slice(None, None, -(-len(slate) // config.fisher_states))
         users = users if bool(steps[users].any()) else slice(None)
-        few, few_steps = trajectories.select(users), steps[users]
+        few, few_steps = trajectories.rows(users), steps[users]
         some = torch.zeros_like(steps)
         some[users] = few_steps
         drawn = self._drawn(out.detach(), trajectories, steps, rows, some[steps])

@@ -198,7 +198,7 @@ def liked_sessions(
     return Trajectories(
         event_id=zeros,
         policy_id=zeros,
-        user=people.unsqueeze(1).expand(-1, length).clone(),
+        user=people.unsqueeze(1).expand(-1, length),
         time=zeros,
         terminated=zeros.bool(),
         truncated=zeros.bool(),
@@ -207,11 +207,11 @@ def liked_sessions(
         logp_known=zeros.bool(),
         reward=values,
         cost=torch.zeros_like(values),
-        choice=torch.where(mask, 0, -1),
+        choice=zeros,
         mask=mask,
         learn=mask & (torch.arange(length) < steps),
         context=torch.zeros(len(people), length + 1, 0),
-    )
+    ).pad()
 
 
 def taught(

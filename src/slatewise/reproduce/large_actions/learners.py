@@ -7,7 +7,7 @@ itself. On-policy methods learn from each step once, those with a replay or a lo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -165,11 +165,11 @@ def learn_from_log(learner: Learner, record: Trajectories, *, updates: int | Non
     sessions = len(record.mask)
     if learner.single_pass or updates is None:
         for start in range(0, sessions, PASS):
-            learner.update(taken(record, torch.arange(start, min(start + PASS, sessions))))
+            learner.update(record.rows(slice(start, start + PASS)).trim())
         return
     draw = Generator().manual_seed(stream_seed(sessions, 4))
     for _ in range(updates):
-        learner.update(taken(record, torch.randint(sessions, (batch,), generator=draw)))
+        learner.update(record.rows(torch.randint(sessions, (batch,), generator=draw)).trim())
 
 
 def learn_with_replay(env: Env, learner: Learner, schedule: Schedule, *, seed: int) -> None:
@@ -197,18 +197,6 @@ def learn_with_replay(env: Env, learner: Learner, schedule: Schedule, *, seed: i
         if number >= schedule.warm_up:
             for _ in range(schedule.updates):
                 learner.update(replay.sample(schedule.batch_size, steps=schedule.stretch, generator=sampling))
-
-
-def taken(record: Trajectories, rows: Int[Tensor, " P"]) -> Trajectories:
-    """Some sessions of a log, as long as the longest of them."""
-    longest = int(record.mask[rows].sum(dim=1).max())
-    columns = {field.name: getattr(record, field.name)[rows][:, :longest] for field in fields(Step)}
-    return Trajectories(
-        **columns,
-        mask=record.mask[rows][:, :longest],
-        learn=record.learn[rows][:, :longest],
-        context=record.context[rows][:, : longest + 1],
-    )
 
 
 def as_lists(record: Trajectories) -> Trajectories:

@@ -56,12 +56,11 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
     held = max(1, round(HELD_OUT * len(record.mask)))
     order = torch.randperm(len(record.mask), generator=Generator().manual_seed(stream_seed(seed, 10)))
     started = time.process_time()
-    model = _fit(_taken(record, order[held:]), env, updates=cell["fits"], seed=seed)
+    model = _fit(record.rows(order[held:]).trim(), env, updates=cell["fits"], seed=seed)
     fitting = time.process_time() - started
     fitted = Fitted(policy=model.policy, catalog=env.catalog)
-    report = judged(
-        fitted, [_taken(record, part) for part in torch.split(order[:held], 64)], seed=stream_seed(seed, 11)
-    )
+    parts = [record.rows(part).trim() for part in torch.split(order[:held], 64)]
+    report = judged(fitted, parts, seed=stream_seed(seed, 11))
     inside = FittedEnv(Config(num_candidates=env.config.num_candidates), num_users=size.users, fitted=fitted)
     built = runs.learner(cell["method"], env, seed=seed)
     started = time.process_time()
@@ -134,12 +133,8 @@ def _fit(record: Trajectories, env: Env, *, updates: int, seed: int) -> Learner:
     model = Learner(config, runs.encoder(env), env.catalog, generator=Generator().manual_seed(stream_seed(seed, 13)))
     draws = Generator().manual_seed(stream_seed(seed, 14))
     for _ in range(updates):
-        model.update(_taken(record, torch.randint(len(record.mask), (SESSIONS,), generator=draws)))
+        model.update(record.rows(torch.randint(len(record.mask), (SESSIONS,), generator=draws)).trim())
     return model
-
-
-def _taken(record: Trajectories, rows: torch.Tensor) -> Trajectories:
-    return runs._rows(record, rows)
 
 
 def _row(name: str, metric: str, values: list[float]) -> Row:

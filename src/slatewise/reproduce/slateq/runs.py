@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -220,7 +220,7 @@ def learn_from_log(built: slateq.Learner, record: Trajectories, *, updates: int,
     sessions = max(1, round(batch / float(record.mask.sum(dim=1).float().mean())))
     for _ in range(updates):
         rows = torch.randint(len(record.mask), (sessions,), generator=generator)
-        built.update(_rows(record, rows))
+        built.update(record.rows(rows).trim())
 
 
 def full() -> dict[str, int]:
@@ -247,13 +247,3 @@ def _schedule(method: dict[str, Any], size: Size) -> Schedule:
         replay=size.steps,
         epsilon_steps=size.steps // 3,
     )
-
-
-def _rows(record: Trajectories, rows: Int[Tensor, " P"]) -> Trajectories:
-    longest = int(record.mask[rows].sum(dim=1).max())
-    columns = {}
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if value is not None:
-            columns[field.name] = value[rows, : longest + (field.name in {"context", "candidates"})]
-    return replace(record, **columns)

@@ -165,7 +165,7 @@ def _imitate(settings: Mapping[str, Any], env: Env, learner: tpgr.Learner) -> li
     for made in sessions:
         order = torch.randperm(len(made.mask), generator=generator)
         for some in torch.split(order, int(settings["batch"])):
-            imitator.update(_of(made, some))
+            imitator.update(made.rows(some))
     learner.policy.load_state_dict(imitator.policy.state_dict())
     return sessions
 
@@ -204,7 +204,7 @@ def _practise(settings: Mapping[str, Any], env: Env, learner: tpgr.Learner, *, r
         played = record_trajectories(env, arms, steps=steps, seed=stream_seed(seed, number), exclude_last=steps)
         # places hold people drawn at random, so any some of them will do
         for some in torch.split(torch.arange(env.num_users), int(settings["batch"])):
-            learner.update(_of(played, some))
+            learner.update(played.rows(some))
 
 
 def _changing(
@@ -255,7 +255,7 @@ def _wolpertinger(settings: Mapping[str, Any], env: Env) -> Policy:
 
     def learn() -> None:
         some = kept[int(torch.randint(len(kept), (), generator=generator))]
-        learner.update(_of(some, torch.randint(len(some.mask), (batch,), generator=generator)))
+        learner.update(some.rows(torch.randint(len(some.mask), (batch,), generator=generator)))
 
     for _ in range(sum(-(-len(made.mask) // batch) for made in kept)):
         learn()
@@ -322,11 +322,6 @@ class _Planned(RankedPolicy):
         items = self.plan[:, self.turn : self.turn + request.k]
         self.turn += request.k
         return Slates(items=items, logp=torch.zeros(items.shape))
-
-
-def _of(played: Trajectories, some: Int[Tensor, " V"]) -> Trajectories:
-    fields: dict[str, Any] = {name: getattr(played, name) for name in played.__dataclass_fields__}
-    return replace(played, **{name: value[some] for name, value in fields.items() if value is not None})
 
 
 def _encoder(env: Env, generator: Generator) -> gru.Encoder:

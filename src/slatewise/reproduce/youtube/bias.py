@@ -14,7 +14,6 @@ from slatewise.ops.choices import picked
 from slatewise.ops.negatives import Negatives
 from slatewise.ops.sampled_softmax import sampled_log_softmax
 from slatewise.reproduce.youtube.drift import Size, learn, learner, logged
-from slatewise.reproduce.youtube.toys import taken
 from slatewise.seeds import stream_seed
 
 COUNTS = (16, 64, 256, 1024, 2048, 4096)
@@ -33,7 +32,7 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     machine = learner(record, settings["method"], seed=seed)
     learn(machine, record, size=size, seed=seed)
     generator = Generator().manual_seed(stream_seed(seed, 30))
-    some = taken(record, torch.randperm(len(record.mask), generator=generator)[:128])
+    some = record.rows(torch.randperm(len(record.mask), generator=generator)[:128])
     with torch.no_grad():
         states = machine.policy.encoder(some)[:, :-1]
         everything = torch.arange(FIRST_ITEM, machine.policy.num_rows)

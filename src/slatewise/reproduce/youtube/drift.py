@@ -16,7 +16,6 @@ from slatewise.encoders import cfn
 from slatewise.log import FIRST_ITEM
 from slatewise.methods import reinforce
 from slatewise.ops.choices import bucket_edges, picked
-from slatewise.reproduce.youtube.toys import taken
 from slatewise.rollout.play import Arm
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
@@ -120,7 +119,7 @@ def learn(learner: reinforce.Learner, log: Trajectories, *, size: Size, seed: in
         parts = [part for part in torch.split(order, size.batch) if len(part) == size.batch]
         total = {}
         for part in parts:
-            for name, value in learner.update(taken(log, part)).items():
+            for name, value in learner.update(log.rows(part)).items():
                 total[name] = total.get(name, 0.0) + value / len(parts)
     return total
 
@@ -237,8 +236,8 @@ def run_exploration(settings: Mapping[str, Any]) -> dict[str, Any]:
             if generation > 1:
                 fresh = served_log(machine.policy, exploration, seed=seed, generation=generation, users=size.users)
             bucket = fresh.policy_id[:, 0]
-            mine = taken(fresh, (bucket != (3 if arm == "control" else 2)).nonzero().squeeze(1))
-            learn(machine, mine, size=size, seed=stream_seed(seed, 20 + generation))
+            read = fresh.rows(bucket != (3 if arm == "control" else 2))
+            learn(machine, read, size=size, seed=stream_seed(seed, 20 + generation))
             weights[arm] = machine.state_dict()
             result[f"generation {generation}, {arm}"] = tried(machine.policy, seed=seed, size=size).summary()
     return result

@@ -18,7 +18,6 @@ from slatewise.reproduce._story import Row
 from slatewise.seeds import stream_seed
 from slatewise.sim import toys
 from slatewise.stats import student_t
-from slatewise.types import Trajectories
 
 SEEDS = 20
 ENOUGH = 19
@@ -109,19 +108,13 @@ def learned(experiment: Experiment, *, seed: int, steps: int, batch: int) -> tup
     encoder = cfn.Encoder(settings, catalog, generator=generator)
     learner = reinforce.Learner(experiment.method, encoder, catalog, generator=generator)
     for _ in range(steps):
-        learner.update(taken(log, torch.randint(EVENTS, (batch,), generator=generator)))
+        learner.update(log.rows(torch.randint(EVENTS, (batch,), generator=generator)))
     everything = torch.arange(2, catalog.num_rows).unsqueeze(0)
     state = torch.zeros(1, encoder.width)
     with torch.no_grad():
         log_pi = learner.policy.log_pi(state, everything)[0]
         beta = learner.policy.log_behaviour(state, torch.zeros(1, dtype=torch.int64))[0, 2:].exp()
     return log_pi.exp(), beta
-
-
-def taken(log: Trajectories, rows: Tensor) -> Trajectories:
-    """Some rows of a log."""
-    values = {name: getattr(log, name) for name in Trajectories.__dataclass_fields__}
-    return log.replace(**{name: value[rows] for name, value in values.items() if value is not None})
 
 
 def tell(results: Mapping[str, Mapping[str, Any]], *, seed_base: int) -> tuple[list[Row], list[Check], list[LineChart]]:
