@@ -25,9 +25,7 @@ CONFIG_KEYS = 16
 LONG_FILES = {
     "slatewise.methods.fcpo",
     "slatewise.methods.tpgr",
-    "slatewise.methods.wolpertinger",
     "slatewise.reproduce.fcpo.runs",
-    "slatewise.reproduce.large_actions",
     "slatewise.reproduce.slateq",
     "slatewise.sim.interest_evolution",
 }
@@ -38,7 +36,6 @@ LARGE_CONFIGS = {
     "slatewise.methods.reinforce",
     "slatewise.methods.slateq",
     "slatewise.methods.tpgr",
-    "slatewise.methods.wolpertinger",
     "slatewise.sim.drift",
     "slatewise.sim.interest_evolution",
     "slatewise.sim.topic_boredom",
@@ -49,6 +46,7 @@ UNTYPED_SIGNATURES = {
     "convert",
     "dump_toml",
     "lay_out",
+    "merge",
     "name_of",
     "override",
     "read_manifest",
