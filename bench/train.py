@@ -32,7 +32,7 @@ from slatewise.data.simulated import prepare_simulated
 from slatewise.ops.products import product
 from slatewise.ops.returns import threshold
 from slatewise.ops.shown_rows import shown_rows
-from slatewise.training import Run, lay_out
+from slatewise.training.run import Run, lay_out
 from slatewise.types import Trajectories
 
 BAR = 25_000

@@ -12,7 +12,7 @@ import torch
 from slatewise import Exploration, SlateRequest, artifact, evaluation
 from slatewise.data import splits
 from slatewise.data.reading.importing import import_path
-from slatewise.training import train
+from slatewise.training.loop import train
 
 
 def write_log(path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from slatewise.data.reading.importing import import_path
 from slatewise.serve import Feedback, Options, RecommendRequest, open_recommender
 from slatewise.serve.http.schema import Explore
-from slatewise.training import train
+from slatewise.training.loop import train
 
 ROWS = ((user, item) for user in range(20) for item in range(user % 4, 20, 1 + user % 3))
 

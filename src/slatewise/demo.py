@@ -227,7 +227,7 @@ def _train_all(
 
 def _train(tables: dict[str, Any], folder: Path) -> tuple[str, str]:
     """Train one variant, or find it trained; its name and what there is to say of it."""
-    from slatewise.training import train
+    from slatewise.training.loop import train
 
     other = folder.exists() and not _same_settings(tables, folder)
     steps = 0
@@ -247,7 +247,7 @@ def _train(tables: dict[str, Any], folder: Path) -> tuple[str, str]:
 
 
 def _same_settings(tables: dict[str, Any], folder: Path) -> bool:
-    from slatewise.training import lay_out
+    from slatewise.training.run import lay_out
 
     written = folder / "config.toml"
     return written.is_file() and written.read_text("utf-8") == configs.dump_toml(lay_out(tables, folder).tables)
@@ -255,7 +255,7 @@ def _same_settings(tables: dict[str, Any], folder: Path) -> bool:
 
 def _judge(folder: Path, behaviour: Path) -> tuple[str, dict[str, Any]]:
     """Name, and validation and test metrics of a run; judged once per trained policy and logging policy."""
-    from slatewise.training import judge, open_run
+    from slatewise.training.judging import judge, open_run
 
     opened, logging_policy = open_run(folder), open_run(behaviour).artifact
     path, versions = folder / "evaluation.json", (opened.artifact.version, logging_policy.version)
@@ -297,7 +297,7 @@ def _commands(folder: Path, request: dict[str, Any], port: int) -> tuple[str, st
 def _report(settings: Settings, dataset: Dataset, served: Path, commands: Sequence[str]) -> Path:
     from slatewise.report import write
     from slatewise.report.runs import Entry, page
-    from slatewise.training import open_run
+    from slatewise.training.judging import open_run
 
     entries = [
         Entry(folder=settings.runs / variant.name, label=variant.label, corrected=variant.corrected)

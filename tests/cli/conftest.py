@@ -14,7 +14,7 @@ import pytest
 
 from slatewise.cli import main
 from slatewise.data.simulated import prepare_simulated
-from slatewise.training import train
+from slatewise.training.loop import train
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Command, Trained
 
-from slatewise.training import judge, open_run, train
+from slatewise.training.judging import judge, open_run
+from slatewise.training.loop import train
 
 
 def judged(*folders: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Command
 
-from slatewise.training import train
+from slatewise.training.loop import train
 
 SMALL = ("--set", "budget=20.0", "--set", "num_topics=5", "--set", "num_candidates=6")
 WORLD = ("simulate", "interest_evolution", *SMALL)

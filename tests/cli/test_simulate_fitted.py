@@ -13,7 +13,7 @@ from slatewise.rollout.episodes import play_episodes
 from slatewise.rollout.recording import recording
 from slatewise.sim._opening import open_world, served
 from slatewise.sim.log_fitted import METHOD
-from slatewise.training import train
+from slatewise.training.loop import train
 
 
 @pytest.fixture(scope="module")

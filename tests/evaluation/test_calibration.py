@@ -17,7 +17,8 @@ from slatewise.log import FIRST_ITEM, LogPart
 from slatewise.methods import cloning, reinforce
 from slatewise.protocols import EstimatesBehaviour
 from slatewise.testing import toy_catalog, toy_dataset, written_log
-from slatewise.training import open_run, train
+from slatewise.training.judging import open_run
+from slatewise.training.loop import train
 from slatewise.types import Trajectories
 
 SHARES = (0.6, 0.3, 0.1)

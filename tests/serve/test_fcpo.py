@@ -14,7 +14,7 @@ from tests.serve.world import imported, state_of
 from slatewise.methods import fcpo
 from slatewise.serve import Options, create_app, open_recommender
 from slatewise.testing import toy_dataset
-from slatewise.training import train
+from slatewise.training.loop import train
 from slatewise.types import Exploration, SlateRequest
 
 HAD = 3

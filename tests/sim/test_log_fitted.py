@@ -25,7 +25,7 @@ from slatewise.sim.log_fitted.held_out import judge_fit
 from slatewise.sim.log_fitted.learner import Config as ModelConfig
 from slatewise.sim.log_fitted.learner import levels
 from slatewise.testing import check_env, check_method
-from slatewise.training import train
+from slatewise.training.loop import train
 from slatewise.types import SlateRequest
 
 WORLD = ("budget=20.0", "num_topics=4", "num_candidates=6", "lowest_quality=-2.0")

@@ -19,7 +19,8 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import torch
 
-from slatewise.training import Progress, train
+from slatewise.training.checkpoint import Progress
+from slatewise.training.loop import train
 
 
 def attempt(tables: dict[str, Any], folder: Path, kill: int | None) -> int:

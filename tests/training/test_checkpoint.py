@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from slatewise.training import Progress
-from slatewise.training.checkpoint import Checkpoint, read, write
+from slatewise.training.checkpoint import Checkpoint, Progress, read, write
 
 STATE = Checkpoint(
     progress=Progress(epoch=1, step_in_epoch=2, step=12, best=0.25, best_epoch=0, seconds=1.5, interactions=99),

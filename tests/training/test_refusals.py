@@ -14,7 +14,8 @@ from slatewise.cli import main
 from slatewise.data import Options, import_path
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.testing import toy_catalog, toy_dataset, written_log
-from slatewise.training import Progress, train
+from slatewise.training.checkpoint import Progress
+from slatewise.training.loop import train
 
 TABLES: dict[str, Any] = {
     "method": {"name": "cloning"},

@@ -17,7 +17,7 @@ import pytest
 from slatewise import config as configs
 from slatewise.files import sha256
 from slatewise.testing import toy_dataset
-from slatewise.training import Result, train
+from slatewise.training.loop import Result, train
 
 SMALL = {"name": "gru", "width": 8, "item_width": 8, "dropout": 0.3}
 METHODS: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text, progr
 
 if TYPE_CHECKING:
     from slatewise.evaluation import Calibration, Evaluation
-    from slatewise.training import FinishedRun
+    from slatewise.training.judging import FinishedRun
 
 EVALUATE = """Judge a trained run on held-out data: full ranking, seen items excluded, 95 % intervals.
 
@@ -95,7 +95,8 @@ def _judge(
     quiet: bool,
 ) -> tuple[FinishedRun, Evaluation]:
     from slatewise.errors import located
-    from slatewise.training import Progress, fitted_behaviour, judge, open_run
+    from slatewise.training.checkpoint import Progress
+    from slatewise.training.judging import fitted_behaviour, judge, open_run
 
     if part not in ("valid", "test"):
         raise located(f'--part is "{part}"; expected valid or test')

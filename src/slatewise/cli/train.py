@@ -39,8 +39,8 @@ def train(
 ) -> None:
     """Train; see HELP."""
     from slatewise import config as configs
-    from slatewise.training import Progress
-    from slatewise.training import train as run_training
+    from slatewise.training.checkpoint import Progress
+    from slatewise.training.loop import train as run_training
 
     tables = configs.override(configs.read_toml(config), assignment or [])
     if method is not None:

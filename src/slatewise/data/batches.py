@@ -1,4 +1,4 @@
-"""Columns of a log → padded, masked batches of trajectories."""
+"""A log, as columns or as trajectories in memory → padded, masked batches of trajectories."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Generator, Tensor
 
 from slatewise.log import Interactions, Windows
 from slatewise.types import Trajectories
@@ -86,6 +86,35 @@ def shuffled(
         pieces += [chunk[at : at + batch_size] for at in range(0, len(chunk), batch_size)]
     for index in generator.permutation(len(pieces))[skip:]:
         yield trajectories(interactions, wins[pieces[index]])
+
+
+def sample_rows(log: Trajectories, rows: int, *, updates: int, generator: Generator) -> Iterator[Trajectories]:
+    """Batches of rows drawn uniformly, with replacement, each as long as its longest row.
+
+    Args:
+        log: in memory.
+        rows: of each batch.
+        updates: number of batches.
+        generator: is drawn from only when the next batch is asked for.
+    """
+    for _ in range(updates):
+        yield log.rows(torch.randint(len(log.mask), (rows,), generator=generator)).trim()
+
+
+def shuffle_rows(
+    log: Trajectories, rows: int, *, generator: Generator, whole_only: bool = False
+) -> Iterator[Trajectories]:
+    """One pass over all rows in random order.
+
+    Args:
+        log: in memory.
+        rows: of each batch.
+        generator: decides the order when the first batch is asked for.
+        whole_only: leave out a last batch of fewer rows.
+    """
+    for index in torch.split(torch.randperm(len(log.mask), generator=generator), rows):
+        if len(index) == rows or not whole_only:
+            yield log.rows(index)
 
 
 def num_batches(wins: Windows, batch_size: int) -> int:

@@ -27,7 +27,7 @@ from slatewise.report.page import (
 )
 from slatewise.report.served import examples, exposure, propensity_histogram
 from slatewise.stats import Measurement
-from slatewise.training import FinishedRun
+from slatewise.training.judging import FinishedRun
 from slatewise.types import Estimate
 
 

@@ -107,7 +107,8 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
 
 def run(cell: Cell) -> dict[str, Any]:
     """Figures of one run on the validation and the test part."""
-    from slatewise.training import judge, open_run, train
+    from slatewise.training.judging import judge, open_run
+    from slatewise.training.loop import train
 
     variant = next(variant for variant in variants() if variant.name == cell.settings["variant"])
     tables = tables_of(variant, prepared.load(DATA), seed=int(cell.settings["seed"]))

@@ -1,19 +1,4 @@
-"""The one loop: batches → update → validate → checkpoint (resumable)."""
+"""Learning from a log: `fit` in memory; `train` plans, fits, validates and checkpoints a run on disk.
 
-from slatewise.training.checkpoint import Progress
-from slatewise.training.judging import FinishedRun, fitted_behaviour, judge, open_run
-from slatewise.training.loop import Result, train
-from slatewise.training.run import Config, Run, lay_out
-
-__all__ = [
-    "Config",
-    "FinishedRun",
-    "Progress",
-    "Result",
-    "Run",
-    "fitted_behaviour",
-    "judge",
-    "lay_out",
-    "open_run",
-    "train",
-]
+The modules are imported one by one, so that what only fits does not load evaluation and artifacts.
+"""

@@ -1,4 +1,4 @@
-"""The one training loop: batches → update → validate → checkpoint. A killed run resumes bit for bit.
+"""A run of training on disk: plan → fit an epoch → validate → checkpoint. A killed run resumes bit for bit.
 
 A run folder holds
     config.toml        every setting, as it was resolved
@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ from slatewise import config as configs
 from slatewise.data import batches
 from slatewise.errors import InputError, SlatewiseError, located
 from slatewise.files import atomic_file
+from slatewise.log import Windows
 from slatewise.protocols import Policy, TellsUnmet
 from slatewise.training import checkpoint
 from slatewise.training.checkpoint import Checkpoint, Progress
+from slatewise.training.fit import fit
 from slatewise.training.run import Run, lay_out
 from slatewise.types import Trajectories
 
@@ -74,43 +76,87 @@ def train(
     wins = run.split.part("train").windows(max_length=run.train.max_length, burn_in=run.train.burn_in)
     if not len(wins):
         raise located("nothing to train on: the training part of the split is empty", file=run.dataset.path)
-    progress, best = begun = _begin(run, resume=resume, overwrite=overwrite)
+    start, best = _begin(run, resume=resume, overwrite=overwrite)
     epochs = 1 if run.learner.single_pass else run.train.epochs
     total = batches.num_batches(wins, run.train.batch_size) * epochs
-    lines: list[dict[str, Any]] = []
-    while progress.epoch < epochs and progress.epoch - progress.best_epoch <= run.train.patience:
-        for batch in batches.shuffled(
-            run.dataset.interactions,
+    state = _State(run=run, progress=start, best=best, total=total, on_step=on_step)
+    while state.progress.epoch < epochs and state.progress.epoch - state.progress.best_epoch <= run.train.patience:
+        state.fit_epoch(wins)
+        state.validate()
+        state.save()
+    if state.progress == start and _whole(run.folder / "artifact"):
+        return _result(run, start)
+    return _finish(run, state.progress, state.best)
+
+
+@dataclass(kw_only=True)
+class _State:
+    """Where a run stands, and what is not written yet."""
+
+    run: Run
+    progress: Progress
+    best: dict[str, Tensor]
+    """Weights of the policy that validated best."""
+    total: int
+    """Steps of all epochs."""
+    on_step: Callable[[Progress, int], None] | None
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    """Of metrics.jsonl, since the last checkpoint."""
+    _interactions: int = 0
+    _started: float = 0.0
+
+    def fit_epoch(self, wins: Windows) -> None:
+        """The rest of an epoch, with checkpoints on the way."""
+        shuffled = batches.shuffled(
+            self.run.dataset.interactions,
             wins,
-            batch_size=run.train.batch_size,
-            generator=np.random.default_rng([run.train.seed, progress.epoch]),
-            skip=progress.step_in_epoch,
-        ):
-            started = time.monotonic()
-            figures = _update(run, batch, progress)
-            progress = replace(
-                progress,
-                step=progress.step + 1,
-                step_in_epoch=progress.step_in_epoch + 1,
-                seconds=progress.seconds + time.monotonic() - started,
-                interactions=progress.interactions + int(batch.learn.sum()),
-            )
-            if progress.step % run.train.log_every == 0:
-                lines.append({"step": progress.step, "epoch": progress.epoch, **figures})
-            if progress.step % run.train.checkpoint_every == 0:
-                _save(run, progress, best, lines)
-            if on_step is not None:
-                on_step(progress, total)
-        value, line = _validate(run, progress)
-        lines.append(line)
-        if value > progress.best or not best:
-            best = _weights(run.learner.policy)
-            progress = replace(progress, best=value, best_epoch=progress.epoch)
-        progress = replace(progress, epoch=progress.epoch + 1, step_in_epoch=0)
-        _save(run, progress, best, lines)
-    if progress == begun[0] and _whole(run.folder / "artifact"):
-        return _result(run, progress)
-    return _finish(run, progress, best)
+            batch_size=self.run.train.batch_size,
+            generator=np.random.default_rng([self.run.train.seed, self.progress.epoch]),
+            skip=self.progress.step_in_epoch,
+        )
+        try:
+            fit(self.run.learner, self._timed(shuffled), on_update=self._count)
+        except FloatingPointError as error:
+            raise SlatewiseError(
+                f"{self.run.folder}, step {self.progress.step + 1}: {error}. The last checkpoint is whole, nothing is "
+                "lost."
+            ) from error
+
+    def validate(self) -> None:
+        """End the epoch; keep the weights where they are better than all before."""
+        value, line = _validate(self.run, self.progress)
+        self.lines.append(line)
+        if value > self.progress.best or not self.best:
+            self.best = _weights(self.run.learner.policy)
+            self.progress = replace(self.progress, best=value, best_epoch=self.progress.epoch)
+        self.progress = replace(self.progress, epoch=self.progress.epoch + 1, step_in_epoch=0)
+
+    def save(self) -> None:
+        """Write a checkpoint, and the lines before it."""
+        state = Checkpoint(progress=self.progress, learner=self.run.learner.state_dict(), best=self.best)
+        checkpoint.write(self.run.folder, state, self.lines)
+        self.lines.clear()
+
+    def _timed(self, shuffled: Iterable[Trajectories]) -> Iterator[Trajectories]:
+        for batch in shuffled:
+            self._interactions, self._started = int(batch.learn.sum()), time.monotonic()
+            yield batch
+
+    def _count(self, update: int, metrics: dict[str, float]) -> None:
+        del update  # counts from the start of this epoch's rest
+        self.progress = replace(
+            self.progress,
+            step=self.progress.step + 1,
+            step_in_epoch=self.progress.step_in_epoch + 1,
+            seconds=self.progress.seconds + time.monotonic() - self._started,
+            interactions=self.progress.interactions + self._interactions,
+        )
+        if self.progress.step % self.run.train.log_every == 0:
+            self.lines.append({"step": self.progress.step, "epoch": self.progress.epoch, **metrics})
+        if self.progress.step % self.run.train.checkpoint_every == 0:
+            self.save()
+        if self.on_step is not None:
+            self.on_step(self.progress, self.total)
 
 
 def _begin(run: Run, *, resume: bool, overwrite: bool) -> tuple[Progress, dict[str, Tensor]]:
@@ -149,15 +195,6 @@ def _begin(run: Run, *, resume: bool, overwrite: bool) -> tuple[Progress, dict[s
     return Progress(), {}
 
 
-def _update(run: Run, batch: Trajectories, progress: Progress) -> dict[str, float]:
-    try:
-        return run.learner.update(batch)
-    except FloatingPointError as error:
-        raise SlatewiseError(
-            f"{run.folder}, step {progress.step + 1}: {error}. The last checkpoint is whole, nothing is lost."
-        ) from error
-
-
 def _validate(run: Run, progress: Progress) -> tuple[float, dict[str, Any]]:
     """The figure that selects, and the line for metrics.jsonl; 0 where nothing is held out for validation."""
     part = run.split.part("valid")
@@ -192,12 +229,6 @@ def _validate(run: Run, progress: Progress) -> tuple[float, dict[str, Any]]:
 
 def _weights(policy: Policy) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in policy.state_dict().items()}
-
-
-def _save(run: Run, progress: Progress, best: dict[str, Tensor], lines: list[dict[str, Any]]) -> None:
-    state = Checkpoint(progress=progress, learner=run.learner.state_dict(), best=best)
-    checkpoint.write(run.folder, state, lines)
-    lines.clear()
 
 
 def _finish(run: Run, progress: Progress, best: dict[str, Tensor]) -> Result:

@@ -18,7 +18,7 @@ from slatewise.errors import InputError
 from slatewise.log import FIRST_ITEM, LogPart, Windows
 from slatewise.methods import fcpo
 from slatewise.testing import check_method, toy_catalog, toy_dataset, written_log
-from slatewise.training import train
+from slatewise.training.loop import train
 from slatewise.types import Exploration, SlateRequest, Trajectories
 
 

@@ -16,7 +16,8 @@ from slatewise.log import Windows
 from slatewise.methods import tpgr
 from slatewise.nn.item_table import item_tables
 from slatewise.testing import check_method, toy_catalog, toy_dataset, written_log
-from slatewise.training import open_run, train
+from slatewise.training.judging import open_run
+from slatewise.training.loop import train
 from slatewise.types import Exploration, SlateRequest, Trajectories
 
 LOG4 = float(np.log(4))

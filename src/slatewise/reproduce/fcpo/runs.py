@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from slatewise.rollout.play import Arm, play
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim import rating_sessions
+from slatewise.training.fit import fit
 from slatewise.types import Exploration, Observation, SlateRequest, Step, Trajectories
 
 LIKED = 0.25
@@ -137,14 +138,17 @@ def imitated(place: Place, setting: Setting, size: Size, seed: int) -> fcpo.Lear
     learner = fresh(place, setting, seed=seed, temperature=1.0)
     generator = Generator().manual_seed(stream_seed(seed, 11))
     people = place.world.parts["train"]
+
+    def sessions() -> Iterator[Trajectories]:
+        for users in torch.split(people[torch.randperm(len(people), generator=generator)], size.places):
+            yield liked_sessions(
+                place.world.ratings, users, steps=setting.likes, size=place.slate_size, generator=generator
+            )
+
     for epoch in range(size.epochs):
         for group in learner.optimiser.param_groups:
             group["lr"] = setting.imitation_lr * (1 - epoch / size.epochs)
-        for some in torch.split(people[torch.randperm(len(people), generator=generator)], size.places):
-            found = liked_sessions(
-                place.world.ratings, some, steps=setting.likes, size=place.slate_size, generator=generator
-            )
-            learner.update(found)
+        fit(learner, sessions())
     return learner
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise import config as configs
+from slatewise.data.batches import sample_rows
 from slatewise.encoders import observed, window
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.log import FIRST_ITEM
@@ -28,6 +29,7 @@ from slatewise.rollout.replay import Replay
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim.topic_graph import Config, Env, World, logging_policy
+from slatewise.training.fit import fit
 from slatewise.types import Exploration, Observation, SlateRequest, Slates, Step, Trajectories
 
 Settings = Mapping[str, Any]
@@ -164,12 +166,10 @@ def learn_from_log(learner: Learner, record: Trajectories, *, updates: int | Non
         record = as_lists(record)
     sessions = len(record.mask)
     if learner.single_pass or updates is None:
-        for start in range(0, sessions, PASS):
-            learner.update(record.rows(slice(start, start + PASS)).trim())
-        return
-    draw = Generator().manual_seed(stream_seed(sessions, 4))
-    for _ in range(updates):
-        learner.update(record.rows(torch.randint(sessions, (batch,), generator=draw)).trim())
+        fit(learner, (record.rows(slice(start, start + PASS)).trim() for start in range(0, sessions, PASS)))
+    else:
+        draw = Generator().manual_seed(stream_seed(sessions, 4))
+        fit(learner, sample_rows(record, batch, updates=updates, generator=draw))
 
 
 def learn_with_replay(env: Env, learner: Learner, schedule: Schedule, *, seed: int) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Generator
 
+from slatewise.data.batches import sample_rows
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.methods import random as uniform
 from slatewise.ops.choices import picked
@@ -31,6 +32,7 @@ from slatewise.sim.log_fitted.fidelity import judged
 from slatewise.sim.log_fitted.learner import Config as ModelConfig
 from slatewise.sim.log_fitted.learner import Learner, levels
 from slatewise.stats import student_t
+from slatewise.training.fit import fit
 from slatewise.types import Trajectories
 
 NAME = "fitted"
@@ -132,8 +134,7 @@ def _fit(record: Trajectories, env: Env, *, updates: int, seed: int) -> Learner:
     )
     model = Learner(config, runs.encoder(env), env.catalog, generator=Generator().manual_seed(stream_seed(seed, 13)))
     draws = Generator().manual_seed(stream_seed(seed, 14))
-    for _ in range(updates):
-        model.update(record.rows(torch.randint(len(record.mask), (SESSIONS,), generator=draws)).trim())
+    fit(model, sample_rows(record, SESSIONS, updates=updates, generator=draws))
     return model
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise import config as configs
+from slatewise.data.batches import sample_rows
 from slatewise.encoders import observed
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.methods import random as uniform
@@ -25,6 +26,7 @@ from slatewise.rollout.play import Arm
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim.interest_evolution import Config, Env
+from slatewise.training.fit import fit
 from slatewise.types import Observation, SlateRequest, Slates, Trajectories
 
 Serve = Callable[[Float[Tensor, "B D"], Observation], Int[Tensor, "B K"]]
@@ -218,9 +220,7 @@ def learn_from_log(built: slateq.Learner, record: Trajectories, *, updates: int,
     """Batches of whole sessions, about `batch` steps each, drawn at random."""
     generator = Generator().manual_seed(seed)
     sessions = max(1, round(batch / float(record.mask.sum(dim=1).float().mean())))
-    for _ in range(updates):
-        rows = torch.randint(len(record.mask), (sessions,), generator=generator)
-        built.update(record.rows(rows).trim())
+    fit(built, sample_rows(record, sessions, updates=updates, generator=generator))
 
 
 def full() -> dict[str, int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise import config as configs
+from slatewise.data.batches import sample_rows, shuffle_rows
 from slatewise.data.ratings import Ratings
 from slatewise.encoders import gru
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
@@ -32,6 +33,7 @@ from slatewise.rollout.play import Arm, play
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim.rating_sessions import Config, Env, World, open_world
+from slatewise.training.fit import fit
 from slatewise.types import Exploration, SlateRequest, Slates, Trajectories
 
 DATA = "data/ml-100k"
@@ -162,10 +164,8 @@ def _imitate(settings: Mapping[str, Any], env: Env, learner: tpgr.Learner) -> li
     imitator = tpgr.Learner(config, learner.policy.encoder, env.catalog, generator=generator)
     imitator.policy.load_state_dict(learner.policy.state_dict())
     sessions = made_sessions(env.world, env.config, passes=passes, generator=generator)
-    for made in sessions:
-        order = torch.randperm(len(made.mask), generator=generator)
-        for some in torch.split(order, int(settings["batch"])):
-            imitator.update(made.rows(some))
+    for session in sessions:
+        fit(imitator, shuffle_rows(session, int(settings["batch"]), generator=generator))
     learner.policy.load_state_dict(imitator.policy.state_dict())
     return sessions
 
@@ -250,24 +250,24 @@ def _wolpertinger(settings: Mapping[str, Any], env: Env) -> Policy:
     )
     floor = random.Policy(random.Config(), StatelessEncoder(), env.catalog)
     anything = Exploration(top_m=env.catalog.num_items)
-    kept = made_sessions(env.world, env.config, passes=int(settings["passes"]), generator=generator)
+    recordings = made_sessions(env.world, env.config, passes=int(settings["passes"]), generator=generator)
     rounds, batch = int(settings["rounds"]), int(settings["batch"])
 
-    def learn() -> None:
-        some = kept[int(torch.randint(len(kept), (), generator=generator))]
-        learner.update(some.rows(torch.randint(len(some.mask), (batch,), generator=generator)))
+    def batches(updates: int) -> Iterator[Trajectories]:
+        for _ in range(updates):
+            recording = recordings[int(torch.randint(len(recordings), (), generator=generator))]
+            yield from sample_rows(recording, batch, updates=1, generator=generator)
 
-    for _ in range(sum(-(-len(made.mask) // batch) for made in kept)):
-        learn()
+    fit(learner, batches(sum(-(-len(recording.mask) // batch) for recording in recordings)))
     for number in range(rounds):
         share = max(0.1, 1 - 2 * number / rounds)
         arms = [Arm(policy=floor, share=share, exploration=anything)]
         if share < 1:
             arms.append(Arm(policy=learner.policy, policy_id=1, share=1 - share))
         seed = stream_seed(int(settings["seed"]), number)
-        kept.append(record_trajectories(env, arms, steps=env.config.steps, seed=seed, exclude_last=env.config.steps))
-        for _ in range(-(-env.num_users // batch)):
-            learn()
+        steps = env.config.steps
+        recordings.append(record_trajectories(env, arms, steps=steps, seed=seed, exclude_last=steps))
+        fit(learner, batches(-(-env.num_users // batch)))
     return learner.policy
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from slatewise import config as configs
+from slatewise.data.batches import shuffle_rows
 from slatewise.encoders import cfn
 from slatewise.log import FIRST_ITEM
 from slatewise.methods import reinforce
@@ -20,6 +21,7 @@ from slatewise.rollout.play import Arm
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim import drift
+from slatewise.training.fit import fit
 from slatewise.types import Exploration, Trajectories
 
 WIDTH = 32
@@ -113,15 +115,10 @@ def learner(log: Trajectories, settings: Mapping[str, Any], *, seed: int) -> rei
 def learn(learner: reinforce.Learner, log: Trajectories, *, size: Size, seed: int) -> dict[str, float]:
     """Pass over a log in batches of users; returns the means of the last pass."""
     generator = Generator().manual_seed(stream_seed(seed, 3))
-    total: dict[str, float] = {}
+    means: dict[str, float] = {}
     for _ in range(size.passes):
-        order = torch.randperm(len(log.mask), generator=generator)
-        parts = [part for part in torch.split(order, size.batch) if len(part) == size.batch]
-        total = {}
-        for part in parts:
-            for name, value in learner.update(log.rows(part)).items():
-                total[name] = total.get(name, 0.0) + value / len(parts)
-    return total
+        means = fit(learner, shuffle_rows(log, size.batch, generator=generator, whole_only=True))
+    return means
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from slatewise.data.batches import sample_rows
 from slatewise.encoders import cfn
 from slatewise.methods import reinforce
 from slatewise.report import Check, Curve, LineChart
@@ -18,6 +19,7 @@ from slatewise.reproduce._story import Row
 from slatewise.seeds import stream_seed
 from slatewise.sim import toys
 from slatewise.stats import student_t
+from slatewise.training.fit import fit
 
 SEEDS = 20
 ENOUGH = 19
@@ -107,8 +109,7 @@ def learned(experiment: Experiment, *, seed: int, steps: int, batch: int) -> tup
     settings = cfn.Config(width=4, item_width=4, reward_edges=(), context_width=0)
     encoder = cfn.Encoder(settings, catalog, generator=generator)
     learner = reinforce.Learner(experiment.method, encoder, catalog, generator=generator)
-    for _ in range(steps):
-        learner.update(log.rows(torch.randint(EVENTS, (batch,), generator=generator)))
+    fit(learner, sample_rows(log, batch, updates=steps, generator=generator))
     everything = torch.arange(2, catalog.num_rows).unsqueeze(0)
     state = torch.zeros(1, encoder.width)
     with torch.no_grad():
