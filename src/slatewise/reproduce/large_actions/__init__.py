@@ -72,10 +72,10 @@ def run(cell: Cell) -> dict[str, Any]:
 
 
 def growth(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """Exponent b of y = a x^b by least squares of the logs, and its 95 % student_t by what is left over.
+    """Exponent b of y = a x^b by least squares of the logs, and its 95 % interval by what is left over.
 
     Args:
-        points: at least two x, all y above 0; the student_t is infinite for two points.
+        points: at least two x, all y above 0; the interval is infinite for two points.
     """
     x, y = (np.log(np.array(values)) for values in zip(*points, strict=True))
     spread = float(((x - x.mean()) ** 2).sum())
@@ -130,7 +130,7 @@ class Found:
         return float(median(own / raw for own, raw in pairs))
 
     def slope_by_seed(self, name: str, key: str) -> tuple[float, float, float] | None:
-        """Growth of regret or CPU seconds over the sizes of each seed: mean and student_t.
+        """Growth of regret or CPU seconds over the sizes of each seed: mean and interval.
 
         None below three sizes, or where a figure has no logarithm.
         """
@@ -204,14 +204,14 @@ def _slopes(found: Found) -> list[Row]:
 
 
 def checks(found: Found) -> list[Check]:
-    """What the figures show; an student_t must lie on the right side as a whole."""
+    """What the figures show; an interval must lie on the right side as a whole."""
     last = found.sizes[-1]
     told = []
     for name in (ways.TREE3, ways.TREE_DRAW):
         slope, low, high = found.slope_of_time(name, times.BATCHES[-1])
         told.append(
             Check(
-                name=f"{name}: time of a decision at batch {times.BATCHES[-1]:,} grows by N^.45 at most (student_t)",
+                name=f"{name}: time of a decision at batch {times.BATCHES[-1]:,} grows by N^.45 at most (interval)",
                 holds=high <= 0.45,
                 figure=_words((slope, low, high)),
             )
@@ -231,7 +231,7 @@ def checks(found: Found) -> list[Check]:
             share = student_t(found.share(ways.K_SHARE, items, of=ways.K_ALL))
             told.append(
                 Check(
-                    name=f"{items:,} items: {ways.K_SHARE} earns at least 95 % of {ways.K_ALL}, student_t and all",
+                    name=f"{items:,} items: {ways.K_SHARE} earns at least 95 % of {ways.K_ALL}, interval and all",
                     holds=share[1] >= 0.95,
                     figure=_words(share),
                 )
@@ -353,7 +353,7 @@ def _notes(found: Found, quick: bool) -> tuple[str, ...]:
         "What they know: " + "; ".join(f"{name}: {way.knows}" for name, way in WAYS.items()) + ".",
         "Regret is to the optimum, which is exact, as is the return of every method but item-kNN's. Growth of regret "
         "and of learning is fitted seed by seed over all sizes (three at least), growth of a decision's time over the "
-        f"medians from {FROM:,} items on; its student_t says how far the points are from a power of N.",
+        f"medians from {FROM:,} items on; its interval says how far the points are from a power of N.",
         f"{ways.K_SHARE} looks at {ways.NEIGHBOURS:,} items at most; {ways.SLATEQ}, at the same ones at every state.",
     ]
     if quick:
