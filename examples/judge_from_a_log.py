@@ -12,7 +12,7 @@ REWARDS = tuple(float(reward) for reward in range(1, 11))
 SHOWN = tuple((11 - reward) / 55 for reward in range(1, 11))  # the log shows the worst items most
 bandit = toys.Config(rewards=REWARDS, behaviour=SHOWN)
 
-log = toys.logged(bandit, events=5_000, seed=1)  # 5,000 steps with the propensity of each
+log = toys.behaviour_log(bandit, events=5_000, seed=1)  # 5,000 steps with the propensity of each
 print(f"the log itself earned {log.reward.mean():.2f} a step")
 
 policies = {

@@ -44,15 +44,15 @@ class Tolerant(toys.Env):
 class Restless(drift.Env):
     """Changes its users in the middle of a session."""
 
-    def _seen(self) -> Observation:
-        seen = super()._seen()
+    def _observe(self) -> Observation:
+        seen = super()._observe()
         return replace(seen, user=seen.user + self._events)
 
 
 class Shared(drift.Env):
     """Hands out the numbers it lives on."""
 
-    def _seen(self) -> Observation:
+    def _observe(self) -> Observation:
         return Observation(user=self._user, context=torch.zeros(self.num_users, 0))
 
 

@@ -74,7 +74,7 @@ def test_cloning_needs_memory_to_see_what_comes_next(encoder: str) -> None:
 
 
 def test_cloning_ends_at_the_logging_policy() -> None:
-    log = toys.logged(toys.BIASED, events=50_000, seed=0, propensities=False)
+    log = toys.behaviour_log(toys.BIASED, events=50_000, seed=0, propensities=False)
     encoder = gru.Encoder(
         gru.Config(width=4, reward_edges=(), context_width=0), toys.catalog(10), generator=Generator()
     )

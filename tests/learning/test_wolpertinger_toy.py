@@ -75,7 +75,7 @@ def test_it_learns_in_an_environment_what_is_accepted() -> None:
     learner = wolpertinger.Learner(config, encoder, env.catalog, generator=Generator().manual_seed(0))
     schedule = Schedule(steps=250, updates=2, batch_size=128, replay=250, epsilon_steps=80)
     learn_online(env, learner, schedule, seed=0)
-    states = env.world.observed(torch.arange(200))
+    states = env.world.appearance(torch.arange(200))
     with torch.no_grad():
         shown = learner.policy.recommend(states, SlateRequest(k=1)).items[:, 0] - 2
     low, high = accept_graph.random_value(env.world), accept_graph.greedy(env.world).value

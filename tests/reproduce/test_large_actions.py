@@ -141,10 +141,10 @@ def test_a_map_of_what_is_seen_is_what_is_seen_at_first() -> None:
 def test_the_softmax_learns_with_all_items_and_with_negatives(items: int) -> None:
     env = learners.open_env(items, 1, 10)
     learner = learners.built("reinforce", ways.WAYS[ways.LOGGED].at(items), env, generator=Generator().manual_seed(0))
-    before = learners.states_of(learner.policy, env.world.observed).clone()
+    before = learners.states_of(learner.policy, env.world.appearance).clone()
     for _ in range(3):
         assert learner.update(learners.logged(items, 1, 10, 20, 5))["behaviour_loss"] > 0
-    assert not torch.equal(learners.states_of(learner.policy, env.world.observed), before)
+    assert not torch.equal(learners.states_of(learner.policy, env.world.appearance), before)
 
 
 def test_growth_by_hand() -> None:

@@ -88,7 +88,7 @@ def test_weights_set_by_hand_show_what_is_most_likely_accepted() -> None:
     env = Env(Config(num_items=120, width=5, world_seed=3), num_users=1)
     settings = wolpertinger.KNOWING | {"neighbour_share": 1.0}
     policy = runs.knowing(settings, env, seed=0)
-    states = env.world.observed(torch.arange(120))
+    states = env.world.appearance(torch.arange(120))
     best = torch.cat([chance.argmax(dim=1) for _, chance in env.world.rows()])
     assert torch.equal(policy.recommend(states, SlateRequest(k=1)).items[:, 0] - 2, best)
     values = policy.networks.values(states[:1], torch.arange(2, 122).unsqueeze(0)).detach()

@@ -84,7 +84,7 @@ def test_what_is_played_earns_what_was_computed() -> None:
     best = optimum(env.world)
     seen, total = env.reset(seed=0), torch.zeros(4000)
     playing = torch.ones(4000, dtype=torch.bool)
-    looks = env.world.observed(torch.arange(600))
+    looks = env.world.appearance(torch.arange(600))
     table = {tuple(row.tolist()): int(item) for row, item in zip(looks, best.shown, strict=True)}
     while bool(playing.any()):
         items = torch.tensor([[table[tuple(row.tolist())] + 2] for row in seen.context])
@@ -101,7 +101,7 @@ def test_one_goes_where_one_accepted() -> None:
     items = torch.arange(20).unsqueeze(1) + 2
     step, seen = env.step(Slates(items=items, logp=torch.zeros(20, 1)))
     assert step.reward.tolist() == [[1.0]] * 20
-    assert torch.equal(seen.context, env.world.observed(torch.arange(20)))
+    assert torch.equal(seen.context, env.world.appearance(torch.arange(20)))
     step, _ = env.step(Slates(items=torch.zeros(20, 1, dtype=torch.int64), logp=torch.zeros(20, 1)))
     assert step.reward.tolist() == [[0.0]] * 20
     assert step.choice.tolist() == [-1] * 20

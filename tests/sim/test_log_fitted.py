@@ -20,7 +20,7 @@ from slatewise.rollout.episodes import play_episodes
 from slatewise.rollout.recording import recording
 from slatewise.sim._opening import open_world, served
 from slatewise.sim.log_fitted import Config, Env, Fitted, examine, load, myopic
-from slatewise.sim.log_fitted.env import METHOD, _repeated
+from slatewise.sim.log_fitted.env import METHOD, _is_repeat
 from slatewise.sim.log_fitted.held_out import judge_fit
 from slatewise.sim.log_fitted.learner import Config as ModelConfig
 from slatewise.sim.log_fitted.learner import levels
@@ -82,12 +82,12 @@ def test_what_was_fitted_is_what_there_is(data: Dataset, run: Path) -> None:
     # wear of a pick, in units of what a session bears: minutes that are lost, over all minutes
     quality = torch.from_numpy(config.topic_quality)
     true = (4 - 4 * config.budget_gain * quality) / config.budget
-    found = user.worn(torch.arange(2, 6)).detach() / user.threshold.detach()
+    found = user.wear_of(torch.arange(2, 6)).detach() / user.threshold.detach()
     torch.testing.assert_close(found, true, rtol=0.1, atol=0.02)
     assert (
         float(found[0]) > float(found[1:3].max()) > float(found[1:3].min()) > float(found[3])
     )  # qualities −2, 0, 0, 3
-    assert float(user.worn(torch.tensor(0)).detach()) == pytest.approx(config.null_cost / config.budget, abs=0.02)
+    assert float(user.wear_of(torch.tensor(0)).detach()) == pytest.approx(config.null_cost / config.budget, abs=0.02)
     # what is liked is picked: log v rises with the interest, at a slope like that of log(x + 1)
     context = torch.zeros(3, 4)
     context[:, 1] = torch.tensor([-0.5, 0.0, 0.5])
@@ -144,7 +144,7 @@ def test_candidates_come_as_often_as_they_were_shown() -> None:
         [sum(float(first[j] * first[i] / (1 - first[j])) for j in range(4) if j != i) for i in range(4)]
     )
     torch.testing.assert_close(count, first + second, atol=0.04, rtol=0.0)
-    assert not bool(_repeated(seen.candidates).any())
+    assert not bool(_is_repeat(seen.candidates).any())
 
 
 def test_candidates_of_a_large_catalog_differ(monkeypatch: pytest.MonkeyPatch) -> None:

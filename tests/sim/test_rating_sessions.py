@@ -81,7 +81,7 @@ def test_an_item_shown_again_is_worth_nothing(tmp_path: Path) -> None:
     again, _ = env.step(show(env, 2))
     assert float(first.reward) == 1.0
     assert float(again.reward) == 0.0
-    assert env.shown.tolist() == [[2, 2]]
+    assert env.shown_items.tolist() == [[2, 2]]
 
 
 def test_candidates_are_what_was_not_shown(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_many_users_live_as_one_does(show: str) -> None:
         # a score within rounding of the offset could go either way
         worth = (env.scores().gather(1, shown.items) - SURE.offset).abs()
         assert float(worth.min()) > 1e-6
-        bored += int(env.bored.sum())
+        bored += int(env.boring_topics.sum())
         expected = [user.step(slate) for user, slate in zip(users, shown.items.numpy(), strict=True)]
         step, _ = env.step(shown)
         assert step.reward.bool().tolist() == expected, t
@@ -121,14 +121,14 @@ def test_boredom_by_hand() -> None:
     step, _ = env.step(slates([[2, 3, 4, 5, 6]]))
     assert step.reward.tolist() == [[1.0] * 5]
     for turn in range(2, 7):
-        assert env.bored.tolist() == [[True, False]], turn
+        assert env.boring_topics.tolist() == [[True, False]], turn
         assert env.scores()[0, 2:8].tolist() == [0.0] * 6
         step, _ = env.step(slates([[2, 3, 4, 5, 6]]))
         assert step.reward.tolist() == [[0.0] * 5]
-    assert env.bored.tolist() == [[False, False]]
+    assert env.boring_topics.tolist() == [[False, False]]
     step, _ = env.step(slates([[2, 3, 4, 5, 0]]))
     assert step.reward.tolist() == [[1.0, 1.0, 1.0, 1.0, 0.0]]
-    assert env.bored.tolist() == [[False, False]]  # four are not five
+    assert env.boring_topics.tolist() == [[False, False]]  # four are not five
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,12 @@ def test_what_the_catalog_tells(shows: Any, groups: int, width: int) -> None:
 def test_what_is_refused() -> None:
     env = Env(SURE, num_users=2)
     assert isinstance(env, EnvProtocol)
-    for look in (lambda: env.step(slates([[2, 3, 4, 5, 6, 7]] * 2)), lambda: env.taste, lambda: env.bored, env.scores):
+    for look in (
+        lambda: env.step(slates([[2, 3, 4, 5, 6, 7]] * 2)),
+        lambda: env.taste,
+        lambda: env.boring_topics,
+        env.scores,
+    ):
         with pytest.raises(InputError, match=r"reset\(seed"):
             look()
     env.reset(seed=0)

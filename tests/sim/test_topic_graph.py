@@ -115,7 +115,7 @@ def test_a_larger_catalog_begins_with_the_smaller_one() -> None:
 def test_features_are_the_vectors_seen_from_elsewhere() -> None:
     world = World(SMALL)
     torch.testing.assert_close(world.features @ world.features.T, world.vector @ world.vector.T, atol=1e-5, rtol=0)
-    seen, hidden = world.observed[:, :20] @ world.features.T, world.observed[:, :20] @ world.vector.T
+    seen, hidden = world.appearance[:, :20] @ world.features.T, world.appearance[:, :20] @ world.vector.T
     assert abs(float(torch.corrcoef(torch.stack([seen.flatten(), hidden.flatten()]))[0, 1])) < 0.3
 
 
@@ -135,7 +135,7 @@ def test_what_is_played_earns_what_was_computed() -> None:
     best = optimum(env.world)
     seen, total = env.reset(seed=0), torch.zeros(4000)
     playing = torch.ones(4000, dtype=torch.bool)
-    table = {tuple(row.tolist()): int(item) for row, item in zip(env.world.observed, best.shown, strict=True)}
+    table = {tuple(row.tolist()): int(item) for row, item in zip(env.world.appearance, best.shown, strict=True)}
     while bool(playing.any()):
         items = torch.tensor([[table[tuple(row.tolist())] + 2] for row in seen.context])
         step, seen = env.step(Slates(items=items, logp=torch.zeros(4000, 1)))
@@ -151,7 +151,7 @@ def test_one_goes_where_the_accepted_item_leads() -> None:
     items = torch.arange(20).unsqueeze(1) + 2
     step, seen = env.step(Slates(items=items, logp=torch.zeros(20, 1)))
     assert step.reward.tolist() == [[1.0]] * 20
-    assert torch.equal(seen.context, env.world.observed[env.world.topic[:20]])
+    assert torch.equal(seen.context, env.world.appearance[env.world.topic[:20]])
     step, _ = env.step(Slates(items=torch.zeros(20, 1, dtype=torch.int64), logp=torch.zeros(20, 1)))
     assert step.reward.tolist() == [[0.0]] * 20
     assert step.choice.tolist() == [-1] * 20
@@ -167,7 +167,7 @@ def test_the_log_has_the_propensities_it_was_drawn_with() -> None:
         policy.log_prob(state, record.slate[shown], SlateRequest(k=record.slate.shape[2])), record.logp[shown]
     )
     every = torch.arange(2, 302).expand(6, -1)
-    assert torch.allclose(policy.log_pi(env.world.observed, every).exp().sum(dim=1), torch.ones(6), atol=1e-5)
+    assert torch.allclose(policy.log_pi(env.world.appearance, every).exp().sum(dim=1), torch.ones(6), atol=1e-5)
     # a popular item is shown more often than most, but is no better for it
     count = torch.bincount(record.slate[shown].flatten() - 2, minlength=300).float()
     assert float(torch.corrcoef(torch.stack([count, env.world.weight]))[0, 1]) > 0.3
@@ -200,6 +200,6 @@ def test_one_item_and_one_topic_are_a_world_too() -> None:
     assert optimum(world).value == pytest.approx(random_value(world), rel=1e-6)
     env = Env(Config(num_items=1, num_topics=1), num_users=2, world=world)
     slates = logging_policy(env, context_encoder(env)).recommend(
-        world.observed.expand(2, -1), SlateRequest(k=1), generator=Generator().manual_seed(0)
+        world.appearance.expand(2, -1), SlateRequest(k=1), generator=Generator().manual_seed(0)
     )
     assert slates.items.tolist() == [[2], [2]]

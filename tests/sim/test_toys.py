@@ -51,7 +51,7 @@ def test_no_other_distribution_gives_a_better_set(rewards: list[float], k: int, 
 
 
 def test_log_follows_the_behaviour_and_names_its_propensity() -> None:
-    log = toys.logged(toys.BIASED, events=55_000, seed=3)
+    log = toys.behaviour_log(toys.BIASED, events=55_000, seed=3)
     assert log.slate.shape == (55_000, 1, 1)
     item = log.slate[:, 0, 0] - 2
     share = torch.bincount(item, minlength=10) / len(item)
@@ -63,10 +63,10 @@ def test_log_follows_the_behaviour_and_names_its_propensity() -> None:
 
 
 def test_log_without_propensities_says_so() -> None:
-    log = toys.logged(toys.BIASED, events=100, seed=3, propensities=False)
+    log = toys.behaviour_log(toys.BIASED, events=100, seed=3, propensities=False)
     assert not bool(log.logp_known.any())
     assert bool((log.logp == 0).all())
-    assert bool((log.slate == toys.logged(toys.BIASED, events=100, seed=3).slate).all())
+    assert bool((log.slate == toys.behaviour_log(toys.BIASED, events=100, seed=3).slate).all())
 
 
 def test_a_set_earns_the_sum_of_its_items() -> None:

@@ -38,7 +38,7 @@ class Privileged(RankedPolicy):
         values = self._scores()
         if len(state) != self._num_users:
             raise located(f"this policy serves all {self._num_users} users of its env at once, not {len(state)}")
-        wanted = self.num_rows if items is None else items.shape[1]
-        if values.shape[1] != wanted:
-            raise located(f"the env has {values.shape[1]} scores a user, {wanted} candidates were given")
+        num_scores = self.num_rows if items is None else items.shape[1]
+        if values.shape[1] != num_scores:
+            raise located(f"the env has {values.shape[1]} scores a user, {num_scores} candidates were given")
         return values.to(torch.float32)

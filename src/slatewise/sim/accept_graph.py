@@ -84,7 +84,7 @@ class World:
         config = self.config
         return torch.sigmoid(config.slope * (self.stand[at] * self.shown[item]).sum(dim=1) + config.offset)
 
-    def observed(self, at: Int[Tensor, " B"]) -> Float[Tensor, "B E"]:
+    def appearance(self, at: Int[Tensor, " B"]) -> Float[Tensor, "B E"]:
         """What a user at an item looks like: √E q, numbers of size 1."""
         return self.stand[at] * math.sqrt(self.config.width)
 
@@ -92,8 +92,8 @@ class World:
         """W, some states at a time."""
         config = self.config
         for start in range(0, config.num_items, BLOCK):
-            some = slice(start, start + BLOCK)
-            yield some, (config.slope * self.stand[some] @ self.shown.T + config.offset).sigmoid_()
+            block = slice(start, start + BLOCK)
+            yield block, (config.slope * self.stand[block] @ self.shown.T + config.offset).sigmoid_()
 
 
 def value_of(world: World, shown: Int[Tensor, " N"]) -> Solution:
@@ -109,9 +109,9 @@ def value_of(world: World, shown: Int[Tensor, " N"]) -> Solution:
     go_on, restart = 1 - config.end_after_accept, 1 - config.end_after_reject
     values, change = torch.zeros(count, dtype=torch.float64), math.inf
     while change > TOLERANCE:
-        after = p * (1 + go_on * values[shown]) + (1 - p) * restart * values.mean()
-        change = float((after - values).abs().max())
-        values = after
+        next_values = p * (1 + go_on * values[shown]) + (1 - p) * restart * values.mean()
+        change = float((next_values - values).abs().max())
+        values = next_values
     return Solution(shown=shown, values=values)
 
 
@@ -119,9 +119,11 @@ def best_against(world: World, values: Float[Tensor, " N"]) -> tuple[Int[Tensor,
     """The best item at each state where what follows is worth `values`, and what it is worth then."""
     config = world.config
     anywhere = float(values.mean()) * (1 - config.end_after_reject)
-    gain = (1 + (1 - config.end_after_accept) * values - anywhere).float()
-    found = [(accept * gain).max(dim=1) for _, accept in world.rows()]
-    return torch.cat([best.indices for best in found]), anywhere + torch.cat([best.values for best in found]).double()
+    advantage = (1 + (1 - config.end_after_accept) * values - anywhere).float()
+    best_in_block = [(accept * advantage).max(dim=1) for _, accept in world.rows()]
+    return torch.cat([best.indices for best in best_in_block]), anywhere + torch.cat(
+        [best.values for best in best_in_block]
+    ).double()
 
 
 def greedy(world: World) -> Solution:
@@ -153,9 +155,9 @@ def random_value(world: World) -> float:
         fixed = mean + go_on * (led - mean * values.mean())
         # the mean appears on both sides: it is solved for, so that a few rounds are enough
         level = float(fixed.mean() / (1 - go_on * mean.mean() - restart * (1 - mean.mean())))
-        after = fixed + (go_on * mean + restart * (1 - mean)) * level
-        change = float((after - values).abs().max())
-        values = after
+        next_values = fixed + (go_on * mean + restart * (1 - mean)) * level
+        change = float((next_values - values).abs().max())
+        values = next_values
     return float(values.mean())
 
 
@@ -183,7 +185,7 @@ class Env:
         self._user = torch.arange(self.num_users)
         self._at = self._anywhere(self._generator)
         self._clock = torch.full((self.num_users,), START)
-        return self._seen()
+        return self._observe()
 
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         """Show one item to everybody; every random number is drawn in the same order whatever is shown."""
@@ -215,13 +217,13 @@ class Env:
         self._at = torch.where(ends, start, torch.where(accepted, row, anywhere))
         self._user = torch.where(ends, self._user + self.num_users, self._user)
         self._clock = self._clock + MINUTE
-        return step, self._seen()
+        return step, self._observe()
 
     def _anywhere(self, generator: Generator) -> Int[Tensor, " B"]:
         return torch.randint(self.config.num_items, (self.num_users,), generator=generator)
 
-    def _seen(self) -> Observation:
-        return Observation(user=self._user.clone(), context=self.world.observed(self._at))
+    def _observe(self) -> Observation:
+        return Observation(user=self._user.clone(), context=self.world.appearance(self._at))
 
 
 def _catalog(world: World) -> Catalog:

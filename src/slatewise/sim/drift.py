@@ -175,7 +175,7 @@ class Env:
         self._events = 0
         self._user = torch.arange(self.num_users)
         self._renew(torch.ones(self.num_users, dtype=torch.bool))
-        return self._seen()
+        return self._observe()
 
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         """Show the slates; every random number is drawn in the same order whatever they hold."""
@@ -219,7 +219,7 @@ class Env:
         if bool(step.terminated.any()):
             self._user = torch.where(step.terminated, self._user + self.num_users, self._user)
             self._renew(step.terminated)
-        return step, self._seen()
+        return step, self._observe()
 
     def scores(self, *, growth_price: float = 0.0) -> Float[Tensor, "B rows"]:
         """What nobody outside can know: e^{u} · (expected minutes + growth_price · tanh(quality)) of every item.
@@ -272,7 +272,7 @@ class Env:
         self._clock = self._clock + (seconds.double() * SECOND).long()
         self._age = self._age + 1
 
-    def _renew(self, who: Tensor) -> None:
+    def _renew(self, leaving: Tensor) -> None:
         """Somebody new where `who` is True; numbers are drawn for everybody, so that they do not depend on `who`."""
         config, generator = self.config, self._generator
         topic = torch.rand(self.num_users, config.num_topics, generator=generator).argsort(dim=1)
@@ -280,14 +280,14 @@ class Env:
         weight = torch.empty(topic.shape).exponential_(generator=generator)
         liked = torch.einsum("bf,bfe->be", weight, self.items.centres[topic])
         arrival = torch.rand(self.num_users, generator=generator, dtype=torch.float64) * 86_400
-        column = who.unsqueeze(1)
+        column = leaving.unsqueeze(1)
         self._interest = torch.where(column, normalize(liked, dim=1), self._interest)
         self._fatigue = self._fatigue.masked_fill(column, 0.0)
         self._watched = self._watched.masked_fill(column, PAD)
-        self._age = self._age.masked_fill(who, 0)
-        self._clock = torch.where(who, START + (arrival * SECOND).long(), self._clock)
+        self._age = self._age.masked_fill(leaving, 0)
+        self._clock = torch.where(leaving, START + (arrival * SECOND).long(), self._clock)
 
-    def _seen(self) -> Observation:
+    def _observe(self) -> Observation:
         return Observation(user=self._user.clone(), context=torch.zeros(self.num_users, 0))
 
 
@@ -337,14 +337,14 @@ class Oracle:
 def logging_arms(env: Env, world: World) -> list[Arm]:
     """The policies of a world with their shares: 1 = popular, 2 = topical, 3 = uniform."""
     items, rows = env.items, len(env.items.topic)
-    one = torch.zeros(rows, dtype=torch.int64)
+    single_topic = torch.zeros(rows, dtype=torch.int64)
     favour = torch.ones(rows)
     favour[FIRST_ITEM:] = items.popularity_rank[FIRST_ITEM:].float() ** -world.exponent
     topics = env.config.num_topics
     policies = (
-        (world.popular, TopicDraws(StatelessEncoder(), one, favour, num_topics=1)),
+        (world.popular, TopicDraws(StatelessEncoder(), single_topic, favour, num_topics=1)),
         (world.topical, TopicDraws(TopicHistory(items.topic, topics), items.topic, favour, num_topics=topics)),
-        (world.uniform, TopicDraws(StatelessEncoder(), one, torch.ones(rows), num_topics=1)),
+        (world.uniform, TopicDraws(StatelessEncoder(), single_topic, torch.ones(rows), num_topics=1)),
     )
     return [
         Arm(policy=policy, policy_id=number, share=share)

@@ -177,10 +177,10 @@ class Env:
             for first, stream in zip(cuts, streams, strict=True)
         ]
         self._events = 0
-        seen = _Seen(self.num_users, self.config)
+        observed = _Seen(self.num_users, self.config)
         for block in self._blocks:
-            block.see(seen, self.num_users)
-        return seen.observation()
+            block.see(observed, self.num_users)
+        return observed.observation()
 
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         """Show the slates; where a session ends, the observation is the first of somebody else's."""
@@ -191,31 +191,31 @@ class Env:
         # everything is checked before anybody moves, so that a refused step leaves the users where they were
         if not all(self._each(lambda block: block.read(items, logp))):
             self._refuse(slates)
-        happened, seen = _Happened(items, logp, self._events), _Seen(self.num_users, self.config)
+        happened, observed = _Happened(items, logp, self._events), _Seen(self.num_users, self.config)
 
         def live(block: _Block) -> bool:
             block.live(happened)
-            block.see(seen, self.num_users)
+            block.see(observed, self.num_users)
             return True
 
         self._each(live)
         self._events += self.num_users
-        return happened.step(), seen.observation()
+        return happened.step(), observed.observation()
 
     def _must_be_reset(self) -> None:
         if not self._blocks:
             raise located("nobody is there yet", advice="Call reset(seed=…) before the first step.")
 
     def _refuse(self, slates: Slates) -> None:
-        seen = _Seen(self.num_users, self.config)
+        observed = _Seen(self.num_users, self.config)
         for block in self._blocks:
-            block.see(seen, self.num_users)
+            block.see(observed, self.num_users)
         check_slates(
             slates,
             num_users=self.num_users,
             slate_size=self.slate_size,
             num_rows=self.catalog.num_rows,
-            candidates=seen.observation().candidates,
+            candidates=observed.observation().candidates,
         )
         raise located(f"slates.logp has the shape {tuple(slates.logp.shape)}; expected that of slates.items")
 
@@ -314,11 +314,11 @@ class _Block:
         """Interest in the topic of every candidate."""
         return np.take_along_axis(self.interest, self.topic.astype(np.int64), axis=1)
 
-    def see(self, seen: _Seen, num_users: int) -> None:
+    def see(self, observed: _Seen, num_users: int) -> None:
         """Write down what is seen of these users now."""
-        np.add(self.topic, self._numbers, out=seen.candidates[self.rows])
-        np.add(self.place, self.session * num_users, out=seen.user[self.rows])
-        context = seen.context[self.rows]
+        np.add(self.topic, self._numbers, out=observed.candidates[self.rows])
+        np.add(self.place, self.session * num_users, out=observed.user[self.rows])
+        context = observed.context[self.rows]
         context[:, : self.config.num_topics] = self.interest
         if self.config.budget_visible:
             context[:, -1] = self.budget / self.config.budget
@@ -382,10 +382,10 @@ class _Block:
 
         over = self.budget <= 0
         happened.terminated[self.rows] = over
-        gone = np.flatnonzero(over)
-        if len(gone):
-            self.session[gone] += 1
-            self._renew(gone)
+        ended = np.flatnonzero(over)
+        if len(ended):
+            self.session[ended] += 1
+            self._renew(ended)
         self._draw()
 
     def _choose(self, affinity: Float[Tensor, "B K"], luck: Float[Tensor, " B"]) -> Int[Tensor, " B"]:
@@ -401,11 +401,11 @@ class _Block:
             return pick(chances[:, :-1], chances[:, -1], luck)
         return pick(weight, self._null_weight, luck)
 
-    def _renew(self, who: NDArray[np.int64]) -> None:
+    def _renew(self, slots: NDArray[np.int64]) -> None:
         """Somebody new at these places."""
-        draws = self.generator.random((len(who), self.config.num_topics), dtype=np.float32)
-        self.interest[who] = 2 * draws - 1
-        self.budget[who] = self.config.budget
+        draws = self.generator.random((len(slots), self.config.num_topics), dtype=np.float32)
+        self.interest[slots] = 2 * draws - 1
+        self.budget[slots] = self.config.budget
 
     def _draw(self) -> None:
         """New documents for everybody."""

@@ -126,7 +126,7 @@ class Env:
         self._affinity = np.empty((self.num_users, len(self.config.topic_share)), np.float32)
         self._renew(np.arange(self.num_users))
         self._draw()
-        return self._seen(self._places)
+        return self._observe(self._places)
 
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         """Show the slates; where a session is cut off, the observation is the first of somebody else's."""
@@ -151,7 +151,7 @@ class Env:
         if over.any():
             self._renew(np.flatnonzero(over))
         self._draw()
-        return step, self._seen(places)
+        return step, self._observe(places)
 
     def _check(self, slates: Slates, candidates: Int[Tensor, "B C"] | None = None) -> None:
         check_slates(
@@ -162,23 +162,23 @@ class Env:
             candidates=candidates,
         )
 
-    def _renew(self, who: NDArray[np.int64]) -> None:
+    def _renew(self, slots: NDArray[np.int64]) -> None:
         """Somebody new at these places."""
         config = self.config
-        kind = _drawn(self._generator.random(len(who)), config.user_share)
-        noise = self._generator.standard_normal((len(who), len(config.topic_share)), dtype=np.float32)
-        self._affinity[who] = np.exp(np.array(config.affinity, np.float32)[kind] + config.affinity_std * noise)
+        kind = _draw_categories(self._generator.random(len(slots)), config.user_share)
+        noise = self._generator.standard_normal((len(slots), len(config.topic_share)), dtype=np.float32)
+        self._affinity[slots] = np.exp(np.array(config.affinity, np.float32)[kind] + config.affinity_std * noise)
 
     def _draw(self) -> None:
         """New documents for everybody."""
         config = self.config
         shape = (self.num_users, config.num_candidates)
-        self._topic = _drawn(self._generator.random(shape, dtype=np.float32), config.topic_share)
+        self._topic = _draw_categories(self._generator.random(shape, dtype=np.float32), config.topic_share)
         noise = self._generator.standard_normal(shape, dtype=np.float32)
         mean = np.array(config.topic_quality, np.float32)[self._topic]
         self._quality = np.exp(mean + np.float32(config.quality_std) * noise)
 
-    def _seen(self, places: Places) -> Observation:
+    def _observe(self, places: Places) -> Observation:
         return Observation(
             user=places.users(),
             context=torch.from_numpy(self._quality.copy()),
@@ -212,7 +212,7 @@ def myopic(env: Env) -> Privileged:
     return Privileged(env, scores)
 
 
-def _drawn(luck: NDArray[np.floating], share: tuple[float, ...]) -> NDArray[np.int64]:
+def _draw_categories(luck: NDArray[np.floating], share: tuple[float, ...]) -> NDArray[np.int64]:
     """Numbers 0 … n − 1, each with its chance."""
     number = np.zeros(luck.shape, np.int64)
     for edge in np.cumsum(share)[:-1].tolist():  # a few comparisons are much faster than a search

@@ -117,7 +117,7 @@ class Env:
         self._exposure = np.empty(self.num_users, np.float32)
         self._renew(np.arange(self.num_users))
         self._draw()
-        return self._seen(self._places)
+        return self._observe(self._places)
 
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         """Show the slates; where a session ends, the observation is the first of somebody else's.
@@ -144,18 +144,18 @@ class Env:
         if over.any():
             self._renew(np.flatnonzero(over))
         self._draw()
-        return step, self._seen(places)
+        return step, self._observe(places)
 
-    def _renew(self, who: NDArray[np.int64]) -> None:
+    def _renew(self, slots: NDArray[np.int64]) -> None:
         """Somebody new at these places."""
-        start = self._generator.random(len(who), dtype=np.float32) - 0.5
-        self._exposure[who] = start / (1 - self.config.memory)
+        start = self._generator.random(len(slots), dtype=np.float32) - 0.5
+        self._exposure[slots] = start / (1 - self.config.memory)
 
     def _draw(self) -> None:
         """New documents for everybody."""
         self._clickbait = self._generator.random((self.num_users, self.config.num_candidates), dtype=np.float32)
 
-    def _seen(self, places: Places) -> Observation:
+    def _observe(self, places: Places) -> Observation:
         none = np.zeros(self._clickbait.shape, np.int64)
         return Observation(
             user=places.users(),
@@ -169,7 +169,7 @@ def myopic(env: Env) -> Privileged:
 
     def scores() -> Float[Tensor, "B C"]:
         satisfaction = sigmoid(env.config.sensitivity * env._exposure)[:, None]
-        return torch.from_numpy(np.log(_expected(env.config, env._clickbait, satisfaction)).astype(np.float32))
+        return torch.from_numpy(np.log(_mean_engagement(env.config, env._clickbait, satisfaction)).astype(np.float32))
 
     return Privileged(env, scores)
 
@@ -191,29 +191,29 @@ def oracle(env: Env, *, grid: int = 161) -> Privileged:
     # the best of C draws is the j-th best of all grid scores with the chance that all C are no better, but one is it
     rank = np.linspace(0, 1, len(clickbait) + 1) ** config.num_candidates
     chance = np.diff(rank)
-    now = _expected(config, clickbait, sigmoid(config.sensitivity * exposure)[:, None].astype(np.float64))
-    after = config.memory * exposure[:, None] - 2 * (clickbait - 0.5)
+    immediate = _mean_engagement(config, clickbait, sigmoid(config.sensitivity * exposure)[:, None].astype(np.float64))
+    next_exposure = config.memory * exposure[:, None] - 2 * (clickbait - 0.5)
     values = np.zeros((config.session_length + 1, grid))
     for turn in reversed(range(config.session_length)):
-        worth = now + np.interp(after, exposure, values[turn + 1])
+        worth = immediate + np.interp(next_exposure, exposure, values[turn + 1])
         values[turn] = np.sort(worth, axis=1) @ chance
 
     def scores() -> Float[Tensor, "B C"]:
         places = must_be_reset(env._places)
-        here = env._exposure[:, None].astype(np.float64)
-        later = config.memory * here - 2 * (env._clickbait - 0.5)
+        exposure_now = env._exposure[:, None].astype(np.float64)
+        later = config.memory * exposure_now - 2 * (env._clickbait - 0.5)
         # linear between two neighbours of the grid, each user in the row of his own turn
         at = np.clip((later + reach) * (grid - 1) / (2 * reach), 0, grid - 1)
         low = np.minimum(at.astype(np.int64), grid - 2)
         value = values[places.turn + 1]
         left, right = np.take_along_axis(value, low, axis=1), np.take_along_axis(value, low + 1, axis=1)
-        soon = _expected(config, env._clickbait, sigmoid(config.sensitivity * here))
+        soon = _mean_engagement(config, env._clickbait, sigmoid(config.sensitivity * exposure_now))
         return torch.from_numpy((soon + left + (right - left) * (at - low)).astype(np.float32))
 
     return Privileged(env, scores)
 
 
-def _expected(
+def _mean_engagement(
     config: Config, clickbait: NDArray[np.floating], satisfaction: NDArray[np.floating]
 ) -> NDArray[np.floating]:
     """Mean engagement with a document."""

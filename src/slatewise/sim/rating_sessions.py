@@ -135,7 +135,7 @@ class Env:
         if config.list_candidates and num_users * self.catalog.num_rows > MOST_CANDIDATES:
             raise located(
                 f"{num_users} users × {self.catalog.num_items:,} items are too many to list as candidates",
-                advice="Leave list_candidates off and exclude env.shown.",
+                advice="Leave list_candidates off and exclude env.shown_items.",
             )
         low, high = self.world.ratings.scale
         self._centre, self._half = (low + high) / 2, (high - low) / 2
@@ -153,7 +153,7 @@ class Env:
         return self._person.clone()
 
     @property
-    def shown(self) -> Int[Tensor, "B X"]:
+    def shown_items(self) -> Int[Tensor, "B X"]:
         """Items of the session so far, 0-padded: what a policy must exclude."""
         return self._shown[:, : max(1, int(self._age.max()) * self.slate_size)].clone()
 
@@ -168,7 +168,7 @@ class Env:
         self._counts = torch.zeros(self.num_users, STATISTICS)
         self._answer = torch.zeros(self.num_users, BINS)
         self._renew(torch.ones(self.num_users, dtype=torch.bool))
-        return self._seen()
+        return self._observe()
 
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         """Answer the slates."""
@@ -183,13 +183,13 @@ class Env:
             candidates=self._candidates(),
         )
         slate, filled = slates.items, slates.items != PAD
-        own = self.answers(slate)
+        answer = self.answers(slate)
         positive_row, negative_row = self._counts[:, 5], self._counts[:, 4]
         bonus = config.alpha * (positive_row - negative_row)
         shared = bonus.unsqueeze(1) * filled / filled.sum(dim=1, keepdim=True).clamp(min=1)
-        best = own.masked_fill(~filled, -2.0).argmax(dim=1)
+        best = answer.masked_fill(~filled, -2.0).argmax(dim=1)
         # one item alone is always answered; of several, the best is picked if it is liked
-        liked = own.gather(1, best.unsqueeze(1)).squeeze(1) > 0
+        liked = answer.gather(1, best.unsqueeze(1)).squeeze(1) > 0
         picked = filled[:, 0] if self.slate_size == 1 else liked
         user = self._user()
         ends = self._age + 1 >= config.steps
@@ -203,30 +203,30 @@ class Env:
             slate=slate.clone(),
             logp=slates.logp.clone(),
             logp_known=torch.ones(self.num_users, dtype=torch.bool),
-            reward=own + shared,
+            reward=answer + shared,
             cost=self.world.popular[slate].float(),
             choice=torch.where(picked, best, -1),
         )
-        self._count(own.sum(dim=1))
+        self._count(answer.sum(dim=1))
         self._shown.scatter_(1, (self._age * self.slate_size).unsqueeze(1) + torch.arange(self.slate_size), slate)
         self._age = self._age + 1
         self._events += self.num_users
         if bool(ends.any()):
             self._played = self._played + ends.long()
             self._renew(ends)
-        return step, self._seen()
+        return step, self._observe()
 
     def answers(self, items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
         """What the people at the places say to some items now, on [−1, 1]; 0 for padding and what was shown before."""
         value, rated = self.world.ratings.of(self._person, items)
-        known = rated
+        answered = rated
         if self.world.completion is not None and self.config.unrated == "completed":
             value = torch.where(rated, value, self.world.completion.of(self._person, items))
-            known = torch.ones_like(rated)
+            answered = torch.ones_like(rated)
         shown = torch.sort(self._shown, dim=1).values
         at = torch.searchsorted(shown, items.contiguous()).clamp(max=shown.shape[1] - 1)
-        known = known & (items >= FIRST_ITEM) & (shown.gather(1, at) != items)
-        return ((value - self._centre) / self._half).masked_fill(~known, 0.0)
+        answered = answered & (items >= FIRST_ITEM) & (shown.gather(1, at) != items)
+        return ((value - self._centre) / self._half).masked_fill(~answered, 0.0)
 
     def relevant(self, items: Int[Tensor, "B A"]) -> tuple[Bool[Tensor, "B A"], Int[Tensor, "B"]]:
         """Which items the people at the places rated high enough, and how many such items each of them has.
@@ -250,15 +250,15 @@ class Env:
         at = ((answer / self.slate_size + 1) * (BINS / 2)).long().clamp(0, BINS - 1)
         self._answer = torch.nn.functional.one_hot(at, BINS).float()
 
-    def _renew(self, who: Bool[Tensor, "B"]) -> None:
+    def _renew(self, ended: Bool[Tensor, "B"]) -> None:
         """Another person where `who` is True; drawn for everybody, so that a draw does not depend on `who`."""
         if self.config.in_turn:
             place = (torch.arange(self.num_users) + self._played * self.num_users) % self.num_people
         else:
             place = torch.randint(self.num_people, (self.num_users,), generator=self._generator)
-        column = who.unsqueeze(1)
-        self._person = torch.where(who, self.people[place], self._person)
-        self._age = self._age.masked_fill(who, 0)
+        column = ended.unsqueeze(1)
+        self._person = torch.where(ended, self.people[place], self._person)
+        self._age = self._age.masked_fill(ended, 0)
         self._shown = self._shown.masked_fill(column, PAD)
         self._counts = self._counts.masked_fill(column, 0.0)
         self._answer = self._answer.masked_fill(column, 0.0)
@@ -272,7 +272,7 @@ class Env:
         items = torch.arange(self.catalog.num_rows).repeat(self.num_users, 1).scatter_(1, self._shown, PAD)
         return items[:, FIRST_ITEM:]
 
-    def _seen(self) -> Observation:
+    def _observe(self) -> Observation:
         return Observation(
             user=self._user(),
             context=torch.cat([self._counts / self.config.steps, self._answer], dim=1),
@@ -287,23 +287,23 @@ def open_world(config: Config) -> World:
         InputError: no data there, nobody with a rating in the part, or ratings that are all the same.
     """
     if config.data is None:
-        found, catalog = made_up_ratings()
+        log_ratings, catalog = made_up_ratings()
         where = "the made-up ratings"
     else:
         dataset = prepared.load(Path(config.data))
-        found, catalog = (
+        log_ratings, catalog = (
             ratings(LogPart.whole(dataset.interactions), num_rows=dataset.catalog.num_rows),
             dataset.catalog,
         )
         where = config.data
-    low, high = found.scale
+    low, high = log_ratings.scale
     if not low < high:
         raise located(
             f"every rating is {low:g}; expected ratings that differ",
             file=where,
             advice="A log of clicks alone has no ratings: use an environment for clicks.",
         )
-    parts = part_people(found, config)
+    parts = part_people(log_ratings, config)
     if not len(parts[config.part]):
         raise located(
             f'nobody with a rating is in the part "{config.part}"',
@@ -313,24 +313,24 @@ def open_world(config: Config) -> World:
     completion = None
     if config.unrated == "completed":
         generator = Generator().manual_seed(stream_seed(config.split_seed, 7))
-        completion = factorise(found, width=config.completion_width, generator=generator)
-    counts = found.users(parts["train"]).counts()
+        completion = factorise(log_ratings, width=config.completion_width, generator=generator)
+    counts = log_ratings.users(parts["train"]).counts()
     number = int(config.popular_share * catalog.num_items)
     popular = torch.zeros(catalog.num_rows, dtype=torch.bool)
     popular[counts.argsort(descending=True, stable=True)[:number]] = True
     popular[:FIRST_ITEM] = False
-    return World(ratings=found, catalog=catalog, parts=parts, completion=completion, popular=popular)
+    return World(ratings=log_ratings, catalog=catalog, parts=parts, completion=completion, popular=popular)
 
 
-def part_people(found: Ratings, config: Config) -> dict[Part, Int[Tensor, "V"]]:
+def part_people(log_ratings: Ratings, config: Config) -> dict[Part, Int[Tensor, "V"]]:
     """Numbers of the people with ratings, by part, in rising order."""
-    people = (found.offsets.diff() > 0).nonzero().squeeze(1)
+    people = (log_ratings.offsets.diff() > 0).nonzero().squeeze(1)
     order = people[torch.randperm(len(people), generator=Generator().manual_seed(stream_seed(config.split_seed, 3)))]
     tests = int(len(people) * config.test_share + 1e-9)
     valid = int(len(people) * config.valid_share + 1e-9)
     test, validation, train = order[:tests], order[tests : tests + valid], order[tests + valid :]
     parts: dict[Part, Tensor] = {"train": train, "valid": validation, "test": test, "all": people}
-    return {name: torch.sort(some).values for name, some in parts.items()}
+    return {name: torch.sort(members).values for name, members in parts.items()}
 
 
 def made_up_ratings(*, people: int = 60, items: int = 40) -> tuple[Ratings, Catalog]:
@@ -340,7 +340,7 @@ def made_up_ratings(*, people: int = 60, items: int = 40) -> tuple[Ratings, Cata
     item = torch.arange(FIRST_ITEM, FIRST_ITEM + items).expand(people, -1)
     likes = (user % 2) == (item % 2)
     value = torch.where(likes, 4.0, 1.0) + torch.randint(2, likes.shape, generator=generator)
-    kept = torch.rand(likes.shape, generator=generator) < 0.5
-    offsets = torch.nn.functional.pad(kept.sum(dim=1).cumsum(0), (1, 0))
+    is_rated = torch.rand(likes.shape, generator=generator) < 0.5
+    offsets = torch.nn.functional.pad(is_rated.sum(dim=1).cumsum(0), (1, 0))
     rows = items + FIRST_ITEM
-    return Ratings(offsets=offsets, item=item[kept], value=value[kept], num_rows=rows), numbered_items(items)
+    return Ratings(offsets=offsets, item=item[is_rated], value=value[is_rated], num_rows=rows), numbered_items(items)

@@ -139,7 +139,7 @@ class Env:
         return torch.from_numpy(self._taste.copy())
 
     @property
-    def bored(self) -> Bool[Tensor, "B G"]:
+    def boring_topics(self) -> Bool[Tensor, "B G"]:
         """Topics that are worth nothing to every user at the next slate."""
         must_be_reset(self._places)
         return torch.from_numpy(self._bored_for > 0)
@@ -157,7 +157,7 @@ class Env:
         self._click_turn = np.empty((users, config.recent_clicks), np.int64)
         self._next = np.zeros(users, np.int64)
         self._renew(np.arange(users))
-        return self._seen(self._places)
+        return self._observe(self._places)
 
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         """Show the slates; where a session ends, the observation is the first of somebody else's."""
@@ -176,7 +176,7 @@ class Env:
         self._tire(row, places.turn + 1)
         if over.any():
             self._renew(np.flatnonzero(over))
-        return step, self._seen(places)
+        return step, self._observe(places)
 
     def scores(self) -> Float[Tensor, "B rows"]:
         """e_iᵀ e_u of every item number, topics that bore left out: what is clicked most in the next slate."""
@@ -213,48 +213,49 @@ class Env:
         """Write the clicks of these users into their rings, from the top."""
         for position in range(clicked.shape[1]):
             which = np.flatnonzero(clicked[:, position])
-            who = row[which]
-            self._click_topic[who, self._next[who]] = topic[which, position]
-            self._click_turn[who, self._next[who]] = turn[which]
-            self._next[who] = (self._next[who] + 1) % self.config.recent_clicks
+            users = row[which]
+            self._click_topic[users, self._next[users]] = topic[which, position]
+            self._click_turn[users, self._next[users]] = turn[which]
+            self._next[users] = (self._next[users] + 1) % self.config.recent_clicks
 
     def _follow(self, items: Int[np.ndarray, "B K"], clicked: Bool[np.ndarray, "B K"]) -> None:
         """Move the tastes towards what was clicked, from the top."""
         config = self.config
         for position in range(clicked.shape[1]):
-            who = np.flatnonzero(clicked[:, position])
-            towards = self.vector[items[who, position]]
-            self._taste[who] = _normed(
-                config.taste_memory * self._taste[who] + (1 - config.taste_memory) * towards, config.num_topics
+            users = np.flatnonzero(clicked[:, position])
+            clicked_vectors = self.vector[items[users, position]]
+            self._taste[users] = _normalize(
+                config.taste_memory * self._taste[users] + (1 - config.taste_memory) * clicked_vectors,
+                config.num_topics,
             )
 
-    def _tire(self, who: NDArray[np.int64], turn: NDArray[np.int64]) -> None:
+    def _tire(self, users: NDArray[np.int64], turn: NDArray[np.int64]) -> None:
         """What bores these users at their turn `turn`, which comes next."""
         config = self.config
-        fresh = self._click_turn[who] >= (turn - 1 - config.recent_turns)[:, None]
-        place = self._click_topic[who] + config.num_topics * np.arange(len(who))[:, None]
-        count = np.bincount(place[fresh], minlength=len(who) * config.num_topics).reshape(len(who), -1)
-        left = np.maximum(self._bored_for[who] - 1, 0)
-        self._bored_for[who] = np.where((left == 0) & (count >= config.boredom_threshold), config.boredom_turns, left)
+        fresh = self._click_turn[users] >= (turn - 1 - config.recent_turns)[:, None]
+        place = self._click_topic[users] + config.num_topics * np.arange(len(users))[:, None]
+        count = np.bincount(place[fresh], minlength=len(users) * config.num_topics).reshape(len(users), -1)
+        left = np.maximum(self._bored_for[users] - 1, 0)
+        self._bored_for[users] = np.where((left == 0) & (count >= config.boredom_threshold), config.boredom_turns, left)
 
-    def _renew(self, who: NDArray[np.int64]) -> None:
+    def _renew(self, slots: NDArray[np.int64]) -> None:
         """Somebody new at these places, who takes his first look."""
         config, generator = self.config, self._generator
-        shape = (len(who), config.num_topics)
+        shape = (len(slots), config.num_topics)
         spread = generator.standard_normal((*shape, config.topic_width), dtype=np.float32)
         weight = generator.random(shape, dtype=np.float32) ** 3
         weight /= weight.sum(axis=1, keepdims=True)
         taste = np.abs(np.clip(0.4 * spread, -1, 1)) * weight[:, :, None]
-        self._taste[who] = _normed(taste.reshape(len(who), -1), config.num_topics)
-        self._bored_for[who] = 0
-        self._click_turn[who] = NEVER
-        items = np.broadcast_to(self.first_look, (len(who), len(self.first_look)))
-        clicked = self._click(items, self._taste[who], who)
-        self._looked[who] = clicked
-        self._remember(who, self.topic[items], clicked, np.zeros(len(who), np.int64))
-        self._tire(who, np.ones(len(who), np.int64))
+        self._taste[slots] = _normalize(taste.reshape(len(slots), -1), config.num_topics)
+        self._bored_for[slots] = 0
+        self._click_turn[slots] = NEVER
+        items = np.broadcast_to(self.first_look, (len(slots), len(self.first_look)))
+        clicked = self._click(items, self._taste[slots], slots)
+        self._looked[slots] = clicked
+        self._remember(slots, self.topic[items], clicked, np.zeros(len(slots), np.int64))
+        self._tire(slots, np.ones(len(slots), np.int64))
 
-    def _seen(self, places: Places) -> Observation:
+    def _observe(self, places: Places) -> Observation:
         return Observation(user=places.users(), context=torch.from_numpy(self._looked.copy()))
 
 
@@ -263,7 +264,7 @@ def myopic(env: Env) -> Privileged:
     return Privileged(env, env.scores)
 
 
-def _normed(taste: Float[np.ndarray, "R E"], topics: int) -> NDArray[np.float32]:
+def _normalize(taste: Float[np.ndarray, "R E"], topics: int) -> NDArray[np.float32]:
     """Tastes whose topics have norms that sum to 1."""
     norms = np.linalg.norm(taste.reshape(len(taste), topics, taste.shape[1] // topics), axis=2).sum(
         axis=1, keepdims=True

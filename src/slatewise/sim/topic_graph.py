@@ -97,8 +97,10 @@ class World:
         direction = torch.nn.functional.normalize(normal(2, width), dim=0)
         self.mood = config.liveliness * math.sqrt(width) * self.centre @ direction
         self.topic = torch.from_numpy(np.random.default_rng([config.world_seed, 3]).integers(topics, size=count))
-        own = normal(4, count, width) / math.sqrt(width)
-        self.vector = math.sqrt(config.topic_share) * self.centre[self.topic] + math.sqrt(1 - config.topic_share) * own
+        individual = normal(4, count, width) / math.sqrt(width)
+        self.vector = (
+            math.sqrt(config.topic_share) * self.centre[self.topic] + math.sqrt(1 - config.topic_share) * individual
+        )
         self.rotation: Float[Tensor, "E E"] = torch.linalg.qr(normal(5, width, width)).Q
         uniform = 1 - np.random.default_rng([config.world_seed, 6]).random(count, dtype=np.float32)
         self.weight = torch.from_numpy(uniform) ** -config.popularity
@@ -110,7 +112,7 @@ class World:
         return self.vector @ self.rotation
 
     @cached_property
-    def observed(self) -> Float[Tensor, "S X"]:
+    def appearance(self) -> Float[Tensor, "S X"]:
         """What a user at each topic looks like: √E q and the mood, numbers of size 1."""
         return torch.cat([self.stand * math.sqrt(self.config.width), self.mood.unsqueeze(1)], dim=1)
 
@@ -157,7 +159,7 @@ def value_of(world: World, shown: Int[Tensor, " S"]) -> Solution:
     p = world.accepts(torch.arange(topics), shown).double()
     leads = torch.zeros(topics, topics, dtype=torch.float64)
     leads[torch.arange(topics), world.topic[shown]] = p
-    return Solution(shown=shown, values=_solved(world.config, leads))
+    return Solution(shown=shown, values=_solve(world.config, leads))
 
 
 def greedy(world: World) -> Solution:
@@ -191,7 +193,7 @@ def drawn_value(world: World, chance: Float[Tensor, "S G"], weight: Float[Tensor
     for topic, rows, accept in world.by_topic():
         share = (weight[rows] / weight[rows].sum()).double()
         leads[:, topic] = chance[:, topic].double() * (accept.double() @ share)
-    return float(_solved(world.config, leads).mean())
+    return float(_solve(world.config, leads).mean())
 
 
 def random_value(world: World) -> float:
@@ -203,7 +205,7 @@ def random_value(world: World) -> float:
 
 def logged_value(world: World) -> float:
     """Exact value of the logging policy."""
-    return drawn_value(world, _Taste(world)(world.observed), world.weight)
+    return drawn_value(world, _Taste(world)(world.appearance), world.weight)
 
 
 class Env:
@@ -237,7 +239,7 @@ class Env:
         self._generator = Generator().manual_seed(seed)
         self._places = Places(self.num_users)
         self._at = self._anywhere()
-        return self._seen(self._places)
+        return self._observe(self._places)
 
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         """Show one item to everybody; every random number is drawn in the same order whatever is shown."""
@@ -256,13 +258,13 @@ class Env:
             terminated=ends,
         )
         self._at = torch.where(ends, start, torch.where(accepted, self.world.topic[row], anywhere))
-        return step, self._seen(places)
+        return step, self._observe(places)
 
     def _anywhere(self) -> Int[Tensor, " B"]:
         return torch.randint(self.config.num_topics, (self.num_users,), generator=self._generator)
 
-    def _seen(self, places: Places) -> Observation:
-        return Observation(user=places.users(), context=self.world.observed[self._at])
+    def _observe(self, places: Places) -> Observation:
+        return Observation(user=places.users(), context=self.world.appearance[self._at])
 
 
 class _Taste:
@@ -299,7 +301,7 @@ def logging_policy(env: Env, encoder: StateEncoder) -> TopicDraws:
     return _Logging(env, encoder)
 
 
-def _solved(config: Config, leads: Float[Tensor, "S G"]) -> Float[Tensor, " S"]:
+def _solve(config: Config, leads: Float[Tensor, "S G"]) -> Float[Tensor, " S"]:
     """V of being accepted into topic g with chance leads[s, g] at s: V = a + .9 leads V + .8 (1 − a) mean(V)."""
     accepted = leads.sum(dim=1)
     step = (1 - config.end_after_accept) * leads

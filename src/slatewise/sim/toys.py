@@ -70,14 +70,14 @@ class Env:
     def reset(self, *, seed: int) -> Observation:
         """Start over; nothing here is random."""
         self._sessions = 0
-        return self._seen()
+        return self._observe()
 
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         """Pay every item shown; the best of them is the pick."""
         if self._sessions is None:
             raise located("nobody is there yet", advice="Call reset(seed=…) before the first step.")
         check_slates(slates, num_users=self.num_users, slate_size=self.slate_size, num_rows=len(self._rewards))
-        user = self._seen().user
+        user = self._observe().user
         reward = self._rewards[slates.items]
         empty = slates.items[:, 0] < FIRST_ITEM
         step = Step(
@@ -95,15 +95,15 @@ class Env:
             choice=reward.argmax(dim=1).masked_fill(empty, -1),
         )
         self._sessions += 1
-        return step, self._seen()
+        return step, self._observe()
 
-    def _seen(self) -> Observation:
+    def _observe(self) -> Observation:
         assert self._sessions is not None
         user = torch.arange(self.num_users) + self._sessions * self.num_users
         return Observation(user=user, context=torch.zeros(self.num_users, 0))
 
 
-def logged(config: Config, *, events: int, seed: int, propensities: bool = True) -> Trajectories:
+def behaviour_log(config: Config, *, events: int, seed: int, propensities: bool = True) -> Trajectories:
     """A log of single items that β wrote: one row per event, T = 1, K = 1.
 
     Args:

@@ -21,30 +21,30 @@ def expect(holds: bool, message: str) -> None:
         raise ContractError(message)
 
 
-def expect_close(found: Tensor, expected: Tensor, message: str, *, tolerance: float = 1e-5) -> None:
+def expect_close(actual: Tensor, expected: Tensor, message: str, *, tolerance: float = 1e-5) -> None:
     """The same shape, and the same numbers up to absolute and relative tolerance; 0 asks for the same bits."""
     expect(
-        found.shape == expected.shape,
-        f"{message}: the shape is {tuple(found.shape)}; expected {tuple(expected.shape)}",
+        actual.shape == expected.shape,
+        f"{message}: the shape is {tuple(actual.shape)}; expected {tuple(expected.shape)}",
     )
     if tolerance == 0:
-        same = found == expected
+        same = actual == expected
     else:
-        same = torch.isclose(found.double(), expected.double(), rtol=tolerance, atol=tolerance)
+        same = torch.isclose(actual.double(), expected.double(), rtol=tolerance, atol=tolerance)
     if not bool(same.all()):
         at = tuple((~same).nonzero()[0].tolist())
         raise ContractError(
             f"{message}: {int((~same).sum())} of {same.numel()} numbers differ; the first one, at {at}, is "
-            f"{found[at].item()!r}; expected {expected[at].item()!r}"
+            f"{actual[at].item()!r}; expected {expected[at].item()!r}"
         )
 
 
-def expect_same_bits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], message: str) -> None:
+def expect_same_bits(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], message: str) -> None:
     """Two flat tables of tensors hold the same names and the same bits."""
-    missing, surplus = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    missing, surplus = sorted(set(expected) - set(actual)), sorted(set(actual) - set(expected))
     expect(not missing and not surplus, f"{message}: names missing: {missing}; names too many: {surplus}")
     for name, value in expected.items():
-        other = found[name]
+        other = actual[name]
         expect(
             other.dtype == value.dtype and other.shape == value.shape,
             f'{message}: "{name}" is {other.dtype} {tuple(other.shape)}; expected {value.dtype} {tuple(value.shape)}',
@@ -55,9 +55,9 @@ def expect_same_bits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 @contextmanager
 def no_global_randomness(name: str) -> Iterator[None]:
     """Inside, nothing may be drawn from the global generators of torch and numpy."""
-    before = _global_states()
+    states = _global_states()
     yield
-    drawn = [source for source, state in _global_states().items() if not _equal(state, before[source])]
+    drawn = [source for source, state in _global_states().items() if not _equal(state, states[source])]
     expect(not drawn, f"{name} draws from the global random state of {', '.join(drawn)}; pass a generator along")
 
 
@@ -71,9 +71,9 @@ def _global_states() -> dict[str, Any]:
     return {"torch": torch.get_rng_state(), "numpy": np.random.get_state()}  # noqa: NPY002  # looked at, not drawn from
 
 
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor):
-        return bool(torch.equal(one, other))
-    if isinstance(one, tuple):
-        return all(_equal(left, right) for left, right in zip(one, other, strict=True))
-    return bool(np.array_equal(one, other))
+def _equal(left_state: Any, right_state: Any) -> bool:
+    if isinstance(left_state, Tensor):
+        return bool(torch.equal(left_state, right_state))
+    if isinstance(left_state, tuple):
+        return all(_equal(left, right) for left, right in zip(left_state, right_state, strict=True))
+    return bool(np.array_equal(left_state, right_state))

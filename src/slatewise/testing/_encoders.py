@@ -14,7 +14,7 @@ from slatewise import config as configs
 from slatewise.log import UNKNOWN
 from slatewise.protocols import StateEncoder
 from slatewise.testing._contract import expect, expect_close, expect_same_bits, no_global_randomness
-from slatewise.testing._parts import expect_config, expect_parts, found, resolve
+from slatewise.testing._parts import expect_config, expect_parts, find_module, resolve
 from slatewise.testing._toys import toy_catalog, toy_log, with_noise_in_padding, without_steps
 from slatewise.types import VIEWS, Trajectories
 
@@ -32,7 +32,7 @@ def check_encoder(component: str | ModuleType, *, settings: dict[str, Any] | Non
     Raises:
         ContractError: the message says what was expected.
     """
-    module = found("encoders", component)
+    module = find_module("encoders", component)
     expect_parts(module, ("Config", "Encoder"))
     for context_width in (0, 2):
         where = f"{module.__name__} with {context_width} context columns"

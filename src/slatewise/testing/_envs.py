@@ -13,7 +13,7 @@ from slatewise.errors import InputError
 from slatewise.log import FIRST_ITEM, PAD, UNKNOWN
 from slatewise.protocols import Env
 from slatewise.testing._contract import expect, expect_close, no_global_randomness
-from slatewise.testing._parts import expect_config, expect_parts, found
+from slatewise.testing._parts import expect_config, expect_parts, find_module
 from slatewise.types import Observation, Slates, Step
 
 
@@ -29,7 +29,7 @@ def check_env(component: str | ModuleType, *, config: Any = None, num_users: int
     Raises:
         ContractError: something is not as the protocol promises.
     """
-    module = found("sim", component)
+    module = find_module("sim", component)
     name = module.__name__
     expect_parts(module, ("Config", "Env"))
     config = module.Config() if config is None else config
@@ -37,7 +37,7 @@ def check_env(component: str | ModuleType, *, config: Any = None, num_users: int
     env = module.Env(config, num_users=num_users)
     expect(isinstance(env, Env), f"{name}: Env is no slatewise.protocols.Env; expected {_members()}")
     expect(env.num_users == num_users, f"{name}: num_users is {env.num_users}; expected {num_users}")
-    _refused(env, _slates(env, None, 0), f"{name}: a step before the first reset")
+    _expect_refusal(env, _slates(env, None, 0), f"{name}: a step before the first reset")
     with no_global_randomness(name):
         first = _play(env, seed=3, steps=steps, name=name)
         again = _play(env, seed=3, steps=steps, name=name)
@@ -49,49 +49,51 @@ def check_env(component: str | ModuleType, *, config: Any = None, num_users: int
     seen = env.reset(seed=3)
     good = _slates(env, seen, 0)
     for what, bad in _bad(env, good).items():
-        _refused(env, bad, f"{name}: {what}")
+        _expect_refusal(env, bad, f"{name}: {what}")
     step, _ = env.step(good)
     _same(step, first[0][1], f"{name}: a refused slate changed the env: step 0")
 
 
 def _play(env: Env, *, seed: int, steps: int, name: str, careless: bool = False) -> list[tuple[Observation, Step]]:
     """Play random slates and check every step; `careless` overwrites whatever the env gave or was given."""
-    seen = env.reset(seed=seed)
+    observation = env.reset(seed=seed)
     record: list[tuple[Observation, Step]] = []
     events: list[Tensor] = []
     for t in range(steps):
-        _check_observation(env, seen, f"{name}, observation {t}")
-        slates = _slates(env, seen, t)
-        given, kept = _copy(slates), _copy(seen)
-        step, after = env.step(slates)
-        _check_step(env, given, seen, step, f"{name}, step {t}")
-        _same(seen, kept, f"{name}, step {t} changed the observation before it")
+        _check_observation(env, observation, f"{name}, observation {t}")
+        slates = _slates(env, observation, t)
+        slates_before, observation_before = _copy(slates), _copy(observation)
+        step, next_observation = env.step(slates)
+        _check_step(env, slates_before, observation, step, f"{name}, step {t}")
+        _same(observation, observation_before, f"{name}, step {t} changed the observation before it")
         goes_on = ~(step.terminated | step.truncated)
         expect(
-            bool((after.user == seen.user)[goes_on].all()),
+            bool((next_observation.user == observation.user)[goes_on].all()),
             f"{name}, step {t}: the user changed within a session; expected the same number until it ends",
         )
-        record.append((kept, _copy(step)))
+        record.append((observation_before, _copy(step)))
         events.append(step.event_id.clone())
         if careless:
-            for value in (*_tensors(slates), *_tensors(step), *_tensors(seen)):
+            for value in (*_tensors(slates), *_tensors(step), *_tensors(observation)):
                 value.zero_()
-        seen = after
+        observation = next_observation
     numbers = torch.cat(events)
     expect(len(set(numbers.tolist())) == len(numbers), f"{name}: event numbers repeat; expected each once")
     return record
 
 
-def _check_observation(env: Env, seen: Observation, where: str) -> None:
-    expect(seen.user.shape == (env.num_users,), f"{where}: user has the shape {tuple(seen.user.shape)}")
-    expect(seen.context.ndim == 2, f"{where}: context has {seen.context.ndim} axes; expected (B, X)")
-    if seen.candidates is not None:
-        inside = (seen.candidates == PAD) | ((seen.candidates >= FIRST_ITEM) & (seen.candidates < env.catalog.num_rows))
+def _check_observation(env: Env, observation: Observation, where: str) -> None:
+    expect(observation.user.shape == (env.num_users,), f"{where}: user has the shape {tuple(observation.user.shape)}")
+    expect(observation.context.ndim == 2, f"{where}: context has {observation.context.ndim} axes; expected (B, X)")
+    if observation.candidates is not None:
+        inside = (observation.candidates == PAD) | (
+            (observation.candidates >= FIRST_ITEM) & (observation.candidates < env.catalog.num_rows)
+        )
         expect(bool(inside.all()), f"{where}: candidates hold numbers that the catalog does not have")
 
 
-def _check_step(env: Env, slates: Slates, seen: Observation, step: Step, where: str) -> None:
-    expect_close(step.user, seen.user, f"{where}: user", tolerance=0.0)
+def _check_step(env: Env, slates: Slates, observation: Observation, step: Step, where: str) -> None:
+    expect_close(step.user, observation.user, f"{where}: user", tolerance=0.0)
     expect_close(step.slate, slates.items, f"{where}: slate", tolerance=0.0)
     expect_close(step.logp, slates.logp, f"{where}: logp", tolerance=0.0)
     expect(bool(step.logp_known.all()), f"{where}: logp_known is False; the slates came with propensities")
@@ -106,22 +108,22 @@ def _check_step(env: Env, slates: Slates, seen: Observation, step: Step, where: 
     expect(bool(((shown != PAD) | (step.choice < 0)).all()), f"{where}: an empty place was picked")
 
 
-def _slates(env: Env, seen: Observation | None, t: int) -> Slates:
+def _slates(env: Env, observation: Observation | None, t: int) -> Slates:
     """Distinct items at random, the last place empty now and then."""
     generator = Generator().manual_seed(1000 + t)
-    if seen is None or seen.candidates is None:
+    if observation is None or observation.candidates is None:
         start = torch.randint(env.catalog.num_items, (env.num_users, 1), generator=generator)
         items = (start + torch.arange(env.slate_size)) % env.catalog.num_items + FIRST_ITEM
     else:
-        order = torch.rand(seen.candidates.shape, generator=generator) + (seen.candidates == PAD)
-        items = seen.candidates.gather(1, order.argsort(dim=1)[:, : env.slate_size])
+        order = torch.rand(observation.candidates.shape, generator=generator) + (observation.candidates == PAD)
+        items = observation.candidates.gather(1, order.argsort(dim=1)[:, : env.slate_size])
     if env.slate_size > 1 and t % 5 == 4:
         items[0, -1] = PAD
     return Slates(items=items, logp=-torch.rand(items.shape, generator=generator))
 
 
 def _bad(env: Env, good: Slates) -> dict[str, Slates]:
-    def changed(value: int, position: int = 0) -> Slates:
+    def with_item(value: int, position: int = 0) -> Slates:
         items = good.items.clone()
         items[-1, position] = value
         return replace(good, items=items)
@@ -130,19 +132,19 @@ def _bad(env: Env, good: Slates) -> dict[str, Slates]:
     bad = {
         "a slate that is too long": Slates(items=wide, logp=torch.zeros(wide.shape)),
         "slates for too few users": Slates(items=good.items[1:], logp=good.logp[1:]),
-        "an item beyond the catalog": changed(env.catalog.num_rows),
-        "the number of unknown items": changed(UNKNOWN),
-        "a negative item number": changed(-1),
+        "an item beyond the catalog": with_item(env.catalog.num_rows),
+        "the number of unknown items": with_item(UNKNOWN),
+        "a negative item number": with_item(-1),
         "a propensity that is NaN": replace(good, logp=torch.full_like(good.logp, float("nan"))),
         "a log-propensity above 0": replace(good, logp=good.logp + 2.0),
     }
     if env.slate_size > 1:
-        bad["an item twice"] = changed(int(good.items[-1, 0]), 1)
-        bad["an item behind an empty place"] = changed(PAD)
+        bad["an item twice"] = with_item(int(good.items[-1, 0]), 1)
+        bad["an item behind an empty place"] = with_item(PAD)
     return bad
 
 
-def _refused(env: Env, slates: Slates, what: str) -> None:
+def _expect_refusal(env: Env, slates: Slates, what: str) -> None:
     try:
         env.step(slates)
     except InputError:
@@ -150,9 +152,9 @@ def _refused(env: Env, slates: Slates, what: str) -> None:
     expect(False, f"{what} is taken; expected an InputError")
 
 
-def _same(one: Any, other: Any, message: str) -> None:
-    for f in fields(one):
-        left, right = getattr(one, f.name), getattr(other, f.name)
+def _same(expected: Any, actual: Any, message: str) -> None:
+    for f in fields(expected):
+        left, right = getattr(expected, f.name), getattr(actual, f.name)
         expect((left is None) == (right is None), f"{message}: {f.name} is there only once")
         if left is not None:
             expect_close(right, left, f"{message}: {f.name}", tolerance=0.0)

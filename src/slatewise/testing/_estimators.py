@@ -39,11 +39,13 @@ def check_estimator(estimator: Estimator, *, name: str | None = None) -> None:
     log = bandit_log()
     evaluation = torch.tensor((0.0,) * FIRST_ITEM + EVALUATION).log()[log.slate]
     with no_global_randomness(where):
-        own = estimator.estimate(log, log.logp.clone())
-        _check_numbers(own, log, float(log.reward.mean()), f"{where}, judging the policy that wrote the log")
-        other = estimator.estimate(log, evaluation)
-        _check_numbers(other, log, VALUE, f"{where}, judging another policy")
-        _check_counted(estimator, log, evaluation, other, where)
+        of_logging_policy = estimator.estimate(log, log.logp.clone())
+        _check_numbers(
+            of_logging_policy, log, float(log.reward.mean()), f"{where}, judging the policy that wrote the log"
+        )
+        of_another_policy = estimator.estimate(log, evaluation)
+        _check_numbers(of_another_policy, log, VALUE, f"{where}, judging another policy")
+        _check_counted(estimator, log, evaluation, of_another_policy, where)
         _check_verdicts(estimator, log, evaluation, where)
 
 
@@ -57,23 +59,23 @@ def bandit_log(*, events: int = EVENTS, seed: int = 0) -> Trajectories:
     generator = Generator().manual_seed(seed)
     action = torch.multinomial(torch.tensor(BEHAVIOUR), events, replacement=True, generator=generator)
     noise = torch.randn(events, generator=generator) * 0.5
-    known = torch.ones(events, 1, dtype=torch.bool)
+    always = torch.ones(events, 1, dtype=torch.bool)
     number = torch.arange(events).unsqueeze(1)
     return Trajectories(
         event_id=number,
         policy_id=torch.ones_like(number),
         user=number,
         time=number * 1_000_000,
-        terminated=known,
-        truncated=~known,
+        terminated=always,
+        truncated=~always,
         slate=(action + FIRST_ITEM).view(events, 1, 1),
         logp=torch.tensor(BEHAVIOUR).log()[action].view(events, 1, 1),
-        logp_known=known,
+        logp_known=always,
         reward=(torch.tensor(REWARD)[action] + noise).view(events, 1, 1),
         cost=torch.zeros(events, 1, 1),
         choice=torch.zeros_like(number),
-        mask=known,
-        learn=known,
+        mask=always,
+        learn=always,
         context=torch.zeros(events, 2, 0),
     )
 

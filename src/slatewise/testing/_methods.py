@@ -19,7 +19,7 @@ from slatewise import config as configs
 from slatewise.log import Catalog
 from slatewise.protocols import Learner, Policy
 from slatewise.testing._contract import expect, expect_close, expect_same_bits, no_global_randomness
-from slatewise.testing._parts import expect_config, expect_parts, found, resolve
+from slatewise.testing._parts import expect_config, expect_parts, find_module, resolve
 from slatewise.testing._policies import check_policy
 from slatewise.testing._toys import toy_catalog, toy_log, with_noise_in_padding
 from slatewise.types import SlateRequest, Trajectories
@@ -50,7 +50,7 @@ def check_method(
     Raises:
         ContractError: the message says what was expected.
     """
-    module = found("methods", component)
+    module = find_module("methods", component)
     where = module.__name__
     expect_parts(module, ("Config", "Policy", "Learner", "DEFAULT_ENCODER"))
     method = _Method(module, settings or {}, encoder or module.DEFAULT_ENCODER, encoder_settings or {})
@@ -118,12 +118,12 @@ class _Method:
 
 
 def _check_seed(method: _Method) -> None:
-    one, other = (method.learner(seed=3) for _ in range(2))
-    for learner in (one, other):
+    first, second = (method.learner(seed=3) for _ in range(2))
+    for learner in (first, second):
         _updates(learner, method.log, 3)
     message = f"{method.where}: two learners of the same seed after the same updates"
-    expect_same_bits(other.policy.state_dict(), one.policy.state_dict(), message)
-    expect_same_bits(other.state_dict(), one.state_dict(), message)
+    expect_same_bits(second.policy.state_dict(), first.policy.state_dict(), message)
+    expect_same_bits(second.state_dict(), first.state_dict(), message)
 
 
 def _check_padding(method: _Method) -> None:
@@ -135,10 +135,10 @@ def _check_padding(method: _Method) -> None:
         found_value = noisy.policy.state_dict()[name]
         expect_close(found_value, value, message.replace("NAME", name), tolerance=1e-6)
     idle = method.learner(seed=0)
-    before = {name: value.clone() for name, value in idle.policy.state_dict().items()}
+    weights = {name: value.clone() for name, value in idle.policy.state_dict().items()}
     _updates(idle, method.log.replace(learn=torch.zeros_like(method.log.learn)), 1)
     message = f"{method.where}: after a batch of which nothing may be learned (learn is False everywhere)"
-    expect_same_bits(idle.policy.state_dict(), before, message)
+    expect_same_bits(idle.policy.state_dict(), weights, message)
 
 
 def _check_loss(method: _Method) -> None:
@@ -150,7 +150,7 @@ def _check_loss(method: _Method) -> None:
     expect(bool(losses), f'{method.where}: update reports {sorted(figures[0])}; expected a figure named "…loss"')
     falls = {name: (_mean(figures[:3], name), _mean(figures[-3:], name)) for name in losses}
     expect(
-        any(after < before for before, after in falls.values()),
+        any(last < first for first, last in falls.values()),
         f"{method.where}: no loss falls in {UPDATES} updates on one batch; means of the first and last three: {falls}",
     )
 

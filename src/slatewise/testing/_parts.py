@@ -16,7 +16,7 @@ from slatewise.testing._toys import as_interactions
 from slatewise.types import Trajectories
 
 
-def found(room: str, component: str | ModuleType) -> ModuleType:
+def find_module(room: str, component: str | ModuleType) -> ModuleType:
     """The module, looked up by name where only that is given."""
     return configs.find(room, component) if isinstance(component, str) else component
 

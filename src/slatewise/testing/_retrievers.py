@@ -37,19 +37,20 @@ def check_retriever(make: Callable[[], Retriever], *, recall: float = 1.0, score
     scale = float(scores.abs().max())
     with no_global_randomness(where):
         expect(retriever.fit(vectors, number) is retriever, f"{where}: fit gives back something else than itself")
-        items, found = retriever.search(query, DEPTH)
+        items, item_scores = retriever.search(query, DEPTH)
         shape = (QUERIES, DEPTH)
         expect(
-            tuple(items.shape) == shape and tuple(found.shape) == shape and items.dtype == torch.int64,
-            f"{where}: search gives {items.dtype} {tuple(items.shape)}, {tuple(found.shape)}; expected int64 {shape}",
+            tuple(items.shape) == shape and tuple(item_scores.shape) == shape and items.dtype == torch.int64,
+            f"{where}: search gives {items.dtype} {tuple(items.shape)}, {tuple(item_scores.shape)}; "
+            f"expected int64 {shape}",
         )
-        expect(bool((found.diff(dim=1) <= 0).all()), f"{where}: scores are not in falling order")
-        known = bool(torch.isin(items, number).all())
-        expect(known, f"{where}: search gives item numbers that were never fitted")
+        expect(bool((item_scores.diff(dim=1) <= 0).all()), f"{where}: scores do not descend")
+        all_fitted = bool(torch.isin(items, number).all())
+        expect(all_fitted, f"{where}: search gives item numbers that were never fitted")
         expect(all(len(set(row)) == DEPTH for row in items.tolist()), f"{where}: an item is found twice for one query")
         true = scores.gather(1, (items - OFFSET) // 3)
         message = f"{where}: scores (as shares of the largest) against inner products"
-        expect_close(found / scale, true / scale, message, tolerance=score_error)
+        expect_close(item_scores / scale, true / scale, message, tolerance=score_error)
         best = number[scores.topk(DEPTH, dim=1).indices]
         share = float((items.unsqueeze(2) == best.unsqueeze(1)).any(dim=2).float().mean())
         expect(share >= recall, f"{where}: finds {share:.3f} of the best {DEPTH} items; expected at least {recall}")
@@ -63,9 +64,9 @@ def check_retriever(make: Callable[[], Retriever], *, recall: float = 1.0, score
         expect(not bool((left == 7).any()), f"{where}: item 7 was removed, and is still found")
         expect(int(left[1, 0]) == 5, f"{where}: item 5 was lost when item 7 was removed")
         retriever.remove(torch.tensor([5]))
-        after, _ = retriever.search(query, DEPTH)
+        items_again, _ = retriever.search(query, DEPTH)
         message = f"{where}: what is found after two items were added and removed, against before"
-        expect_close(after, items, message, tolerance=0.0)
+        expect_close(items_again, items, message, tolerance=0.0)
 
         plain = make().fit(vectors)
         numbered = plain.search(query, DEPTH)[0] * 3 + OFFSET

@@ -85,10 +85,10 @@ def toy_log(
         learn=torch.ones(shape, dtype=torch.bool),
         context=torch.randn(users, steps + 1, context_width, generator=generator),
     )
-    kept = torch.ones(shape, dtype=torch.bool)
-    kept[-1, steps // 2 :] = False
-    kept[-2:, steps - 1 :] = False
-    return without_steps(log, ~kept)
+    present = torch.ones(shape, dtype=torch.bool)
+    present[-1, steps // 2 :] = False
+    present[-2:, steps - 1 :] = False
+    return without_steps(log, ~present)
 
 
 def as_interactions(log: Trajectories) -> Interactions:
@@ -120,9 +120,9 @@ def as_interactions(log: Trajectories) -> Interactions:
     )
 
 
-def without_steps(log: Trajectories, gone: Bool[Tensor, "B T"]) -> Trajectories:
+def without_steps(log: Trajectories, removed: Bool[Tensor, "B T"]) -> Trajectories:
     """The log with some steps masked: all their fields are those of padding."""
-    return log.replace(mask=log.mask & ~gone, learn=log.learn & ~gone).pad()
+    return log.replace(mask=log.mask & ~removed, learn=log.learn & ~removed).pad()
 
 
 def with_noise_in_padding(log: Trajectories, *, num_rows: int, seed: int = 0) -> Trajectories:
@@ -134,14 +134,14 @@ def with_noise_in_padding(log: Trajectories, *, num_rows: int, seed: int = 0) ->
         seed: of the noise.
     """
     generator = Generator().manual_seed(seed)
-    gone, gone_rows = ~log.mask, ~log.mask.unsqueeze(2)
+    masked, masked_rows = ~log.mask, ~log.mask.unsqueeze(2)
     items = torch.randint(FIRST_ITEM, num_rows, log.slate.shape, generator=generator)
     choice = torch.randint(0, log.slate.shape[2], log.choice.shape, generator=generator)
     pay = torch.randint(1, 6, log.reward.shape, generator=generator).float()
     return log.replace(
-        slate=torch.where(gone_rows, items, log.slate),
-        choice=torch.where(gone, choice, log.choice),
-        reward=torch.where(gone_rows, pay, log.reward),
-        cost=torch.where(gone_rows, pay, log.cost),
-        logp=torch.where(gone_rows, -pay, log.logp),
+        slate=torch.where(masked_rows, items, log.slate),
+        choice=torch.where(masked, choice, log.choice),
+        reward=torch.where(masked_rows, pay, log.reward),
+        cost=torch.where(masked_rows, pay, log.cost),
+        logp=torch.where(masked_rows, -pay, log.logp),
     )

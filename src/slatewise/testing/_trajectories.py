@@ -40,8 +40,8 @@ def check_trajectories(batch: Trajectories, *, where: str = "the batch") -> None
         value = getattr(batch, name)
         if value is None:
             continue
-        gone = value[~(reached if name in VIEWS else batch.mask)]
-        wrong = gone[gone != PADDING[name]]
+        removed = value[~(reached if name in VIEWS else batch.mask)]
+        wrong = removed[removed != PADDING[name]]
         expect(
             not len(wrong),
             f"{where}: {name} is {wrong[:1].tolist()} where there is no step; expected {PADDING[name]!r}. "

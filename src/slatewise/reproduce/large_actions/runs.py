@@ -56,7 +56,7 @@ def decided(policy: Policy, world: World, settings: Mapping[str, Any]) -> Int[Te
     if "candidates" in settings:
         among = learners.candidates(width, settings["candidates"], int(settings["seed"]))
         width = 100 * len(among)
-    states = learners.states_of(policy, world.observed)
+    states = learners.states_of(policy, world.appearance)
     found = [
         policy.recommend(
             some, SlateRequest(k=1, candidates=None if among is None else among.expand(len(some), -1))

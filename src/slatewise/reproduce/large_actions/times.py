@@ -39,7 +39,7 @@ def decision_times(settings: Mapping[str, Any]) -> dict[str, Any]:
     generator = Generator().manual_seed(stream_seed(seed, 7))
     world = env.world
     vectors = world.features.contiguous()
-    seen = world.observed[torch.randint(len(world.observed), (max(BATCHES),), generator=generator)]
+    seen = world.appearance[torch.randint(len(world.appearance), (max(BATCHES),), generator=generator)]
     picks = torch.randint(FIRST_ITEM, env.catalog.num_rows, (max(BATCHES), learners.WINDOW), generator=generator)
     states = {"item_knn": torch.cat([picks.float(), torch.ones(picks.shape)], dim=1)}
     # the raw product reads no mood

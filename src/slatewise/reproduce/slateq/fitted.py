@@ -28,7 +28,7 @@ from slatewise.seeds import stream_seed
 from slatewise.sim.interest_evolution import Env
 from slatewise.sim.log_fitted.env import Config, Fitted
 from slatewise.sim.log_fitted.env import Env as FittedEnv
-from slatewise.sim.log_fitted.fidelity import judged
+from slatewise.sim.log_fitted.fidelity import fidelity_report
 from slatewise.sim.log_fitted.learner import Config as ModelConfig
 from slatewise.sim.log_fitted.learner import Learner, levels
 from slatewise.stats import student_t
@@ -62,7 +62,7 @@ def run(cell: dict[str, Any]) -> dict[str, Any]:
     fitting = time.process_time() - started
     fitted = Fitted(policy=model.policy, catalog=env.catalog)
     parts = [record.rows(part).trim() for part in torch.split(order[:held], 64)]
-    report = judged(fitted, parts, seed=stream_seed(seed, 11))
+    report = fidelity_report(fitted, parts, seed=stream_seed(seed, 11))
     inside = FittedEnv(Config(num_candidates=env.config.num_candidates), num_users=size.users, fitted=fitted)
     built = runs.learner(cell["method"], env, seed=seed)
     started = time.process_time()

@@ -100,7 +100,7 @@ def decisions(policy: wolpertinger.Policy, world: World) -> Int[Tensor, " N"]:
     everywhere = torch.arange(world.config.num_items)
     found = [
         policy.recommend(state, SlateRequest(k=1)).items[:, 0]
-        for state in torch.split(world.observed(everywhere), CHUNK)
+        for state in torch.split(world.appearance(everywhere), CHUNK)
     ]
     return torch.cat(found) - FIRST_ITEM
 
@@ -132,7 +132,7 @@ def decision_times(settings: dict[str, Any]) -> dict[str, Any]:
     taken: dict[str, list[float]] = {name: [] for name in (*policies, *joint)}
     with torch.inference_mode():
         for block in blocks:
-            states = [env.world.observed(at) for at in block]
+            states = [env.world.appearance(at) for at in block]
             for name, policy in policies.items():
                 begun = time.process_time()
                 for state in states:
@@ -146,7 +146,7 @@ def decision_times(settings: dict[str, Any]) -> dict[str, Any]:
         # in the first block caches fill and indices are fitted
         kept = {name: values[1:] for name, values in taken.items()}
         full, exact = kept[settings["full"]], policies[settings["exact"]]
-        proto = exact.query(env.world.observed(starts))
+        proto = exact.query(env.world.appearance(starts))
         slow, fast = (1000 * statistics.median(kept[name]) for name in joint)
         figures = {
             JOINT_FULL: {"milliseconds": slow, "faster": 1.0},
@@ -219,7 +219,8 @@ def return_from(policy: wolpertinger.Policy, world: World, starts: Int[Tensor, "
     while len(new):
         some = torch.split(new, CHUNK)
         shown[new] = (
-            torch.cat([policy.recommend(world.observed(at), SlateRequest(k=1)).items[:, 0] for at in some]) - FIRST_ITEM
+            torch.cat([policy.recommend(world.appearance(at), SlateRequest(k=1)).items[:, 0] for at in some])
+            - FIRST_ITEM
         )
         after = torch.unique(shown[new])
         new = after[shown[after] < 0]

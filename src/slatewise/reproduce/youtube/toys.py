@@ -104,7 +104,7 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
 def learned(experiment: Experiment, *, seed: int, steps: int, batch: int) -> tuple[Tensor, Tensor]:
     """π and β̂ after `steps` batches from a log without propensities."""
     generator = Generator().manual_seed(seed)
-    log = toys.logged(experiment.bandit, events=EVENTS, seed=seed, propensities=False)
+    log = toys.behaviour_log(experiment.bandit, events=EVENTS, seed=seed, propensities=False)
     catalog = toys.catalog(len(experiment.bandit.rewards))
     settings = cfn.Config(width=4, item_width=4, reward_edges=(), context_width=0)
     encoder = cfn.Encoder(settings, catalog, generator=generator)

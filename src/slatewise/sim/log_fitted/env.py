@@ -105,7 +105,7 @@ class Env:
         self._tick = max(1, int(float(seconds) * SECOND))
         self._null_logit = self._nothing()
         self._generator: Generator | None = None
-        self._seen = Observation(user=torch.zeros(0, dtype=torch.int64), context=torch.zeros(0, 0))
+        self._observation = Observation(user=torch.zeros(0, dtype=torch.int64), context=torch.zeros(0, 0))
 
     def reset(self, *, seed: int) -> Observation:
         """New users everywhere."""
@@ -116,10 +116,10 @@ class Env:
         self._age = torch.zeros(count, dtype=torch.int64)
         self._clock = torch.full((count,), START)
         self._wear = torch.zeros(count)
-        self._seen = self._look(self._starts())
+        self._observation = self._look(self._starts())
         with torch.no_grad():
-            self._carry, self._state = self.policy.encoder.initial(self._seen)
-        return _copy(self._seen)
+            self._carry, self._state = self.policy.encoder.initial(self._observation)
+        return _copy(self._observation)
 
     @torch.no_grad()
     def step(self, slates: Slates) -> tuple[Step, Observation]:
@@ -131,7 +131,7 @@ class Env:
             num_users=self.num_users,
             slate_size=self.slate_size,
             num_rows=self.catalog.num_rows,
-            candidates=self._seen.candidates,
+            candidates=self._observation.candidates,
         )
         user, slate = self.policy.user, slates.items.clone()
         luck = torch.rand(3, self.num_users, generator=self._generator)
@@ -140,7 +140,7 @@ class Env:
         item = picked(slate, choice)
         at = choice.clamp(min=0).unsqueeze(1)
         worth = self._reward(item, luck[1])
-        self._wear = self._wear + user.worn(item)
+        self._wear = self._wear + user.wear_of(item)
         over = luck[2] < torch.sigmoid(user.end_logit(self._wear)) if user.shape.ends else torch.zeros_like(item) > 0
         self._age = self._age + 1
         cut = ~over & (self._age >= self.config.max_steps)
@@ -160,7 +160,7 @@ class Env:
         )
         self._events += self.num_users
         self._live_on(step, item, over | cut)
-        return replace(step, terminated=over.clone(), choice=choice.clone()), _copy(self._seen)
+        return replace(step, terminated=over.clone(), choice=choice.clone()), _copy(self._observation)
 
     def _reward(self, item: Int[Tensor, " B"], luck: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """What the picks were worth; 0 where nothing was picked."""
@@ -169,28 +169,28 @@ class Env:
         level = (luck.unsqueeze(1) >= chance.cumsum(dim=1)).sum(dim=1).clamp(max=len(user.levels) - 1)
         return user.levels[level].masked_fill(item == PAD, 0.0)
 
-    def _live_on(self, step: Step, item: Int[Tensor, " B"], gone: Tensor) -> None:
+    def _live_on(self, step: Step, item: Int[Tensor, " B"], ended: Tensor) -> None:
         """Move everybody's context and memory; somebody new comes where `gone`."""
-        context = self._seen.context
+        context = self._observation.context
         luck = torch.rand(context.shape, generator=self._generator)
         noise = torch.randn(context.shape, generator=self._generator)
-        moved = self.policy.user.moved(context, item, luck, noise)
-        column = gone.unsqueeze(1)
-        self._user = torch.where(gone, self._user + self.num_users, self._user)
-        self._age, self._wear = self._age.masked_fill(gone, 0), self._wear.masked_fill(gone, 0.0)
+        draw_next_context = self.policy.user.draw_next_context(context, item, luck, noise)
+        column = ended.unsqueeze(1)
+        self._user = torch.where(ended, self._user + self.num_users, self._user)
+        self._age, self._wear = self._age.masked_fill(ended, 0), self._wear.masked_fill(ended, 0.0)
         self._clock = self._clock + self._tick
-        self._seen = self._look(torch.where(column, self._starts(), moved))
+        self._observation = self._look(torch.where(column, self._starts(), draw_next_context))
         encoder = self.policy.encoder
-        carry, state = encoder.step(self._carry, step, self._seen)
-        first_carry, first = encoder.initial(self._seen)
+        carry, state = encoder.step(self._carry, step, self._observation)
+        first_carry, first = encoder.initial(self._observation)
         self._carry, self._state = torch.where(column, first_carry, carry), torch.where(column, first, state)
 
     def _starts(self) -> Float[Tensor, "B X"]:
         """How sessions of the log began, drawn at random for every place."""
-        kept = min(int(self.policy.num_starts), len(self.policy.starts))
-        if not kept:
+        num_starts = min(int(self.policy.num_starts), len(self.policy.starts))
+        if not num_starts:
             return torch.zeros(self.num_users, self.policy.context_width)
-        return self.policy.starts[torch.randint(kept, (self.num_users,), generator=self._generator)]
+        return self.policy.starts[torch.randint(num_starts, (self.num_users,), generator=self._generator)]
 
     def _look(self, context: Float[Tensor, "B X"]) -> Observation:
         return Observation(user=self._user.clone(), context=context, candidates=self._candidates())
@@ -211,7 +211,7 @@ class Env:
             return torch.searchsorted(edges, point, right=True).clamp(max=len(edges) - 1)
 
         items = draws()
-        while bool((again := _repeated(items)).any()):
+        while bool((again := _is_repeat(items)).any()):
             items = torch.where(again, draws(), items)
         return items
 
@@ -249,7 +249,7 @@ def myopic(env: Env) -> Privileged:
     """The items of highest expected reward by the fitted user model: v times the mean reward of a pick."""
 
     def scores() -> Float[Tensor, "B A"]:
-        user, state, items = env.policy.user, env._state, env._seen.candidates
+        user, state, items = env.policy.user, env._state, env._observation.candidates
         if items is None:
             items = torch.arange(env.catalog.num_rows).expand(env.num_users, -1)
         return torch.exp(user.choice.log_weight(state, items)) * user.expected_reward(state, items)
@@ -282,7 +282,7 @@ def _made_up() -> Fitted:
     return Fitted(policy=policy, catalog=items)
 
 
-def _repeated(items: Int[Tensor, "B C"]) -> Tensor:
+def _is_repeat(items: Int[Tensor, "B C"]) -> Tensor:
     """True where an item stands for a second time in its row."""
     order = items.sort(dim=1, stable=True)
     again = torch.zeros_like(items, dtype=torch.bool)
@@ -290,6 +290,6 @@ def _repeated(items: Int[Tensor, "B C"]) -> Tensor:
     return torch.zeros_like(again).scatter(1, order.indices, again)
 
 
-def _copy(seen: Observation) -> Observation:
-    candidates = None if seen.candidates is None else seen.candidates.clone()
-    return Observation(user=seen.user.clone(), context=seen.context.clone(), candidates=candidates)
+def _copy(observation: Observation) -> Observation:
+    candidates = None if observation.candidates is None else observation.candidates.clone()
+    return Observation(user=observation.user.clone(), context=observation.context.clone(), candidates=candidates)

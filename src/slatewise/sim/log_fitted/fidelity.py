@@ -118,13 +118,13 @@ def fidelity(
             f"the log shows slates of {log.slate_size}, the model learned from slates of {size}",
             advice="Name a log of the same kind.",
         )
-    return judged(
+    return fidelity_report(
         fitted, held_out_histories(part), seed=seed, gaps=examine(LogPart.whole(log)).reasons, on_batch=on_batch
     )
 
 
 @torch.no_grad()
-def judged(
+def fidelity_report(
     fitted: Fitted,
     batches: Sequence[Trajectories],
     *,
@@ -149,7 +149,7 @@ def judged(
         on_batch(done)
     likelihoods = scores.likelihoods()
     curve = reliability(torch.cat(scores.chances), torch.cat(scores.came))
-    marginals = tuple(_marginals(_sessions(batches), _simulated(fitted, batches, seed)))
+    marginals = tuple(_marginals(_sessions(batches), _simulate_sessions(fitted, batches, seed)))
     weak = _doubts(curve, marginals)
     hopeless = [
         entry
@@ -180,7 +180,7 @@ class _Scores:
         self.sums: dict[tuple[str, str], list[Tensor]] = {}
         self.counts: dict[str, list[Tensor]] = {}
         self.generator = Generator().manual_seed(seed)
-        rate = (policy.taken + 1) / (policy.shown + policy.user.shape.slate_size + 1)
+        rate = (policy.chosen + 1) / (policy.shown + policy.user.shape.slate_size + 1)
         self.rate = rate
         self.places = (policy.places + 1) / (policy.places + 1).sum()
         self.worth = torch.log((policy.worth + 1) / (policy.worth + 1).sum())
@@ -197,19 +197,19 @@ class _Scores:
             shown, column = slate >= FIRST_ITEM, (choice + 1).unsqueeze(1)
             logits = {
                 "model": pad(user_model.choice_logits(state, slate), (1, 0)),
-                "uniform": pad(_shown(torch.zeros(slate.shape), shown), (1, 0)),
+                "uniform": pad(_mask_logits(torch.zeros(slate.shape), shown), (1, 0)),
                 "position": torch.cat(
-                    [self.places[-1:].log().expand(len(slate), 1), _shown(self._by_place(slate), shown)], dim=1
+                    [self.places[-1:].log().expand(len(slate), 1), _mask_logits(self._by_place(slate), shown)], dim=1
                 ),
                 "popularity": torch.cat(
-                    [self.places[-1:].log().expand(len(slate), 1), _shown(self.rate[slate].log(), shown)], dim=1
+                    [self.places[-1:].log().expand(len(slate), 1), _mask_logits(self.rate[slate].log(), shown)], dim=1
                 ),
             }
             log_p = {name: log_softmax(value, dim=1) for name, value in logits.items()}
             chance = log_p["model"].exp()
-            kept = pad(shown, (1, 0), value=True)
-            self.chances.append(chance[kept])
-            self.came.append((torch.arange(chance.shape[1]) == column)[kept])
+            possible = pad(shown, (1, 0), value=True)
+            self.chances.append(chance[possible])
+            self.came.append((torch.arange(chance.shape[1]) == column)[possible])
         else:
             keep = item >= FIRST_ITEM
             row, state, item = row[keep], state[keep], item[keep]
@@ -221,7 +221,7 @@ class _Scores:
             logits = {
                 "model": user_model.choice.log_weight(state, both),
                 "uniform": torch.zeros(both.shape),
-                "popularity": (policy.taken[both] + 1).log(),
+                "popularity": (policy.chosen[both] + 1).log(),
             }
             log_p = {name: log_softmax(value.masked_fill(same, -torch.inf), dim=1) for name, value in logits.items()}
             column = torch.zeros(len(item), 1, dtype=torch.int64)
@@ -240,18 +240,18 @@ class _Scores:
 
     def likelihoods(self) -> list[Likelihood]:
         """The user model first, then what it is compared with."""
-        found = []
+        likelihoods = []
         for (what, name), sums in self.sums.items():
-            count, own, other = torch.cat(self.counts[what]), torch.cat(self.sums[what, "model"]), torch.cat(sums)
+            count, model, other = torch.cat(self.counts[what]), torch.cat(self.sums[what, "model"]), torch.cat(sums)
             size, total = len(count), float(count.sum())
             if not total:
                 continue
-            gain = float((own - other).sum()) / total
-            left = own - other - gain * count
+            gain = float((model - other).sum()) / total
+            left = model - other - gain * count
             stderr = float(left.square().sum().sqrt()) / total * math.sqrt(size / max(size - 1, 1))
             value = float(other.sum()) / total
-            found.append(Likelihood(what=what, model=name, value=value, gain=gain, gain_stderr=stderr))
-        return found
+            likelihoods.append(Likelihood(what=what, model=name, value=value, gain=gain, gain_stderr=stderr))
+        return likelihoods
 
     def _note(self, what: str, name: str, values: Tensor, row: Int[Tensor, " P"], users: int) -> None:
         self.sums.setdefault((what, name), []).append(torch.bincount(row, weights=values.double(), minlength=users))
@@ -287,10 +287,10 @@ def _sessions(batches: Sequence[Trajectories]) -> _Sessions:
                     picks.append((batch.choice[row, start : end + 1] >= 0).float())
                     rewards.append(reward[row, start : end + 1])
                 start = end + 1
-    return _stacked(picks, rewards)
+    return _stack_sessions(picks, rewards)
 
 
-def _simulated(fitted: Fitted, batches: Sequence[Trajectories], seed: int) -> _Sessions:
+def _simulate_sessions(fitted: Fitted, batches: Sequence[Trajectories], seed: int) -> _Sessions:
     """As many, with slates drawn from the log."""
     slates = torch.cat([batch.slate[batch.learn] for batch in batches])
     slates = slates[(slates >= FIRST_ITEM).any(dim=1)]
@@ -314,31 +314,37 @@ def _simulated(fitted: Fitted, batches: Sequence[Trajectories], seed: int) -> _S
     return _Sessions(pick=torch.stack(picks, 1), reward=torch.stack(rewards, 1), mask=torch.stack(masks, 1))
 
 
-def _stacked(picks: list[Tensor], rewards: list[Tensor]) -> _Sessions:
+def _stack_sessions(picks: list[Tensor], rewards: list[Tensor]) -> _Sessions:
     longest = max((len(values) for values in picks), default=1)
     mask = torch.zeros(len(picks), longest, dtype=torch.bool)
     pick, reward = torch.zeros(len(picks), longest), torch.zeros(len(picks), longest)
-    for row, (own, worth) in enumerate(zip(picks, rewards, strict=True)):
-        pick[row, : len(own)], reward[row, : len(own)], mask[row, : len(own)] = own, worth, True
+    for row, (session, worth) in enumerate(zip(picks, rewards, strict=True)):
+        pick[row, : len(session)], reward[row, : len(session)], mask[row, : len(session)] = session, worth, True
     return _Sessions(pick=pick, reward=reward, mask=mask)
 
 
 def _marginals(real: _Sessions, simulated: _Sessions) -> list[Marginal]:
-    found = []
-    both = [_figures(real), _figures(simulated)]
+    marginals = []
+    both = [_session_statistics(real), _session_statistics(simulated)]
     for name in both[0]:
-        (one, one_error), (other, other_error) = both[0][name], both[1][name]
-        found.append(
-            Marginal(name=name, real=one, real_stderr=one_error, simulated=other, simulated_stderr=other_error)
+        (real_value, real_error), (simulated_value, simulated_error) = both[0][name], both[1][name]
+        marginals.append(
+            Marginal(
+                name=name,
+                real=real_value,
+                real_stderr=real_error,
+                simulated=simulated_value,
+                simulated_stderr=simulated_error,
+            )
         )
-    return found
+    return marginals
 
 
-def _figures(sessions: _Sessions) -> dict[str, tuple[float, float]]:
+def _session_statistics(sessions: _Sessions) -> dict[str, tuple[float, float]]:
     mask = sessions.mask
     length = mask.sum(dim=1).double()
     pick, reward = (sessions.pick * mask).double(), (sessions.reward * mask).double()
-    found = {
+    statistics = {
         "length": _mean(length),
         "length, deviation": (float(length.std()) if len(length) > 1 else math.nan, math.nan),
         "pick rate": _mean(pick.sum(dim=1) / length.clamp(min=1), weight=length),
@@ -346,11 +352,14 @@ def _figures(sessions: _Sessions) -> dict[str, tuple[float, float]]:
         "return": _mean(reward.sum(dim=1)),
     }
     for share in (0.1, 0.5, 0.9):
-        found[f"length, {share:.0%} quantile"] = (float(length.quantile(share)) if len(length) else math.nan, math.nan)
+        statistics[f"length, {share:.0%} quantile"] = (
+            float(length.quantile(share)) if len(length) else math.nan,
+            math.nan,
+        )
     for lag in LAGS:
-        found[f"autocorrelation of picks, lag {lag}"] = (autocorrelation(sessions.pick, mask, lag), math.nan)
-        found[f"autocorrelation of rewards, lag {lag}"] = (autocorrelation(sessions.reward, mask, lag), math.nan)
-    return found
+        statistics[f"autocorrelation of picks, lag {lag}"] = (autocorrelation(sessions.pick, mask, lag), math.nan)
+        statistics[f"autocorrelation of rewards, lag {lag}"] = (autocorrelation(sessions.reward, mask, lag), math.nan)
+    return statistics
 
 
 def _mean(values: Float[Tensor, " J"], weight: Float[Tensor, " J"] | None = None) -> tuple[float, float]:
@@ -375,7 +384,7 @@ def _doubts(curve: Reliability, marginals: tuple[Marginal, ...]) -> list[str]:
     return doubts
 
 
-def _shown(logits: Float[Tensor, "P K"], shown: Bool[Tensor, "P K"]) -> Float[Tensor, "P K"]:
+def _mask_logits(logits: Float[Tensor, "P K"], shown: Bool[Tensor, "P K"]) -> Float[Tensor, "P K"]:
     return logits.masked_fill(~shown, -torch.inf)
 
 

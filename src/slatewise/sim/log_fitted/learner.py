@@ -87,7 +87,7 @@ class Config:
         ends = int(np.asarray(log.session_end)[events].sum())
         context = np.asarray(log.context)[events]
         stays = ends or len(part.users())
-        found = {
+        from_log = {
             "slate_size": log.slate_size,
             "slates": has_slates(part),
             "levels": levels(part.rewards(), self.most_levels),
@@ -96,7 +96,7 @@ class Config:
             "low": tuple(map(float, context.min(axis=0))) if len(context) else (),
             "high": tuple(map(float, context.max(axis=0))) if len(context) else (),
         }
-        open_ = {name: value for name, value in found.items() if getattr(self, name) is None}
+        open_ = {name: value for name, value in from_log.items() if getattr(self, name) is None}
         resolved: Config = replace(self, **open_)  # type: ignore[arg-type]  # each has the type of its field
         return resolved
 
@@ -132,7 +132,7 @@ class Policy(RankedPolicy):
     starts: Tensor
     num_starts: Tensor
     shown: Tensor
-    taken: Tensor
+    chosen: Tensor
     places: Tensor
     worth: Tensor
     gap: Tensor
@@ -160,7 +160,7 @@ class Policy(RankedPolicy):
             "starts": torch.zeros(STARTS, self.context_width),
             "num_starts": torch.zeros((), dtype=torch.int64),
             "shown": torch.zeros(catalog.num_rows),
-            "taken": torch.zeros(catalog.num_rows),
+            "chosen": torch.zeros(catalog.num_rows),
             "places": torch.zeros(shape.slate_size + 1),
             "worth": torch.zeros(len(shape.levels)),
             "gap": torch.zeros(2),
@@ -191,16 +191,16 @@ class Policy(RankedPolicy):
         user, t = rows[:, 0], rows[:, 1]
         state, slate, choice = states[user, t], trajectories.slate[user, t], trajectories.choice[user, t]
         item = picked(slate, choice)
-        found = {"choice": self._choice(state, slate, choice, item, generator)}
+        likelihoods = {"choice": self._choice(state, slate, choice, item, generator)}
         did = item >= FIRST_ITEM
         reward = picked(trajectories.reward[user, t], choice)[did]
         logits = self.user.reward_logits(state[did], item[did].unsqueeze(1)).squeeze(1)
-        found["reward"] = log_softmax(logits, dim=1).gather(1, self.user.level(reward).unsqueeze(1)).squeeze(1)
+        likelihoods["reward"] = log_softmax(logits, dim=1).gather(1, self.user.level(reward).unsqueeze(1)).squeeze(1)
         if self.user.shape.ends:
-            found["end"] = self._end(trajectories, whole=whole)
+            likelihoods["end"] = self._end(trajectories, whole=whole)
         if self.context_width:
-            found["context"] = self._context(trajectories)
-        return found
+            likelihoods["context"] = self._context(trajectories)
+        return likelihoods
 
     def observe(self, trajectories: Trajectories) -> None:
         """Count what the steps that teach show: where sessions start, what is shown and taken, the time between."""
@@ -208,7 +208,7 @@ class Policy(RankedPolicy):
         slate, choice = trajectories.slate[learn], trajectories.choice[learn]
         item = picked(slate, choice)
         self.shown += torch.bincount(slate.flatten(), minlength=self.num_rows)
-        self.taken += torch.bincount(item[choice >= 0], minlength=self.num_rows)
+        self.chosen += torch.bincount(item[choice >= 0], minlength=self.num_rows)
         self.places += torch.bincount(torch.where(choice < 0, len(self.places) - 1, choice), minlength=len(self.places))
         level = self.user.level(picked(trajectories.reward[learn], choice))
         self.worth += level_counts(level, choice >= 0, len(self.worth))
@@ -230,8 +230,8 @@ class Policy(RankedPolicy):
         """
         traits = self.user.traits[picked(trajectories.slate, trajectories.choice)] * trajectories.mask.unsqueeze(2)
         spent = since_reset(traits, trajectories.terminated) - traits / 2
-        begun = begins(trajectories).long().cumsum(dim=1) > 0
-        whole = spent[trajectories.learn & begun & trajectories.terminated]
+        started = begins(trajectories).long().cumsum(dim=1) > 0
+        whole = spent[trajectories.learn & started & trajectories.terminated]
         self.sums += whole.sum(dim=0)
         self.squares += whole.T @ whole
         self.user.wear.copy_(fitted_wear(self.squares, self.sums, self.user.prior))
@@ -251,20 +251,20 @@ class Policy(RankedPolicy):
         did = item >= FIRST_ITEM
         shape = (int(did.sum()), self.config.negatives)
         others = torch.randint(FIRST_ITEM, self.num_rows, shape, generator=generator)
-        own = item[did].unsqueeze(1)
-        logits = self.user.choice.log_weight(state[did], torch.cat([own, others], dim=1))
-        logits = logits.masked_fill(pad(others == own, (1, 0)), -torch.inf)
+        chosen = item[did].unsqueeze(1)
+        logits = self.user.choice.log_weight(state[did], torch.cat([chosen, others], dim=1))
+        logits = logits.masked_fill(pad(others == chosen, (1, 0)), -torch.inf)
         return log_softmax(logits, dim=1)[:, 0]
 
     def _end(self, trajectories: Trajectories, *, whole: bool) -> Float[Tensor, " _"]:
         item = picked(trajectories.slate, trajectories.choice)
-        worn = self.user.worn(item) * trajectories.mask
-        logit = self.user.end_logit(since_reset(worn, trajectories.terminated))
+        wear = self.user.wear_of(item) * trajectories.mask
+        logit = self.user.end_logit(since_reset(wear, trajectories.terminated))
         # a window that begins in the middle of a session does not know its wear before the next one begins
-        begun = begins(trajectories).long().cumsum(dim=1) > 0
-        known = trajectories.learn & (begun | whole) & ~trajectories.truncated
+        started = begins(trajectories).long().cumsum(dim=1) > 0
+        rows = trajectories.learn & (started | whole) & ~trajectories.truncated
         return -binary_cross_entropy_with_logits(
-            logit[known], trajectories.terminated[known].to(logit.dtype), reduction="none"
+            logit[rows], trajectories.terminated[rows].to(logit.dtype), reduction="none"
         )
 
     def _context(self, trajectories: Trajectories) -> Float[Tensor, " _"]:
@@ -302,8 +302,8 @@ class Learner:
             return {"loss": 0.0}
         self.policy.train()
         self.policy.observe(trajectories)
-        found = self.policy.log_likelihoods(trajectories, generator=self.generator)
-        losses = {name: -values.mean() for name, values in found.items() if len(values)}
+        likelihoods = self.policy.log_likelihoods(trajectories, generator=self.generator)
+        losses = {name: -values.mean() for name, values in likelihoods.items() if len(values)}
         loss = torch.stack(list(losses.values())).sum()
         descend(loss, self.parameters, self.optimiser, self.config.clip_norm)
         self.policy.eval()

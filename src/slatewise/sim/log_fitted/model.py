@@ -115,10 +115,10 @@ class UserModel(nn.Module):
                 f'reads = "match" needs a context that begins with tastes for the {self.matched} features of the '
                 f"items; it has {width} columns"
             )
-        own = [3, *hidden, 1 + 3 * modes]
-        self.own_moves = network(own, generator=generator) if self.matched else None
-        both = [width + reader.item_width + 1, *hidden, (1 + 3 * modes) * free]
-        self.free_moves = network(both, generator=generator) if free > 0 else None
+        matched_sizes = [3, *hidden, 1 + 3 * modes]
+        self.own_moves = network(matched_sizes, generator=generator) if self.matched else None
+        free_sizes = [width + reader.item_width + 1, *hidden, (1 + 3 * modes) * free]
+        self.free_moves = network(free_sizes, generator=generator) if free > 0 else None
         for name, values in (("levels", shape.levels), ("low", shape.low), ("high", shape.high)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
 
@@ -143,10 +143,10 @@ class UserModel(nn.Module):
         middle = (self.levels[1:] + self.levels[:-1]) / 2
         return torch.bucketize(reward.contiguous(), middle)
 
-    def worn(self, item: Int[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+    def wear_of(self, item: Int[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         """Wear of a pick (item 0: of nothing), as a share of what a session bears."""
-        worn = (self.traits[item] @ self.wear).clamp_min(0.02 / self.shape.session_steps)
-        return worn.to(torch.float32)
+        wear_of = (self.traits[item] @ self.wear).clamp_min(0.02 / self.shape.session_steps)
+        return wear_of.to(torch.float32)
 
     def end_logit(self, wear: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         """Logit of the session's end after this much wear."""
@@ -163,8 +163,8 @@ class UserModel(nn.Module):
         parts = []
         if self.own_moves is not None:
             taste = context[:, : self.matched]
-            seen = torch.stack([taste, rows, picked.unsqueeze(1).expand_as(taste)], dim=2)
-            parts.append(self.own_moves(seen))
+            inputs = torch.stack([taste, rows, picked.unsqueeze(1).expand_as(taste)], dim=2)
+            parts.append(self.own_moves(inputs))
         if self.free_moves is not None:
             out = self.free_moves(torch.cat([context, rows, picked.unsqueeze(1)], dim=1))
             parts.append(out.view(len(context), -1, 1 + 3 * self.modes))
@@ -177,15 +177,15 @@ class UserModel(nn.Module):
         )
 
     def move_log_density(
-        self, before: Float[Tensor, "B X"], after: Float[Tensor, "B X"], item: Int[Tensor, " B"]
+        self, context: Float[Tensor, "B X"], next_context: Float[Tensor, "B X"], item: Int[Tensor, " B"]
     ) -> Float[Tensor, " B"]:
         """Mean over the columns of the log-likelihood of how the context moved."""
-        moves, move = self.moves(before, item), (after - before) / self._unit()
+        moves, move = self.moves(context, item), (next_context - context) / self._unit()
         density = mixture_log_density(move, moves.logits, moves.mean, moves.log_std)
         went = logsigmoid(-moves.stays) + density
         return torch.where(move == 0, logsigmoid(moves.stays), went).mean(dim=1)
 
-    def moved(
+    def draw_next_context(
         self,
         context: Float[Tensor, "B X"],
         item: Int[Tensor, " B"],
@@ -200,8 +200,8 @@ class UserModel(nn.Module):
         # what is left of the uniform number is one again
         rest = ((uniform - stays) / (1 - stays).clamp_min(1e-6)).clamp(0.0, 1.0)
         move = mixture_draw(moves.logits, moves.mean, moves.log_std, rest, normal) * self._unit()
-        after = torch.minimum(torch.maximum(context + move, self.low), self.high)
-        return torch.where(uniform < stays, context, after)
+        next_context = torch.minimum(torch.maximum(context + move, self.low), self.high)
+        return torch.where(uniform < stays, context, next_context)
 
     def _unit(self) -> Float[Tensor, " X"]:
         return ((self.high - self.low) / 2).clamp_min(1e-6)
@@ -222,6 +222,6 @@ def _traits(catalog: Catalog) -> Float[Tensor, "rows P"]:
     return torch.from_numpy(traits)
 
 
-def level_counts(level: Int[Tensor, " P"], known: Bool[Tensor, " P"], levels: int) -> Float[Tensor, " L"]:
+def level_counts(level: Int[Tensor, " P"], valid: Bool[Tensor, " P"], levels: int) -> Float[Tensor, " L"]:
     """How often each level stands where it is known."""
-    return one_hot(level[known], levels).sum(dim=0).to(torch.float32)
+    return one_hot(level[valid], levels).sum(dim=0).to(torch.float32)
