@@ -82,7 +82,7 @@ def test_the_whole_table_cannot_be_read_where_its_gradient_would_be_lost() -> No
     table = _table()
     assert table.whole().shape == (6, 2)
     RowWiseAdagrad({"items": table}, learning_rate=0.1)
-    with pytest.raises(RuntimeError, match="learned by row"):
+    with pytest.raises(RuntimeError, match="row-wise updates; look up single rows"):
         table.whole()
     with torch.no_grad():
         assert table.whole().shape == (6, 2)

@@ -78,5 +78,5 @@ def test_weights_that_give_no_distribution(weight: list[float], null: float, mes
 
 
 def test_cascade_refuses_what_is_no_probability() -> None:
-    with pytest.raises(InputError, match=r"attraction 1\.2 is no probability"):
+    with pytest.raises(InputError, match=r"attraction 1\.2 is not a probability"):
         cascade_probabilities(torch.tensor([[0.5, 1.2]]))

@@ -4,11 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis.strategies import integers, lists
 
-from slatewise.ops.row_wise import row_wise_adagrad, summed_by_row
+from slatewise.ops.row_wise import row_wise_adagrad, sum_by_row
 
 
 def test_duplicates_are_summed_by_hand() -> None:
-    rows, sums = summed_by_row(
+    rows, sums = sum_by_row(
         torch.tensor([7, 2, 7, 5]), torch.tensor([[1.0, 2.0], [3.0, 4.0], [10.0, 20.0], [0.5, 0.5]])
     )
     assert rows.tolist() == [2, 5, 7]
@@ -16,7 +16,7 @@ def test_duplicates_are_summed_by_hand() -> None:
 
 
 def test_nothing_read_moves_nothing() -> None:
-    rows, sums = summed_by_row(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3))
+    rows, sums = sum_by_row(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 3))
     assert rows.shape == (0,)
     assert sums.shape == (0, 3)
 
@@ -43,7 +43,7 @@ def test_sums_are_those_of_a_dense_table(rows: list[int], seed: int) -> None:
     dense = torch.zeros(10, 3, dtype=torch.float64)
     for row, grad in zip(rows, grads, strict=True):
         dense[row] += grad
-    distinct, sums = summed_by_row(torch.tensor(rows), grads)
+    distinct, sums = sum_by_row(torch.tensor(rows), grads)
     assert distinct.tolist() == sorted(set(rows))
     torch.testing.assert_close(sums, dense[distinct])
 
@@ -56,7 +56,7 @@ def test_sums_are_the_same_bits_for_any_number_of_threads() -> None:
     try:
         for threads in (1, 2, 4):
             torch.set_num_threads(threads)
-            found.append(summed_by_row(rows, grads)[1])
+            found.append(sum_by_row(rows, grads)[1])
     finally:
         torch.set_num_threads(before)
     assert torch.equal(found[0], found[1])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis.strategies import floats, integers, lists
 from torch import Generator, Tensor
 
-from slatewise.ops.sampling import available, chain_log_prob, draw, places_of, shortlist
+from slatewise.ops.sampling import available, chain_log_prob, draw, shortlist, shortlist_positions
 from slatewise.types import Exploration
 
 NONE = -math.inf
@@ -168,7 +168,7 @@ def test_no_candidates_give_an_empty_slate() -> None:
 
 def test_places_of_by_hand() -> None:
     items = torch.tensor([[7, 5, 9]])
-    assert places_of(torch.tensor([[9, 7, 0, 4]]), items, empty=0).tolist() == [[2, 0, -1, -2]]
+    assert shortlist_positions(torch.tensor([[9, 7, 0, 4]]), items, empty=0).tolist() == [[2, 0, -1, -2]]
 
 
 def test_available_by_hand() -> None:

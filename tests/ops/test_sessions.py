@@ -8,15 +8,15 @@ from hypothesis import given
 from hypothesis.strategies import integers
 
 from slatewise.ops.calibration import reliability
-from slatewise.ops.sessions import autocorrelation, fitted_wear, mixture_draw, mixture_log_density, since_reset
+from slatewise.ops.sessions import autocorrelation, fit_wear, mixture_draw, mixture_log_density, sum_since_reset
 
 
 def test_sums_begin_anew_by_hand() -> None:
     amount = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0], [1.0, -1.0, 2.0, 0.0, 7.0]])
     reset = torch.tensor([[False, True, False, True, False], [False, False, False, False, True]])
     expected = torch.tensor([[1.0, 3.0, 3.0, 7.0, 5.0], [1.0, 0.0, 2.0, 2.0, 9.0]])
-    torch.testing.assert_close(since_reset(amount, reset), expected)
-    both = since_reset(torch.stack([amount, 2 * amount], dim=2), reset)
+    torch.testing.assert_close(sum_since_reset(amount, reset), expected)
+    both = sum_since_reset(torch.stack([amount, 2 * amount], dim=2), reset)
     torch.testing.assert_close(both, torch.stack([expected, 2 * expected], dim=2))
 
 
@@ -25,7 +25,7 @@ def test_sums_begin_anew_as_a_loop_has_it(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     amount = torch.randn(3, 7, generator=generator, dtype=torch.float64)
     reset = torch.rand(3, 7, generator=generator) < 0.3
-    found = since_reset(amount, reset)
+    found = sum_since_reset(amount, reset)
     for row in range(3):
         total = 0.0
         for t in range(7):
@@ -65,14 +65,14 @@ def test_wear_is_found_where_sessions_end_at_their_limit() -> None:
     true = torch.tensor([0.05, 0.02, 0.1], dtype=torch.float64)
     counts = torch.randint(1, 9, (400, 3), generator=generator).double()
     counts = counts / (counts @ true).unsqueeze(1)  # each session ends where its wear is 1
-    found = fitted_wear(counts.T @ counts, counts.sum(dim=0), torch.full((3,), 0.3, dtype=torch.float64), ridge=1e-6)
+    found = fit_wear(counts.T @ counts, counts.sum(dim=0), torch.full((3,), 0.3, dtype=torch.float64), ridge=1e-6)
     torch.testing.assert_close(found, true, rtol=1e-4, atol=1e-6)
 
 
 def test_wear_before_anything_was_seen_is_the_prior() -> None:
     prior = torch.tensor([0.1, 0.2], dtype=torch.float64)
     nothing = torch.zeros(2, dtype=torch.float64)
-    torch.testing.assert_close(fitted_wear(torch.zeros(2, 2, dtype=torch.float64), nothing, prior), prior)
+    torch.testing.assert_close(fit_wear(torch.zeros(2, 2, dtype=torch.float64), nothing, prior), prior)
 
 
 def test_reliability_by_hand() -> None:

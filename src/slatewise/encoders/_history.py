@@ -94,7 +94,7 @@ class HistoryReader(nn.Module):
         read: Tensor = self.item(item)
         if len(self.edges):
             read = read + nn.functional.embedding(bucket(reward, self.edges), self.bucket)
-        kept = self.dropout.kept(read)
+        kept = self.dropout.keep_mask(read)
         return read if kept is None else read * kept / (1.0 - self.dropout.share)
 
     def see(self, state: Float[Tensor, "*A D"], context: Float[Tensor, "*A X"]) -> Float[Tensor, "*A D"]:

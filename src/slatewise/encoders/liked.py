@@ -101,7 +101,7 @@ class Encoder(nn.Module):
 
     def _liked(self, shown: Step | Trajectories) -> Bool[Tensor, "*B K"]:
         liked = (shown.reward >= self.least) & (shown.slate >= FIRST_ITEM)
-        kept = self.dropout.kept(liked)
+        kept = self.dropout.keep_mask(liked)
         return liked if kept is None else liked & kept.bool()
 
     def _see(self, sums: Float[Tensor, "*B D1"], context: Float[Tensor, "*B X"]) -> Float[Tensor, "*B D"]:

@@ -1,1 +1,1 @@
-"""What an item is before training: vectors from ratings, features, text."""
+"""Item vectors that exist before training: from ratings or from the catalog's features."""

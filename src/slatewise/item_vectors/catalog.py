@@ -1,4 +1,4 @@
-"""Vectors that the catalog brings: its features, checked."""
+"""Item vectors from the catalog's features."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from slatewise.log import FIRST_ITEM, Catalog
 
 
 def catalog_vectors(catalog: Catalog) -> Float[Tensor, "N E"]:
-    """The catalog's features in the unit of their mean norm.
+    """The catalog's features, divided by their mean norm.
 
     Raises:
-        ValueError: there are none, or two items cannot be told apart, or an item has no direction, or a NaN.
+        ValueError: no features, NaN, an item whose features are all 0, or two items with identical features.
     """
     features = np.ascontiguousarray(catalog.features, dtype=np.float32)
     real = features[FIRST_ITEM:]
-    advice = 'mend the features, or let vectors be learned: embedding = "learned"'
+    advice = 'correct the features, or learn the vectors: embedding = "learned"'
     if not features.shape[1]:
         raise ValueError('embedding = "catalog", but the catalog has no features; use embedding = "learned"')
     broken = np.flatnonzero(~np.isfinite(real).all(axis=1))
@@ -28,13 +28,13 @@ def catalog_vectors(catalog: Catalog) -> Float[Tensor, "N E"]:
     norm = np.linalg.norm(real, axis=1)
     if not norm.all():
         name = catalog.vocabulary.name(int(np.flatnonzero(norm == 0)[0]) + FIRST_ITEM)
-        raise ValueError(f'the features of item "{name}" are all 0, which is no direction: {advice}')
+        raise ValueError(f'the features of item "{name}" are all 0, so that it has no direction: {advice}')
     order = np.lexsort(real.T)
     same = np.flatnonzero((real[order[1:]] == real[order[:-1]]).all(axis=1))
     if len(same):
-        one, other = (catalog.vocabulary.name(int(order[same[0] + i]) + FIRST_ITEM) for i in (0, 1))
+        first, second = (catalog.vocabulary.name(int(order[same[0] + i]) + FIRST_ITEM) for i in (0, 1))
         raise ValueError(
-            f'items "{one}" and "{other}" have the same features ({len(same)} such pairs), so that no search can tell '
-            f"them apart: {advice}"
+            f'items "{first}" and "{second}" have the same features ({len(same)} such pairs), so that no search can '
+            f"distinguish them: {advice}"
         )
     return torch.from_numpy(features / norm.mean())

@@ -1,1 +1,1 @@
-"""Layers and their upkeep."""
+"""Layers, item tables and what training needs around them."""

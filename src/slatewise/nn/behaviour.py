@@ -1,8 +1,7 @@
-"""β̂: which item the logging policy showed, estimated on the same state with the gradient stopped (Chen et al. 2019,
-sec. 4.2).
+"""Estimates β̂ of the logging policy (Chen et al. 2019, sec. 4.2).
 
-It gives the *single-draw* probability of an item, the number that belongs into π/β. A logged slate factor is another
-number (a fixed slot has factor 1) and never comes through here.
+All estimates are *single-draw* probabilities of an item, as π/β needs them. They are not the factors of a logged slate
+(a fixed slot has factor 1).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from slatewise.ops.negatives import Negatives
 
 
 class Behaviour(Protocol):
-    """A model of what was shown."""
+    """A model of the policy that wrote the log."""
 
     def log_beta(
         self,
@@ -28,7 +27,14 @@ class Behaviour(Protocol):
         logged_by: Int[Tensor, " P"],
         negatives: Negatives | None = None,
     ) -> Float[Tensor, "P K"]:
-        """Log β̂ of the real items of each slate, every one as a single draw; `logged_by` numbers the logging policy."""
+        """Log β̂ of the real items of each slate, each as a single draw.
+
+        Args:
+            state: (P, D) the state of each slate.
+            slate: (P, K) item numbers, ≥ 2.
+            logged_by: (P,) number of the policy that showed each slate.
+            negatives: items that stand for the whole catalog; None = exact.
+        """
         ...
 
     def log_betas(self, state: Float[Tensor, "P D"], logged_by: Int[Tensor, " P"]) -> Float[Tensor, "P N"]:
@@ -37,7 +43,7 @@ class Behaviour(Protocol):
 
 
 class BehaviourHead(nn.Module):
-    """A softmax head that cannot move the encoder, unless that encoder is its own."""
+    """A softmax head on the encoder's state, which does not train the encoder while `stop_gradient` is True."""
 
     def __init__(
         self, width: int, num_rows: int, *, stop_gradient: bool = True, generator: Generator | None = None
@@ -53,21 +59,28 @@ class BehaviourHead(nn.Module):
         logged_by: Int[Tensor, " P"],
         negatives: Negatives | None = None,
     ) -> Float[Tensor, "P K"]:
-        """Log β̂ of the real items of each slate, whoever showed them. Negatives as for π."""
+        """Log β̂ of the real items of each slate, the same for every logging policy; see `Behaviour.log_beta`.
+
+        Args:
+            state: (P, D) the state of each slate.
+            slate: (P, K) item numbers, ≥ 2.
+            logged_by: not used.
+            negatives: items that stand for the whole catalog; None = exact.
+        """
         del logged_by
-        return self.softmax.log_prob_slate(self._read(state), slate, negatives)
+        return self.softmax.log_prob_slate(self._inputs(state), slate, negatives)
 
     def log_betas(self, state: Float[Tensor, "P D"], logged_by: Int[Tensor, " P"]) -> Float[Tensor, "P N"]:
         """Log β̂ of every row."""
         del logged_by
-        return self.softmax.log_probs(self._read(state))
+        return self.softmax.log_probs(self._inputs(state))
 
-    def _read(self, state: Float[Tensor, "P D"]) -> Float[Tensor, "P D"]:
+    def _inputs(self, state: Float[Tensor, "P D"]) -> Float[Tensor, "P D"]:
         return state.detach() if self.stop_gradient else state
 
 
 class BehaviourByPolicy(nn.Module):
-    """A head for every policy that the log names; number 0 is whatever has no name."""
+    """One softmax head per logging policy; number 0 stands for decisions without a policy name."""
 
     def __init__(self, width: int, num_rows: int, num_policies: int, *, generator: Generator | None = None) -> None:
         super().__init__()
@@ -80,21 +93,31 @@ class BehaviourByPolicy(nn.Module):
         logged_by: Int[Tensor, " P"],
         negatives: Negatives | None = None,
     ) -> Float[Tensor, "P K"]:
-        """Log β̂ of the real items of each slate under the policy that showed it."""
+        """Log β̂ of the real items of each slate under the policy that showed it.
+
+        Args:
+            state: (P, D) the state of each slate.
+            slate: (P, K) item numbers, ≥ 2.
+            logged_by: (P,) number of the policy that showed each slate.
+            negatives: items that stand for the whole catalog; None = exact.
+
+        Raises:
+            ValueError: a policy number without a head.
+        """
         parts = [
             (rows, head.log_beta(state[rows], slate[rows], logged_by[rows], negatives))
-            for head, rows in self._by(logged_by)
+            for head, rows in self._by_head(logged_by)
         ]
         return _put_together(parts, slate.shape[1], len(slate))
 
     def log_betas(self, state: Float[Tensor, "P D"], logged_by: Int[Tensor, " P"]) -> Float[Tensor, "P N"]:
         """Log β̂ of every row under the policy that showed the slate."""
-        parts = [(rows, head.log_betas(state[rows], logged_by[rows])) for head, rows in self._by(logged_by)]
+        parts = [(rows, head.log_betas(state[rows], logged_by[rows])) for head, rows in self._by_head(logged_by)]
         return _put_together(parts, parts[0][1].shape[1] if parts else 0, len(state))
 
-    def _by(self, logged_by: Int[Tensor, " P"]) -> list[tuple[BehaviourHead, Int[Tensor, " _"]]]:
-        """The heads that are asked, and the rows that ask them."""
-        found = []
+    def _by_head(self, logged_by: Int[Tensor, " P"]) -> list[tuple[BehaviourHead, Int[Tensor, " _"]]]:
+        """The heads in use, and the rows of each."""
+        heads = []
         for number in torch.unique(logged_by).tolist():
             if number >= len(self.heads):
                 raise ValueError(
@@ -103,8 +126,8 @@ class BehaviourByPolicy(nn.Module):
                 )
             head = self.heads[number]
             assert isinstance(head, BehaviourHead)
-            found.append((head, (logged_by == number).nonzero().squeeze(1)))
-        return found
+            heads.append((head, (logged_by == number).nonzero().squeeze(1)))
+        return heads
 
 
 class BehaviourFrequency(nn.Module):
@@ -117,7 +140,7 @@ class BehaviourFrequency(nn.Module):
         self.register_buffer("shown", torch.zeros(num_rows, dtype=torch.int64))
 
     def count(self, items: Int[Tensor, " P"]) -> None:
-        """Add what was shown."""
+        """Add shown items to the counts."""
         self.shown += torch.bincount(items, minlength=len(self.shown))
 
     def log_beta(
@@ -127,7 +150,14 @@ class BehaviourFrequency(nn.Module):
         logged_by: Int[Tensor, " P"],
         negatives: Negatives | None = None,
     ) -> Float[Tensor, "P K"]:
-        """Log β̂ of each item; nothing else plays a part."""
+        """Log β̂ of each item, which depends on the item alone.
+
+        Args:
+            state: not used.
+            slate: (P, K) item numbers, ≥ 2.
+            logged_by: not used.
+            negatives: not used.
+        """
         del state, logged_by, negatives
         return self._logits()[slate]
 
@@ -144,7 +174,7 @@ class BehaviourFrequency(nn.Module):
 def _put_together(
     parts: list[tuple[Int[Tensor, " _"], Float[Tensor, "_ A"]]], width: int, length: int
 ) -> Float[Tensor, "P A"]:
-    """Rows computed in parts, in their own order."""
+    """Concatenate rows computed in parts, in their original order."""
     if not parts:
         return torch.zeros(length, width)
     back = torch.cat([rows for rows, _ in parts]).argsort()

@@ -1,4 +1,4 @@
-"""pCTR: the weights v(s, i) of the conditional choice model, learned from picks or given (Ie et al. 2019, sec. 5.1)."""
+"""Conditional choice model: the weights v(s, i), learned from choices or given (Ie et al. 2019, sec. 5.1)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Reads = Literal["whole", "match"]
 
 
 class ItemReader(nn.Module):
-    """State and items → the numbers that a network about both reads.
+    """Input features of a network over pairs of state and item.
 
-    whole: [state ; f_i]. match: the first E numbers of the state are the user's taste for the E features, and an item
-    is read as [⟨taste, f_i⟩ ; f_i ; rest of the state]: of the taste only what concerns the item.
+    whole: [state ; f_i]. match: the first E components of the state are the user's taste for the E features, and the
+    input is [⟨taste, f_i⟩ ; f_i ; rest of the state]: the taste enters only through its match with the item.
     f_i are the catalog's features, or learned where it has none.
 
     Raises:
@@ -44,7 +44,7 @@ class ItemReader(nn.Module):
         super().__init__()
         self.reads = reads
         width = catalog.features.shape[1]
-        # not a weight: the catalog has it
+        # not a weight: it is stored with the catalog
         self.register_buffer(
             "features", torch.from_numpy(np.ascontiguousarray(catalog.features, dtype=np.float32)), persistent=False
         )
@@ -61,7 +61,7 @@ class ItemReader(nn.Module):
         self.width = self.item_width + self.rest_width + (reads == "match")
 
     def forward(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A I"]:
-        """Input rows, one per user and item."""
+        """Input features, one row per user and item."""
         rows = self.features[items] if self.learned is None else self.learned(items)
         rest = self.rest(state).unsqueeze(1).expand(-1, items.shape[1], -1)
         if self.reads == "whole":
@@ -70,11 +70,11 @@ class ItemReader(nn.Module):
         return torch.cat([match, rows, rest], dim=2)
 
     def rest(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B R"]:
-        """What of the state is read as it is, the same for every item."""
+        """The part of the state that enters unchanged, the same for every item."""
         return state[:, self.item_width :] if self.reads == "match" else state
 
     def affinity(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
-        """⟨taste, f_i⟩ of a state that begins with the user's taste."""
+        """⟨taste, f_i⟩ for a state that begins with the user's taste."""
         return torch.einsum("bae,be->ba", self.features[items], state[:, : self.item_width])
 
 
@@ -83,27 +83,27 @@ def network(sizes: Sequence[int], *, generator: Generator | None, bias: float = 
 
     Args:
         sizes: widths from input to output.
-        generator: of the first weights; zeros for None.
-        bias: what the network says before it learned anything, about.
+        generator: draws the initial weights; None = zeros.
+        bias: initial bias of the output, which is about what the untrained network returns.
     """
     layers: list[nn.Module] = []
-    for number, (before, after) in enumerate(itertools.pairwise(sizes)):
-        # without the first values that torch would draw from its global generator
-        layer = nn.utils.skip_init(nn.Linear, before, after)  # type: ignore[no-untyped-call]
+    for number, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        # skip torch's initialisation, which draws from the global generator
+        layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             layer.weight.zero_()
             layer.bias.fill_(bias if number == len(sizes) - 2 else 0.0)
-        if generator is not None and before:
+        if generator is not None and fan_in:
             fan_in_(layer.weight, generator)
         layers += [nn.ReLU(), layer] if number else [layer]
     return nn.Sequential(*layers)
 
 
 class ChoiceHead(nn.Module):
-    """v(s, i) and v(s, ⊥).
+    """v(s, i) and v(s, ⊥) of the conditional choice model.
 
-    Given: choice_weight(⟨taste, f_i⟩), of a user model that is known. Learned: log v is a network and log v(s, ⊥) = 0,
-    because only ratios matter; fitted by the likelihood of picks.
+    Given model: choice_weight(⟨taste, f_i⟩). Learned: log v is a network and log v(s, ⊥) = 0, as only ratios matter;
+    it is fitted by the likelihood of the choices.
     """
 
     def __init__(
@@ -122,18 +122,18 @@ class ChoiceHead(nn.Module):
         self.net = network([reader.width, *hidden, 1], generator=generator) if model == "learned" else None
 
     def weight(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
-        """Weights of some items."""
+        """Weights v of items."""
         if self.model == "learned":
             return torch.exp(self.log_weight(state, items))
         return choice_weight(self.reader.affinity(state, items), self.model)
 
     def null_weight(self, state: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
-        """Weight of picking nothing."""
+        """Weight v_⊥ of choosing nothing."""
         mass = state.new_full((len(state),), 0.0 if self.model == "learned" else self.null_mass)
         return torch.exp(mass) if self.model == "learned" else choice_weight(mass, self.model)
 
     def log_weight(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
-        """Log v as the network says it, kept within e^±15."""
+        """Log v as the network gives it, clamped to ±15."""
         assert self.net is not None
         logits: Tensor = self.net(self.reader(state, items)).squeeze(2)
         return logits.clamp(-15.0, 15.0)
@@ -145,8 +145,15 @@ class ChoiceHead(nn.Module):
         shown: Bool[Tensor, "P K"],
         choice: Int[Tensor, " P"],
     ) -> Float[Tensor, " P"]:
-        """Log P(choice | slate) of what was picked, −1 for nothing, among the places that show something."""
+        """Log P(choice | slate) under the learned weights.
+
+        Args:
+            state: (P, D) the state of each slate.
+            slate: (P, K) item numbers.
+            shown: (P, K) True where a position shows an item.
+            choice: (P,) chosen position, −1 for none.
+        """
         logits = self.log_weight(state, slate).masked_fill(~shown, -torch.inf)
-        # nothing comes first, with log v = 0
+        # "no choice" is column 0, with log v = 0
         logits = nn.functional.pad(logits, (1, 0))
         return torch.log_softmax(logits, dim=1).gather(1, (choice + 1).unsqueeze(1)).squeeze(1)

@@ -1,4 +1,4 @@
-"""One clipped step down a gradient."""
+"""A gradient step with norm clipping."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from torch import Tensor, nn
 def descend(
     loss: Float[Tensor, ""], parameters: list[nn.Parameter], optimiser: torch.optim.Optimizer, clip_norm: float
 ) -> None:
-    """One step down the gradient of the loss, the norm of which is limited.
+    """Take one gradient step on the loss, with the gradient's norm clipped.
+
+    Args:
+        loss: scalar to minimise.
+        parameters: the parameters whose gradient norm is clipped.
+        optimiser: takes the step.
+        clip_norm: upper limit of the gradient's norm.
 
     Raises:
-        FloatingPointError: the loss or its gradient is not finite; no weight has been touched.
+        FloatingPointError: the loss or its gradient is not finite; no weight has changed.
     """
     advice = "lower method.lr, or look for extreme rewards (`slatewise data validate`)"
     if not bool(torch.isfinite(loss)):

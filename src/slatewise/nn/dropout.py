@@ -1,4 +1,4 @@
-"""Dropout that draws from a generator of its own, so that training is the same bits every time."""
+"""Dropout that draws from an explicit generator, so that training is reproducible bit for bit."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from slatewise.protocols import StateEncoder
 
 
 class Dropout(nn.Module):
-    """Which entries stay, in training; everything stays otherwise, and until somebody lends a generator.
+    """Dropout masks; draws only in training mode and once a generator has been set.
 
     Args:
-        share: of the entries that go, in [0, 1).
+        share: probability that an entry is dropped, in [0, 1).
     """
 
     def __init__(self, share: float) -> None:
@@ -20,16 +20,16 @@ class Dropout(nn.Module):
         self.share = share
         self.generator: Generator | None = None
 
-    def kept(self, like: Tensor) -> Tensor | None:
-        """1 where an entry stays, else 0; None where all stay."""
+    def keep_mask(self, like: Tensor) -> Tensor | None:
+        """1 where an entry is kept, else 0; None where nothing is dropped."""
         if not self.training or self.share == 0 or self.generator is None:
             return None
         return torch.empty(like.shape).bernoulli_(1 - self.share, generator=self.generator)
 
 
 def let_dropout_draw(encoder: StateEncoder, generator: Generator) -> None:
-    """Give the learner's generator to the parts of an encoder that draw while training."""
+    """Set the generator of every `Dropout` module of an encoder."""
     if isinstance(encoder, nn.Module):
-        for part in encoder.modules():
-            if isinstance(part, Dropout):
-                part.generator = generator
+        for module in encoder.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator

@@ -1,4 +1,4 @@
-"""Where a step's negatives come from, learned from what the log shows as it goes by."""
+"""Samplers of negatives, whose distributions follow the counts of shown items."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Sampler = Literal["uniform", "log_uniform", "popularity", "in_batch"]
 
 
 class NegativeSampler:
-    """Shared negatives for one step at a time.
+    """Negatives for one training step, shared by all positions of the batch.
 
-    uniform: equal chances. log_uniform: Zipf's law over the items ordered by use. popularity: by use to the power .75
-    (Mikolov et al. 2013), a tenth of the draws uniform. in_batch: what the batch shows, each item by its share of the
-    log; items that the log never shows are never pushed down.
+    uniform: equal probabilities. log_uniform: Zipf's law over the items ordered by count. popularity: count to the
+    power .75 (Mikolov et al. 2013), a tenth of the draws uniform. in_batch: the items of the batch, weighted by their
+    share of the log; items that the log never shows get no negative gradient.
 
-    Use is counted from the batches; the distribution is drawn up anew after 1, 2, 4, … steps and then every `refresh`
-    steps, so that its cost, which grows with the catalog, does not.
+    Counts come from the batches; the distribution is recomputed after 1, 2, 4, … steps and then every `refresh` steps,
+    because its cost grows with the catalog.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class NegativeSampler:
         self.ranked = torch.arange(FIRST_ITEM, num_rows) if kind == "log_uniform" else None
 
     def draw(self, shown: Int[Tensor, " P"], generator: Generator) -> Negatives:
-        """Negatives for this step; counts what is shown.
+        """Draw the negatives of this step and count the shown items.
 
         Args:
-            shown: the items of the batch's positions, repeats and all.
+            shown: (P,) the items of the batch's positions, with repetitions.
             generator: source of the draws.
         """
         self._count(shown)
@@ -69,7 +69,7 @@ class NegativeSampler:
         return negatives.uniform(self.count, first=FIRST_ITEM, last=self.last, generator=generator)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What the next draw depends on; no copies."""
+        """The state that the next draw depends on; not copied."""
         state = {"steps": self.steps, "uses": self.uses}
         if self.cumulative is not None:
             state["cumulative"] = self.cumulative
@@ -78,18 +78,18 @@ class NegativeSampler:
         return state
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Put it back.
+        """Restore the state.
 
         Raises:
-            ValueError: it belongs to another sampler or catalog.
+            ValueError: the state belongs to another sampler or catalog.
         """
-        for name, own in self.state_dict().items():
-            found = state.get(name)
-            if found is None or found.shape != own.shape:
+        for name, tensor in self.state_dict().items():
+            stored = state.get(name)
+            if stored is None or stored.shape != tensor.shape:
                 raise ValueError(
                     f'the checkpoint\'s sampler is not "{self.kind}" over {self.last - 1:,} items: "{name}"'
                 )
-            own.copy_(found)
+            tensor.copy_(stored)
 
     def _count(self, shown: Int[Tensor, " P"]) -> None:
         if self.kind == "uniform":
@@ -97,6 +97,7 @@ class NegativeSampler:
         self.uses.index_add_(0, shown - FIRST_ITEM, torch.ones_like(shown))
         self.steps += 1
         steps = int(self.steps)
+        # neither a multiple of `refresh` nor a power of two: nothing to recompute
         if steps % self.refresh and steps & (steps - 1):
             return
         if self.cumulative is not None:

@@ -15,11 +15,11 @@ from slatewise.ops.sampled_softmax import sampled_log_softmax
 from slatewise.ops.slate_softmax import sampled_log_softmax_slate
 
 LANES = 16
-"""Numbers that a search compares at once: vectors are filled up to a multiple with zeros, which change no product."""
+"""Width of a vector register in floats: vectors are padded with zeros to a multiple, which changes no product."""
 
 
 class SoftmaxHead(nn.Module):
-    """Item table V and bias; row i belongs to item number i, the two reserved rows are never scored."""
+    """Item table V and biases; row i belongs to item number i, the two reserved rows are never scored."""
 
     def __init__(
         self, width: int, num_rows: int, *, temperature: float = 1.0, generator: Generator | None = None
@@ -35,7 +35,7 @@ class SoftmaxHead(nn.Module):
             normal_(self.item.weight, width**-0.5, generator)
 
     def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
-        """Logits of some items, or of every row for None."""
+        """Logits of items, or of every row for None."""
         scaled = state / self.temperature
         if items is None:
             return torch.addmm(self.bias.whole()[:, 0], scaled, self.item.whole().T)
@@ -46,12 +46,13 @@ class SoftmaxHead(nn.Module):
     def log_prob(
         self, state: Float[Tensor, "P D"], item: Int[Tensor, " P"], negatives: Negatives | None = None
     ) -> Float[Tensor, " P"]:
-        """Log π of one real item per state, normalised over the whole catalog, or over negatives that stand for it.
+        """Log π of one real item per state.
 
         Args:
-            state: s of each position.
-            item: its item, ≥ 2.
-            negatives: None = exact; else an estimate whose gradient reaches only the rows of these items.
+            state: (P, D) s of each position.
+            item: (P,) its item, ≥ 2.
+            negatives: None = exact, normalised over the whole catalog; else an estimate from negatives that stand for
+                the catalog, whose gradient reaches only the rows of these items.
         """
         if negatives is None:
             weight, bias = self.item.whole()[FIRST_ITEM:], self.bias.whole()[FIRST_ITEM:, 0]
@@ -75,11 +76,11 @@ class SoftmaxHead(nn.Module):
     def log_prob_slate(
         self, state: Float[Tensor, "P D"], slate: Int[Tensor, "P K"], negatives: Negatives | None = None
     ) -> Float[Tensor, "P K"]:
-        """Log π of every item of a slate, each as one draw; as `log_prob`, but the sum over the catalog is shared.
+        """Log π of every item of a slate, each as a single draw; as `log_prob`, with the sum over the catalog shared.
 
         Args:
-            state: s of each slate.
-            slate: its items, ≥ 2.
+            state: (P, D) s of each slate.
+            slate: (P, K) its items, ≥ 2.
             negatives: None = exact; else an estimate whose gradient reaches only the rows of these items.
         """
         size = slate.shape[1]
@@ -100,19 +101,20 @@ class SoftmaxHead(nn.Module):
     def vectors(self) -> Float[Tensor, "N E"]:
         """One vector per real item whose inner product with `query` is its score; for a `Retriever`."""
         weight = self.item.weight.detach()[FIRST_ITEM:]
-        filled = weight.new_zeros(len(weight), _filled(weight.shape[1] + 1))
+        filled = weight.new_zeros(len(weight), _padded_width(weight.shape[1] + 1))
         filled[:, : weight.shape[1]] = weight
         filled[:, weight.shape[1]] = self.bias.weight.detach()[FIRST_ITEM:, 0]
         return filled
 
     def query(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
-        """The state as `vectors` wants it: s / τ and 1."""
+        """The query vectors that go with `vectors`: s / τ and 1, padded."""
         width = state.shape[1]
-        query = state.new_zeros(len(state), _filled(width + 1))
+        query = state.new_zeros(len(state), _padded_width(width + 1))
         torch.div(state, self.temperature, out=query[:, :width])
         query[:, width] = 1.0
         return query
 
 
-def _filled(width: int) -> int:
+def _padded_width(width: int) -> int:
+    """The smallest multiple of LANES that is at least the width."""
     return -(-width // LANES) * LANES

@@ -1,4 +1,4 @@
-"""The state of a gradient learner as one flat table of tensors: weights, Adam's moments, the generator."""
+"""The state of a gradient learner as one flat dictionary of tensors: weights, Adam's moments, the generator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from torch import Generator, Tensor, nn
 
 
 def flat_state(module: nn.Module, optimiser: torch.optim.Optimizer, generator: Generator) -> dict[str, Tensor]:
-    """Everything a learner needs to go on bit for bit."""
+    """Everything a learner needs to continue bit for bit.
+
+    Args:
+        module: its weights get the prefix "policy.".
+        optimiser: its moments get the prefix "optimiser.".
+        generator: its state is stored as "generator".
+    """
     flat = {f"policy.{name}": value.detach() for name, value in module.state_dict().items()}
     for index, moments in optimiser.state_dict()["state"].items():
         flat |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
@@ -17,7 +23,14 @@ def flat_state(module: nn.Module, optimiser: torch.optim.Optimizer, generator: G
 def restore_state(
     module: nn.Module, optimiser: torch.optim.Optimizer, generator: Generator, flat: dict[str, Tensor]
 ) -> None:
-    """Put back what `flat_state` gave."""
+    """Restore the state that `flat_state` returned.
+
+    Args:
+        module: receives the weights.
+        optimiser: receives the moments.
+        generator: receives its state.
+        flat: the state.
+    """
     module.load_state_dict(under("policy.", flat))
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in flat.items():
@@ -29,5 +42,5 @@ def restore_state(
 
 
 def under(prefix: str, flat: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The part of a flat table whose names begin with a prefix, without it."""
+    """The entries of a flat dictionary whose names begin with a prefix, with the prefix removed."""
     return {name[len(prefix) :]: value for name, value in flat.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Whether what is predicted with probability p happens a share p of the times."""
+"""Calibration of predicted probabilities."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Reliability:
     predicted: Float[Tensor, " Q"]
     """Mean prediction of each bin."""
     observed: Float[Tensor, " Q"]
-    """Share that happened."""
+    """Share of each bin's events that happened."""
     count: Int[Tensor, " Q"]
 
     @property
@@ -27,15 +27,15 @@ class Reliability:
 
 
 def reliability(probability: Float[Tensor, " P"], happened: Bool[Tensor, " P"], *, bins: int = 10) -> Reliability:
-    """The reliability curve of some predictions.
+    """The reliability curve of predicted probabilities.
 
     Args:
-        probability: in [0, 1].
-        happened: what came.
-        bins: ≥ 1.
+        probability: (P,) predictions in [0, 1].
+        happened: (P,) whether each event happened.
+        bins: number of bins, ≥ 1.
     """
-    place = (probability.double() * bins).long().clamp(0, bins - 1)
-    count = torch.bincount(place, minlength=bins)
-    sums = (torch.bincount(place, weights=x.double(), minlength=bins) for x in (probability, happened))
+    bin_index = (probability.double() * bins).long().clamp(0, bins - 1)
+    count = torch.bincount(bin_index, minlength=bins)
+    sums = (torch.bincount(bin_index, weights=x.double(), minlength=bins) for x in (probability, happened))
     predicted, observed = (total / count for total in sums)  # 0/0 in an empty bin is the NaN it should be
     return Reliability(predicted=predicted, observed=observed, count=count)

@@ -1,11 +1,11 @@
-"""The Chaos Free Network over time, forward and backward written out.
+"""The Chaos Free Network over time, with hand-written forward and backward passes.
 
 Laurent & von Brecht 2017 (arXiv 1612.06212) as used by Chen et al. 2019 (arXiv 1812.02353, sec. 4.1):
 
     z = σ(U_z s + W_z u + b_z),  i = σ(U_i s + W_i u + b_i),  s' = z ⊙ tanh(s) + i ⊙ tanh(W_a u)
 
-Automatic differentiation records ten small operations a step; here a step costs seven on the way forward and four on
-the way back, in place, and all that does not wait for the step before is done for all steps at once.
+Automatic differentiation records ten small operations per step; here a step costs seven in the forward and four in the
+backward pass, in place, and everything that does not depend on the previous step is computed for all steps at once.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from slatewise.ops.products import product
+from slatewise.ops.squashing import tanh_
 
 
 def cfn_states(
@@ -46,7 +47,15 @@ def cfn_step(
     bias: Float[Tensor, " D2"],
     recurrent: Float[Tensor, "D2 D"],
 ) -> Float[Tensor, "B D"]:
-    """State after one step: `cfn_states` with T = 1, in plain operations (arXiv 1812.02353, sec. 4.1)."""
+    """State after one step: `cfn_states` with T = 1, in plain operations (arXiv 1812.02353, sec. 4.1).
+
+    Args:
+        inputs: (B, E) u.
+        state: (B, D) s before the step.
+        weight: (3D, E) W_z over W_i over W_a.
+        bias: (2D,) b_z and b_i.
+        recurrent: (2D, D) U_z over U_i.
+    """
     gates = torch.addmm(bias, state, recurrent.t()).addmm(inputs, weight[: len(bias)].t())
     keep, take = torch.sigmoid(gates).chunk(2, dim=1)
     return torch.addcmul(take * torch.tanh(inputs @ weight[len(bias) :].t()), keep, torch.tanh(state))
@@ -57,10 +66,10 @@ class _CfnStates(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
         inputs, initial, weight, bias, recurrent = arguments
         (batch, steps, reads), width = inputs.shape, initial.shape[1]
-        by_time = inputs.transpose(0, 1).reshape(steps * batch, reads)  # what one step touches lies together
+        by_time = inputs.transpose(0, 1).reshape(steps * batch, reads)  # each step's rows are contiguous
         read = product(by_time, weight, nn.functional.pad(bias, (0, width))).view(steps, batch, 3 * width)
         gates, new = read[:, :, : 2 * width], read[:, :, 2 * width :]  # become z, i and tanh(W_a u) in place
-        _tanh_(new)
+        tanh_(new)
         states = inputs.new_empty(steps + 1, batch, width)
         states[0] = initial
         squashed = inputs.new_empty(steps, batch, width)  # tanh of the state before each step
@@ -68,7 +77,7 @@ class _CfnStates(torch.autograd.Function):
         state, transposed = states.unbind(), recurrent.t()
         for t, (gate, tanh) in enumerate(zip(gates.unbind(), squashed.unbind(), strict=True)):
             gate.addmm_(state[t], transposed).sigmoid_()
-            _tanh_(tanh.copy_(state[t]))
+            tanh_(tanh.copy_(state[t]))
             torch.mul(takes[t], news[t], out=state[t + 1]).addcmul_(keeps[t], tanh)
         ctx.save_for_backward(by_time, read, squashed, states, weight, recurrent)
         return states[1:].transpose(0, 1).clone(memory_format=torch.contiguous_format)
@@ -80,14 +89,14 @@ class _CfnStates(torch.autograd.Function):
         steps, batch, width = squashed.shape
         gates, new = read[:, :, : 2 * width], read[:, :, 2 * width :]
         keep, take = gates[:, :, :width], gates[:, :, width:]
-        # Slopes of s' by the gates before their sigmoid, and by s directly: known for all steps before the loop.
+        # Derivatives of s' by the gates before their sigmoid, and by s directly: known for all steps before the loop.
         slope = torch.addcmul(gates, gates, gates, value=-1)
         slope_keep = slope[:, :, :width].mul_(squashed).unbind()
         slope_take = slope[:, :, width:].mul_(new).unbind()
         direct = torch.addcmul(keep, keep * squashed, squashed, value=-1).unbind()  # z (1 − tanh² s)
         grad_read = torch.empty_like(read)
         grad_keep, grad_take = grad_read[:, :, :width].unbind(), grad_read[:, :, width : 2 * width].unbind()
-        grad_state = torch.zeros_like(states)  # by the state before each step and after the last
+        grad_state = torch.zeros_like(states)  # gradient by the state before each step and after the last
         grad_state[1:] = grad_states.transpose(0, 1)
         by_state, by_gate = grad_state.unbind(), grad_read[:, :, : 2 * width].unbind()
         for t in range(steps - 1, -1, -1):
@@ -101,10 +110,5 @@ class _CfnStates(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_inputs = product(flat, weight.t()).view(steps, batch, weight.shape[1]).transpose(0, 1)
         gate_part = flat[:, : 2 * width]
-        before = states[:-1].reshape(steps * batch, width)
-        return grad_inputs, grad_state[0], flat.t() @ by_time, gate_part.sum(dim=0), gate_part.t() @ before
-
-
-def _tanh_(x: Tensor) -> Tensor:
-    # 2σ(2x) − 1: four to seven times as fast as torch.tanh on a CPU, and within 2e-7 of it
-    return x.add_(x).sigmoid_().mul_(2.0).sub_(1.0)
+        previous = states[:-1].reshape(steps * batch, width)
+        return grad_inputs, grad_state[0], flat.t() @ by_time, gate_part.sum(dim=0), gate_part.t() @ previous

@@ -1,4 +1,4 @@
-"""How a user picks at most one item of a slate: weights → probabilities → a pick.
+"""Choice of at most one item of a slate: weights → probabilities → a drawn choice.
 
 Ie et al., "SlateQ", IJCAI 2019 (arXiv 1905.12767), sec. 5.1: P(i|A) = v_i / (v_⊥ + Σ_{j∈A} v_j), with ⊥ = nothing.
 """
@@ -20,9 +20,9 @@ def choice_weight(affinity: Float[Tensor, "*B"], model: ChoiceModel, *, floor: f
     """Weight v of an affinity x: x − floor (proportional, proportional_cascade), or e^x (mnl, exponential_cascade).
 
     Args:
-        affinity: how well item and user go together.
+        affinity: of user and item, any number.
         model: the choice model.
-        floor: smallest affinity there is (proportional): an item of that affinity is never picked.
+        floor: smallest possible affinity (proportional); an item of that affinity is never chosen.
     """
     return affinity - floor if model.startswith("proportional") else torch.exp(affinity)
 
@@ -31,8 +31,8 @@ def choice_probabilities(weight: Float[Tensor, "*B K"], null_weight: Float[Tenso
     """P(i|A) = v_i / (v_⊥ + Σ v_j) per position, and P(⊥|A) last.
 
     Args:
-        weight: v ≥ 0 of the shown items; 0 = an empty place.
-        null_weight: v_⊥ ≥ 0 of picking nothing.
+        weight: v ≥ 0 of the shown items; 0 = an empty position.
+        null_weight: v_⊥ ≥ 0 of choosing nothing.
 
     Raises:
         InputError: a weight below 0 or NaN, or all weights of a slate 0.
@@ -43,21 +43,21 @@ def choice_probabilities(weight: Float[Tensor, "*B K"], null_weight: Float[Tenso
 
 
 def cascade_probabilities(attraction: Float[Tensor, "*B K"]) -> Float[Tensor, "*B K1"]:
-    """P(position k) = a_k Π_{j<k} (1 − a_j), P(⊥) = Π (1 − a_j) last: the user reads from the top, stops at a pick.
+    """P(position k) = a_k Π_{j<k} (1 − a_j), and P(⊥) = Π (1 − a_j) last: the user scans from the top until a choice.
 
     Args:
-        attraction: a = chance that an item is picked once it is reached, in [0, 1].
+        attraction: a, the probability that an item is chosen once it is reached, in [0, 1].
 
     Raises:
-        InputError: a number that is no probability.
+        InputError: a number outside [0, 1].
     """
     if not bool(((attraction >= 0) & (attraction <= 1)).all()):
         worst = float(attraction.flatten()[(attraction.flatten() - 0.5).abs().nan_to_num(torch.inf).argmax()])
         raise located(
-            f"cascade attraction {worst:.4g} is no probability",
+            f"cascade attraction {worst:.4g} is not a probability",
             advice="Lower cascade_scaling or cascade_attention: their product times the weight must stay ≤ 1.",
         )
-    # log1p keeps the product exact for small a; a = 1 gives −inf, and e^−inf is the 0 it should be
+    # log1p keeps the product accurate for small a; a = 1 gives −inf, and e^−inf is 0 as it should be
     passed = torch.cumsum(torch.log1p(-attraction), dim=-1)
     reached = torch.cat([torch.zeros_like(passed[..., :1]), passed], dim=-1).exp()
     return torch.cat([attraction * reached[..., :-1], reached[..., -1:]], dim=-1)
@@ -66,12 +66,12 @@ def cascade_probabilities(attraction: Float[Tensor, "*B K"]) -> Float[Tensor, "*
 def pick(
     weight: Float[Tensor, "B K"], null_weight: Float[Tensor, " B"], uniform: Float[Tensor, " B"]
 ) -> Int[Tensor, " B"]:
-    """Draw a position in proportion to the weights, −1 for nothing, by inverting the cumulative weights.
+    """Draw a position in proportion to the weights, −1 for no choice, by inverting the cumulative weights.
 
     Args:
         weight: v ≥ 0 per position.
         null_weight: v_⊥ ≥ 0.
-        uniform: one number in [0, 1) per row: the same number gives the same pick.
+        uniform: one number in [0, 1) per row; the same number gives the same choice.
     """
     # unrolled over the few positions: a cumulative sum along a short last axis is several times slower
     cumulative: list[Tensor] = []
@@ -81,12 +81,12 @@ def pick(
     position = torch.zeros_like(point, dtype=torch.int64)
     for edge in cumulative:
         position += point >= edge
-    # nothing comes last: rounding at the upper end can only fall on it, never on an empty place of weight 0
+    # "no choice" comes last: rounding at the upper end can only fall on it, never on an empty position of weight 0
     return position.masked_fill_(position == weight.shape[1], -1)
 
 
 def check_weights(weight: Float[Tensor, "*B K1"]) -> None:
-    """Refuse choice weights that give no distribution.
+    """Refuse choice weights that define no distribution.
 
     Raises:
         InputError: a weight below 0, infinite or NaN, or a row of zeros; the message names the first row.
@@ -102,8 +102,8 @@ def check_weights(weight: Float[Tensor, "*B K1"]) -> None:
     nothing = rows.sum(dim=1) == 0
     if bool(nothing.any()):
         raise located(
-            f"all choice weights of slate {int(nothing.nonzero()[0])} are 0: not even nothing could be picked",
-            advice="Give `nothing picked` a weight above 0.",
+            f"all choice weights of slate {int(nothing.nonzero()[0])} are 0, so that no choice is possible",
+            advice="Give `null_weight` (choosing nothing) a value above 0.",
         )
 
 

@@ -1,7 +1,7 @@
-"""log softmax of one item per state over the whole catalog, without ever holding a (states × items) matrix.
+"""Log softmax of one item per state over the whole catalog, without storing a (states × items) matrix.
 
-A chunk of rows is scored, normalised and left while it is still in the cache; the backward pass scores it again, which
-costs one more matrix product and saves five trips through memory.
+A chunk of rows is scored and normalised while it is in the cache; the backward pass scores it again, which costs one
+more matrix product and saves five passes over memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from slatewise.ops.products import product
 
 CHUNK_ELEMENTS = 1 << 19
-"""Scores held at once: 2 MB of float32, what a core's own cache holds."""
+"""Scores computed at a time: 2 MB of float32, the size of a core's L2 cache."""
 
 
 def log_softmax_at(
@@ -48,7 +48,7 @@ class _LogSoftmaxAt(torch.autograd.Function):
         state, weight, bias, target = ctx.saved_tensors
         grad = grads[0]
         d_state = torch.empty_like(state) if ctx.needs_input_grad[0] else None
-        # (D, N): as `product` gives it, with the few columns of the state as its rows
+        # (D, N), the layout that `product` returns: few long rows
         d_columns, d_bias = state.new_zeros(state.shape[1], len(weight)), torch.zeros_like(bias)
         for rows in _chunks(len(state), len(weight)):
             # d log p_a / d score_j = [j = a] − p_j

@@ -1,12 +1,12 @@
-"""The gated recurrent unit over time, forward and backward written out.
+"""The gated recurrent unit over time, with hand-written forward and backward passes.
 
 Cho et al. 2014 (arXiv 1406.1078), in the form that torch.nn.GRU has:
 
     r = σ(W_r x + U_r h + b_r),  z = σ(W_z x + U_z h + b_z),  n = tanh(W_n x + b_n + r ⊙ (U_n h + c_n)),
     h' = (1 − z) ⊙ n + z ⊙ h
 
-Automatic differentiation records twenty small operations a step; here a step costs nine on the way forward and three
-on the way back, and all that does not wait for the step before is done for all steps at once.
+Automatic differentiation records twenty small operations per step; here a step costs nine in the forward and three in
+the backward pass, and everything that does not depend on the previous step is computed for all steps at once.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def gru_states(  # noqa: PLR0917  # in the order of the parameters of torch.nn.G
         initial: state before the first step.
         weight: W_r over W_z over W_n.
         recurrent: U_r over U_z over U_n.
-        bias: of the inputs' part: b_r, b_z, b_n.
-        recurrent_bias: of the state's part; its last third is c_n.
+        bias: of the inputs: b_r, b_z, b_n.
+        recurrent_bias: of the state; its last third is c_n.
     """
     states: Tensor = _GruStates.apply(inputs, initial, weight, recurrent, bias, recurrent_bias)  # type: ignore[no-untyped-call]
     return states
@@ -48,7 +48,7 @@ class _GruStates(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
         inputs, initial, weight, recurrent, bias, recurrent_bias = arguments
         (batch, steps, reads), width = inputs.shape, initial.shape[1]
-        by_time = inputs.transpose(0, 1).reshape(steps * batch, reads)  # what one step touches lies together
+        by_time = inputs.transpose(0, 1).reshape(steps * batch, reads)  # each step's rows are contiguous
         offset = bias.clone()
         offset[: 2 * width] += recurrent_bias[: 2 * width]
         read = product(by_time, weight, offset).view(steps, batch, 3 * width)  # becomes r, z and n in place
@@ -74,13 +74,13 @@ class _GruStates(torch.autograd.Function):
         by_time, read, passed, states, weight, recurrent = ctx.saved_tensors
         steps, batch, width = passed.shape
         reset, keep, new = read.split(width, dim=2)
-        # Slopes of h' by what U gives to r, z and n (before σ and tanh), and by what W gives to n: known for all steps.
+        # Derivatives of h' by U's terms in r, z and n (before σ and tanh), and by W's term in n: known for all steps.
         by_new = torch.addcmul(torch.ones_like(new), new, new, value=-1).mul_(1 - keep)
         slopes = torch.empty_like(read)
         torch.addcmul(reset, reset, reset, value=-1, out=slopes[:, :, :width]).mul_(passed).mul_(by_new)
         torch.addcmul(keep, keep, keep, value=-1, out=slopes[:, :, width:-width]).mul_(states[:-1] - new)
         torch.mul(by_new, reset, out=slopes[:, :, -width:])
-        grad_state = torch.zeros_like(states)  # by the state before each step and after the last
+        grad_state = torch.zeros_like(states)  # gradient by the state before each step and after the last
         grad_state[1:] = grad_states.transpose(0, 1)
         by_state, keeps, parts = grad_state.unbind(), keep.unbind(), slopes.view(steps, batch, 3, width).unbind()
         flat = slopes.view(steps * batch, 3 * width)  # becomes the gradient by U h, in place
@@ -89,9 +89,9 @@ class _GruStates(torch.autograd.Function):
             grad = by_state[t + 1]
             parts[t].mul_(grad.unsqueeze(1))
             by_state[t].addcmul_(grad, keeps[t]).addmm_(rows[t], recurrent)
-        before = states[:-1].reshape(steps * batch, width)
-        grad_recurrent, grad_recurrent_bias = flat.t() @ before, flat.sum(dim=0)
-        # r and z read W x as they read U h; n does not reset it
+        previous = states[:-1].reshape(steps * batch, width)
+        grad_recurrent, grad_recurrent_bias = flat.t() @ previous, flat.sum(dim=0)
+        # r and z see W x as they see U h; in n, only U h is reset
         torch.mul(by_new, grad_state[1:], out=slopes[:, :, -width:])
         grad_inputs = None
         if ctx.needs_input_grad[0]:

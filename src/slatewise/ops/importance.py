@@ -23,7 +23,7 @@ def importance_weight(
 
 
 def top_k_multiplier(log_pi: Float[Tensor, "*B"], k: int) -> Float[Tensor, "*B"]:
-    """λ_K = K (1 − π)^(K−1): how much more a set of K draws gains from raising π(a|s) than one draw does.
+    """λ_K = K (1 − π)^(K−1): weight of ∇ log π for a set of K draws, relative to a single draw.
 
     Derivative of α = 1 − (1 − π)^K with respect to π (eq. 7). K = 1 gives 1 everywhere.
 
@@ -39,16 +39,13 @@ def top_k_multiplier(log_pi: Float[Tensor, "*B"], k: int) -> Float[Tensor, "*B"]
 
 
 def self_normalised(weight: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
-    """NIS: weights divided by their mean over the batch, so that they average 1 (sec. 4.4).
-
-    An all-zero batch stays zero.
-    """
+    """Weights divided by their mean over the batch (NIS, sec. 4.4); an all-zero batch stays zero."""
     mean = weight.mean() if weight.numel() else weight.sum()
     return torch.where(mean > 0, weight / mean.clamp_min(torch.finfo(weight.dtype).tiny), weight)
 
 
 def self_normalised_baseline(weight: Float[Tensor, " P"], returns: Float[Tensor, " P"]) -> Float[Tensor, ""]:
-    """The baseline b = Σ ω R / Σ ω: the learning policy's value as the batch shows it; 0 for an all-zero batch.
+    """The baseline b = Σ ω R / Σ ω, an estimate of the learning policy's value from the batch; 0 for an all-zero batch.
 
     Σ ω b ∇ log π has mean 0 under the logging policy, so ω (R − b) has the same mean gradient as ω R. With the top-K
     factor the term to subtract is still ω b, not ω λ b: Σ π λ ∇ log π is not 0.
@@ -58,13 +55,13 @@ def self_normalised_baseline(weight: Float[Tensor, " P"], returns: Float[Tensor,
 
 
 def divergence_weight(log_pi: Float[Tensor, "*B"], log_beta: Float[Tensor, "*B"], *, cap: float) -> Float[Tensor, "*B"]:
-    """ω log(π/β): what multiplies ∇ log π(a|s), for items a that β drew, in ∇ KL(π‖β) (sec. 4.4: TRPO).
+    """ω log(π/β): the weight of ∇ log π(a|s) in ∇ KL(π‖β), for items a drawn by β (sec. 4.4: TRPO).
 
     KL(π‖β) = Σ_a π log(π/β); the derivative of the logarithm sums to 0, and π = ω β turns the sum into a mean over β.
 
     Args:
         log_pi: single-draw log-probability of the item under the policy that learns.
         log_beta: the same under the policy that wrote the log.
-        cap: upper limit of ω; the logarithm stays whole.
+        cap: upper limit of ω; the logarithm is not capped.
     """
     return importance_weight(log_pi, log_beta, cap=cap) * (log_pi - log_beta).detach()

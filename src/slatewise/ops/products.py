@@ -1,8 +1,8 @@
-"""Matrix products at the speed the processor has.
+"""Matrix products with the fastest kernel that torch ships for the processor.
 
 On CPUs that are not Intel's, torch's float32 products run MKL's AVX2 kernels; oneDNN, which torch ships as well, uses
 AVX-512 there and is 2.5 times as fast (measured on a Zen 5 core: 190 against 76 GFLOP/s). torch has no public way to
-ask for it, only the operator its compiler uses; where that is missing, the plain product answers.
+ask for it, only the operator its compiler uses; where that is missing, torch's plain product is used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _SMALL = 1 << 20
-"""Multiplications below which setting up costs more than the faster kernel saves."""
+"""Number of multiplications below which the setup costs more than the faster kernel saves."""
 
 
 def _onednn() -> Callable[..., Any] | None:
@@ -34,7 +34,7 @@ def product(
 
     Args:
         x: rows.
-        weight: rows as well; stored by row or by column.
+        weight: rows of the second factor; stored row by row or column by column.
         offset: added to every row of the result.
     """
     if _FAST is not None and _suits(x, weight) and not torch.is_grad_enabled():
@@ -44,6 +44,6 @@ def product(
 
 
 def _suits(x: Tensor, weight: Tensor) -> bool:
-    # a cut of a larger matrix would fall to oneDNN's reference kernel, a thousand times as slow
+    # a slice of a larger matrix would use oneDNN's reference kernel, a thousand times slower
     dense = x.is_contiguous() and (weight.is_contiguous() or weight.t().is_contiguous())
     return dense and x.dtype == torch.float32 and x.device.type == "cpu" and x.numel() * len(weight) >= _SMALL

@@ -1,4 +1,4 @@
-"""Rewards → returns."""
+"""Discounted returns."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ def discounted_returns(
     Args:
         reward: 0 at masked steps.
         gamma: discount per step, in [0, 1].
-        ends: True at the last step of a session; nothing after it counts for what came before.
+        ends: True at the last step of a session; rewards after it do not count for the steps before.
         time: microseconds, non-decreasing along T up to padding, of which the time is 0; needed with `horizon`.
         horizon: microseconds; rewards later than ``time[t] + horizon`` do not count for step t.
+
+    Raises:
+        ValueError: a horizon without times.
     """
     steps = reward.shape[1]
     returns = torch.empty_like(reward)
@@ -35,14 +38,14 @@ def discounted_returns(
     if time is None:
         raise ValueError("a horizon in time needs the times of the steps")
     # R_t up to the horizon = R_t − γ^{u−t} R_u, where u is the first step beyond it, if that is in the same session
-    rising = time.cummax(dim=1).values  # padding takes the last time, so that the row stays sorted
-    beyond = torch.searchsorted(rising, rising + horizon, right=True)
+    ascending = time.cummax(dim=1).values  # padding gets the last time, so that the row stays sorted
+    beyond = torch.searchsorted(ascending, ascending + horizon, right=True)
     session = torch.cumsum(ends, dim=1) - ends.long()
     column = beyond.clamp(max=steps - 1)
-    same = (beyond < steps) & (session.gather(1, column) == session)
-    here = torch.arange(steps, device=reward.device)
-    rest = gamma ** (beyond - here).to(reward.dtype) * returns.gather(1, column)
-    return returns - torch.where(same, rest, torch.zeros_like(rest))
+    same_session = (beyond < steps) & (session.gather(1, column) == session)
+    index = torch.arange(steps, device=reward.device)
+    rest = gamma ** (beyond - index).to(reward.dtype) * returns.gather(1, column)
+    return returns - torch.where(same_session, rest, torch.zeros_like(rest))
 
 
 def threshold(reward: Float[Tensor, "*B"], at_least: float | None) -> Float[Tensor, "*B"]:

@@ -1,4 +1,4 @@
-"""Learning a few rows of a large table: duplicates summed in a fixed order, one Adagrad accumulator a row."""
+"""Row-wise Adagrad for large tables: gradients summed per row in a fixed order, one accumulator per row."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def summed_by_row(
-    rows: Int[Tensor, " P"], grads: Float[Tensor, "P D"]
-) -> tuple[Int[Tensor, " R"], Float[Tensor, "R D"]]:
-    """Distinct rows in rising order and the sum of the gradients of each.
+def sum_by_row(rows: Int[Tensor, " P"], grads: Float[Tensor, "P D"]) -> tuple[Int[Tensor, " R"], Float[Tensor, "R D"]]:
+    """Distinct rows in ascending order and the sum of the gradients of each.
 
-    The order of summation is that of the positions, whatever the number of threads: same input, same bits.
+    Gradients are added in the order of the positions, so the result does not depend on the number of threads.
 
     Args:
-        rows: table row of each position, repeats allowed.
-        grads: gradient by what was read there.
+        rows: (P,) table row of each position, with repetitions.
+        grads: (P, D) gradient of each position.
     """
     ordered, position = torch.sort(rows, stable=True)
     distinct, times = torch.unique_consecutive(ordered, return_counts=True)
@@ -33,9 +31,9 @@ def row_wise_adagrad(
     learning_rate: float,
     epsilon: float = 1e-10,
 ) -> tuple[Float[Tensor, "R D"], Float[Tensor, " R"]]:
-    """G ← G + mean_d g_d²,  w ← w − η g / (√G + ε): Adagrad with one number of memory a row (Naumov et al. 2019).
+    """G ← G + mean_d g_d²,  w ← w − η g / (√G + ε): Adagrad with one accumulator per row (Naumov et al. 2019).
 
-    A row whose gradient is zero stays as it is.
+    A row whose gradient is zero does not change.
 
     Args:
         weight: rows before the step.

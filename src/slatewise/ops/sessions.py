@@ -1,4 +1,4 @@
-"""Running sums and autocorrelations within sessions of different lengths, and densities of what moves in them."""
+"""Sums and autocorrelations within sessions of different lengths, and Gaussian mixtures."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 
-def since_reset(amount: Float[Tensor, "B T *P"], reset: Bool[Tensor, "B T"]) -> Float[Tensor, "B T *P"]:
-    """Σ of the amounts up to and with each step, beginning anew after every step that resets.
+def sum_since_reset(amount: Float[Tensor, "B T *P"], reset: Bool[Tensor, "B T"]) -> Float[Tensor, "B T *P"]:
+    """Cumulative sum of the amounts, each step included, starting again after every step that resets.
 
     Args:
-        amount: one number or several a step.
+        amount: one or several numbers per step.
         reset: True on the last step of a session.
     """
     total = torch.cumsum(amount, dim=1)
     column = torch.arange(1, reset.shape[1] + 1, device=reset.device)
-    last = torch.cummax(column * reset, dim=1).values  # place after the last reset, 0 before the first
+    last = torch.cummax(column * reset, dim=1).values  # column after the last reset, 0 before the first
     last = torch.nn.functional.pad(last[:, :-1], (1, 0))
-    before = torch.cat([torch.zeros_like(total[:, :1]), total], dim=1)
+    sum_before = torch.cat([torch.zeros_like(total[:, :1]), total], dim=1)
     index = last.reshape(last.shape + (1,) * (total.ndim - 2)).expand_as(total)
-    return total - before.gather(1, index)
+    return total - sum_before.gather(1, index)
 
 
-def fitted_wear(
+def fit_wear(
     squares: Float[Tensor, "P P"], sums: Float[Tensor, " P"], prior: Float[Tensor, " P"], *, ridge: float = 1.0
 ) -> Float[Tensor, " P"]:
-    """The wear w per unit of φ for which Σ φ·w over a session is as near to 1 as can be: least squares over sessions.
+    """Least-squares wear w per unit of φ, so that Σ φ·w over a session is close to 1:
 
         min_w Σ_sessions (1 − φ·w)² + ridge |w − prior|²
 
     Args:
-        squares: Σ φ φᵀ over complete sessions; φ counts what was picked in one.
+        squares: Σ φ φᵀ over complete sessions; φ counts the choices of a session.
         sums: Σ φ.
-        prior: w before anything was seen.
+        prior: w without any session.
         ridge: above 0.
     """
     matrix = squares + ridge * torch.eye(len(sums), dtype=squares.dtype)
@@ -44,7 +44,7 @@ def fitted_wear(
 
 
 def autocorrelation(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], lag: int) -> float:
-    """Correlation of a session's steps with those `lag` later, around the overall mean; pairs within a row alone.
+    """Correlation of steps with those `lag` later in the same session, around the overall mean.
 
     Args:
         values: one session a row.
@@ -52,7 +52,7 @@ def autocorrelation(values: Float[Tensor, "B T"], mask: Bool[Tensor, "B T"], lag
         lag: steps between the two, ≥ 1.
 
     Returns:
-        a number in [−1, 1]; NaN where nothing varies or no session is long enough.
+        a number in [−1, 1]; NaN where the values are constant or no session is long enough.
     """
     if values.shape[1] <= lag or not bool(mask.any()):
         return math.nan
@@ -69,7 +69,14 @@ def mixture_log_density(
     mean: Float[Tensor, "*B M"],
     log_std: Float[Tensor, "*B M"],
 ) -> Float[Tensor, "*B"]:
-    """Log Σ_m softmax(logits)_m N(values; mean_m, std_m²) (mixture density network, Bishop 1994)."""
+    """Log Σ_m softmax(logits)_m N(values; mean_m, std_m²) (mixture density network, Bishop 1994).
+
+    Args:
+        values: where the density is evaluated.
+        logits: of the M components.
+        mean: of each component.
+        log_std: log standard deviation of each component.
+    """
     score = (values.unsqueeze(-1) - mean) * torch.exp(-log_std)
     density = -0.5 * score.square() - log_std - 0.5 * math.log(2 * math.pi)
     return torch.logsumexp(torch.log_softmax(logits, dim=-1) + density, dim=-1)
@@ -82,7 +89,15 @@ def mixture_draw(
     uniform: Float[Tensor, "*B"],
     normal: Float[Tensor, "*B"],
 ) -> Float[Tensor, "*B"]:
-    """One value of each mixture from one uniform number (which part) and one normal number (where in it)."""
+    """Draw one value from each mixture, from one uniform number (the component) and one normal number (within it).
+
+    Args:
+        logits: of the M components.
+        mean: of each component.
+        log_std: log standard deviation of each component.
+        uniform: numbers in [0, 1).
+        normal: standard normal numbers.
+    """
     edges = torch.cumsum(torch.softmax(logits, dim=-1), dim=-1)
-    part = (uniform.unsqueeze(-1) >= edges).sum(dim=-1, keepdim=True).clamp(max=logits.shape[-1] - 1)
-    return mean.gather(-1, part).squeeze(-1) + log_std.gather(-1, part).squeeze(-1).exp() * normal
+    component = (uniform.unsqueeze(-1) >= edges).sum(dim=-1, keepdim=True).clamp(max=logits.shape[-1] - 1)
+    return mean.gather(-1, component).squeeze(-1) + log_std.gather(-1, component).squeeze(-1).exp() * normal

@@ -1,4 +1,4 @@
-"""Shown items of a batch as flat rows: one per (user, step, position) that may be learned from."""
+"""Shown items of a batch as flat rows: one per (user, step, position) to learn from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from slatewise.log import FIRST_ITEM
 
 
 def shown_rows(slate: Int[Tensor, "B T K"], learn: Bool[Tensor, "B T"]) -> Int[Tensor, "P 3"]:
-    """Where real items stand in steps to learn from: (user, step, position) of each."""
+    """Indices (user, step, position) of the real items in steps to learn from."""
     return (learn.unsqueeze(2) & (slate >= FIRST_ITEM)).nonzero()
 
 
@@ -20,9 +20,9 @@ def at_rows(values: Float[Tensor, "B S D"], rows: Int[Tensor, "P 3"]) -> Float[T
 
 
 def at_steps(states: Float[Tensor, "B S D"], steps: Bool[Tensor, "B T"]) -> Float[Tensor, "P D"]:
-    """The state before each step that is marked, user by user.
+    """The state before each marked step, user by user.
 
-    Whole rows are taken: the gradient of a mask goes back ten times as slowly.
+    Whole rows are gathered by index: the backward pass of a boolean mask is ten times slower.
     """
     user, step = steps.nonzero().unbind(dim=1)
     return states.flatten(0, 1).index_select(0, user * states.shape[1] + step)

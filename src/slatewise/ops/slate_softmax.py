@@ -1,6 +1,6 @@
-"""Sampled softmax for all items of a slate at once: they share a state, so they share the sum over the negatives.
+"""Sampled softmax of all items of a slate: they share a state, and therefore the sum over the negatives.
 
-The numbers are those of `slatewise.ops.sampled_softmax`; for slates of K items the matrix products are K times fewer.
+The values are those of `slatewise.ops.sampled_softmax`, with K times fewer matrix products for slates of K items.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 _MOST = 1 - 1e-6
-"""Largest share of the sum that one negative may be when it is taken out of it again."""
+"""Largest share of the sum that may be subtracted from it: beyond, cancellation would leave no digit."""
 
 
 def sampled_log_softmax_slate(
@@ -42,15 +42,15 @@ def sampled_log_softmax_slate(
     scores = torch.addmm(log_weight + negative_bias, state, negative.t())
     total: Tensor = _LogSum.apply(scores)  # type: ignore[no-untyped-call]
     rest = total.unsqueeze(1)
-    own = torch.einsum("pd,pkd->pk", state, positive) + positive_bias
-    # the item itself may stand among the negatives: its part of the sum is taken out
-    part = torch.exp(scores.gather(1, hit.clamp(min=0)) - rest).clamp(max=_MOST)
-    rest = rest + torch.where(hit >= 0, torch.log1p(-part), 0.0)
-    return own - torch.logaddexp(own, rest)
+    chosen = torch.einsum("pd,pkd->pk", state, positive) + positive_bias
+    # the item itself may be among the negatives: its share of the sum is subtracted
+    hit_share = torch.exp(scores.gather(1, hit.clamp(min=0)) - rest).clamp(max=_MOST)
+    rest = rest + torch.where(hit >= 0, torch.log1p(-hit_share), 0.0)
+    return chosen - torch.logaddexp(chosen, rest)
 
 
 class _LogSum(torch.autograd.Function):
-    """logsumexp over the last axis, which keeps its softmax for the way back: three passes over the scores fewer."""
+    """logsumexp over the last axis that saves its softmax for the backward pass: three passes over the scores fewer."""
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class ListedPolicy(SlatePolicy, nn.Module):
         logits, items = self.open_logits(self.rows(state, request.k), request)
         if items is None:
             return list_rows.rows_log_prob(logits, slate.masked_fill(slate == PAD, list_rows.EMPTY), exploration)
-        return list_rows.rows_log_prob(logits, sampling.places_of(slate, items, empty=PAD), exploration)
+        return list_rows.rows_log_prob(logits, sampling.shortlist_positions(slate, items, empty=PAD), exploration)
 
     def logits(self, rows: Float[Tensor, "B K E"]) -> Float[Tensor, "B K N"]:
         """W Vᵀ / τ of every item number; −inf for the reserved ones."""

@@ -74,7 +74,9 @@ class RankedPolicy(SlatePolicy, nn.Module):
     ) -> Float[Tensor, "B K"]:
         """Log-probability of each position given those before it; −inf where it could not show that."""
         values, items = self.shortlist(state, _padded(request))
-        return sampling.chain_log_prob(values, sampling.places_of(slate, items, empty=PAD), request.exploration)
+        return sampling.chain_log_prob(
+            values, sampling.shortlist_positions(slate, items, empty=PAD), request.exploration
+        )
 
     def shortlist(
         self, state: Float[Tensor, "B D"], request: SlateRequest

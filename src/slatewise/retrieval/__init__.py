@@ -1,1 +1,1 @@
-"""The items whose vectors have the largest inner product with a query: exactly, or nearly and much faster."""
+"""Maximum inner product search over item vectors, exact or approximate, and balanced item trees."""

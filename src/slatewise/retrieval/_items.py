@@ -1,4 +1,4 @@
-"""Which item numbers a retriever holds, and the checks at its door."""
+"""Positions of item numbers in a retriever, and the checks of its arguments."""
 
 from __future__ import annotations
 
@@ -9,35 +9,39 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-class Held:
-    """Place of each item number, −1 for those not held. One array up to the largest number: 8 MB at 10⁶ items."""
+class ItemPositions:
+    """Position of each item number in an index; −1 for items that are not in it.
+
+    One array up to the largest number: 8 MB at 10⁶ items, and no hashing on lookup.
+    """
 
     def __init__(self) -> None:
-        self._place = np.full(0, -1, np.int64)
+        self._position = np.full(0, -1, np.int64)
         self.count = 0
 
-    def places(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Place of each item; −1 where it is not held."""
-        known = (items >= 0) & (items < len(self._place))
-        found = np.full(len(items), -1, np.int64)
-        found[known] = self._place[items[known]]
-        return found
+    def positions(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Position of each item; −1 where it is not in the index."""
+        in_range = (items >= 0) & (items < len(self._position))
+        positions = np.full(len(items), -1, np.int64)
+        positions[in_range] = self._position[items[in_range]]
+        return positions
 
-    def put(self, items: NDArray[np.int64], places: NDArray[np.int64]) -> None:
-        """Hold items at places."""
+    def put(self, items: NDArray[np.int64], positions: NDArray[np.int64]) -> None:
+        """Set the positions of items, new or present."""
         if not len(items):
             return
         largest = int(items.max())
-        if largest >= len(self._place):
-            grown = np.full(max(largest + 1, 2 * len(self._place)), -1, np.int64)
-            grown[: len(self._place)] = self._place
-            self._place = grown
-        self.count += int((self._place[items] < 0).sum())
-        self._place[items] = places
+        if largest >= len(self._position):
+            # doubling keeps the cost of adding one item at a time linear
+            grown = np.full(max(largest + 1, 2 * len(self._position)), -1, np.int64)
+            grown[: len(self._position)] = self._position
+            self._position = grown
+        self.count += int((self._position[items] < 0).sum())
+        self._position[items] = positions
 
     def drop(self, items: NDArray[np.int64]) -> None:
-        """Hold items no more."""
-        self._place[items] = -1
+        """Remove items."""
+        self._position[items] = -1
         self.count -= len(items)
 
 
@@ -45,7 +49,7 @@ def checked_items(items: Int[Tensor, " N"]) -> NDArray[np.int64]:
     """Item numbers as an array.
 
     Raises:
-        ValueError: a number below 0, or one that comes twice.
+        ValueError: a number below 0, or a repeated one.
     """
     numbers: NDArray[np.int64] = np.ascontiguousarray(items.numpy(), dtype=np.int64)
     if len(numbers):
@@ -79,7 +83,7 @@ def checked_pair(
     """Vectors and their item numbers, 0 … N − 1 for None.
 
     Raises:
-        ValueError: as many items as vectors were expected, or either is not usable.
+        ValueError: the lengths differ, or either is invalid.
     """
     array = checked_vectors(vectors, what="the vector")
     if items is None:
@@ -89,26 +93,26 @@ def checked_pair(
     return array, checked_items(items)
 
 
-def refuse_held(held: Held, items: NDArray[np.int64]) -> None:
-    """Adding means new items.
+def refuse_present(present: ItemPositions, items: NDArray[np.int64]) -> None:
+    """Refuse to add items that are in the index already.
 
     Raises:
-        ValueError: one is held already.
+        ValueError: an item is in the index already.
     """
-    known = items[held.places(items) >= 0]
-    if len(known):
+    held = items[present.positions(items) >= 0]
+    if len(held):
         raise ValueError(
-            f"item {known[0]} is in the index already ({len(known)} of {len(items)}); replace() gives it a new vector"
+            f"item {held[0]} is in the index already ({len(held)} of {len(items)}); replace() gives it a new vector"
         )
 
 
-def refuse_unheld(held: Held, items: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Places of items that must be held.
+def positions_of(present: ItemPositions, items: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of items that must be in the index.
 
     Raises:
-        ValueError: one is not.
+        ValueError: an item is not in the index.
     """
-    places = held.places(items)
+    places = present.positions(items)
     unknown = items[places < 0]
     if len(unknown):
         raise ValueError(f"item {unknown[0]} is not in the index ({len(unknown)} of {len(items)}); nothing was changed")
@@ -118,8 +122,14 @@ def refuse_unheld(held: Held, items: NDArray[np.int64]) -> NDArray[np.int64]:
 def checked_search(query: Float[Tensor, "B E"], c: int, *, count: int, width: int) -> NDArray[np.float32]:
     """Queries as a contiguous float32 array.
 
+    Args:
+        query: (B, E) one vector per query.
+        c: number of items to return, 1 … count.
+        count: number of items in the index.
+        width: E of the index.
+
     Raises:
-        ValueError: nothing fitted, another width, NaN, or c outside 1 … number of items.
+        ValueError: empty index, another width, NaN, or c outside 1 … number of items.
     """
     if not count:
         raise ValueError("the index is empty; call fit() first")

@@ -1,9 +1,9 @@
-"""Maximum inner product by faiss: nearly the exact answer, at 10⁶ items about a hundred times as fast.
+"""Approximate maximum inner product search by faiss; at 10⁶ items about a hundred times as fast as exact search.
 
-Up to `flat_below` items every vector is compared, in bfloat16. Above, items lie in lists around centroids (of unit
-norm, so that a list is a direction and long vectors do not flee into lists of their own) and only the lists nearest to
-the query are read, in 8 bits a number. Items come and go without a new fit; a hash map from item to list entry makes
-removing one cost a microsecond.
+Up to `flat_below` items every vector is compared, in bfloat16. Above, an inverted file holds the items in lists around
+centroids (of unit norm, so that a list is a direction and long vectors do not gather in lists of their own), and only
+the lists nearest to the query are read, with 8 bits per number. Items are added and removed without fitting again; a
+hash map from item to list entry lets one be removed in a microsecond.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Config:
     flat_below: int = 200_000
     """Up to this many items at the time of the fit, every vector is compared."""
     lists: int = 4096
-    """Centroids; fewer where there are less than 39 items for each."""
+    """Centroids; fewer where there are less than 39 items for each (faiss warns below that)."""
     probes: int = 32
-    """Lists read for a query; `tune` sets it by the recall it reaches."""
+    """Lists read per query; `tune` sets it from the recall reached."""
     fit_vectors: int = 160_000
-    """Vectors that the centroids are fitted to, drawn at random."""
+    """Number of vectors, drawn at random, that the centroids are fitted to."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -45,19 +45,19 @@ class Config:
 
 
 class Approximate:
-    """A faiss index; `recall` holds what was last measured."""
+    """A faiss index with updates; `recall` holds the last measurement."""
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
         self.probes = self.config.probes
         self.recall: RecallReport | None = None
-        self._held = _items.Held()
+        self._positions = _items.ItemPositions()
         self._index: Any = None
         self._lists: Any = None
         self._width = 0
 
     def __len__(self) -> int:
-        return self._held.count
+        return self._positions.count
 
     @property
     def flat(self) -> bool:
@@ -65,20 +65,20 @@ class Approximate:
         return self._lists is None
 
     def fit(self, vectors: Float[Tensor, "N E"], items: Int[Tensor, " M"] | None = None) -> Approximate:
-        """Forget all, fit the centroids, hold these.
+        """Replace the index: fit the centroids and add these vectors.
 
         Args:
-            vectors: one an item; not kept in full precision.
-            items: their numbers; None = 0 … N − 1.
+            vectors: (N, E) one per item; not stored in full precision.
+            items: (N,) their numbers; None = 0 … N − 1.
 
         Raises:
-            ValueError: NaN, a repeated or negative number, other lengths.
+            ValueError: NaN, a repeated or negative number, or different lengths.
         """
         array, numbers = _items.checked_pair(vectors, items)
         self._width = array.shape[1]
-        self._held, self._lists, self.recall = _items.Held(), None, None
+        self._positions, self._lists, self.recall = _items.ItemPositions(), None, None
         if len(array) <= self.config.flat_below:
-            # numbers of the flat form do not depend on the data: nothing to fit
+            # the flat form has no parameters that depend on the data: nothing to fit
             self._index = faiss.index_factory(self._width, "IDMap,SQbf16", faiss.METRIC_INNER_PRODUCT)
         else:
             self._fit_lists(array)
@@ -86,51 +86,52 @@ class Approximate:
         return self
 
     def search(self, query: Float[Tensor, "B E"], c: int) -> tuple[Int[Tensor, "B C"], Float[Tensor, "B C"]]:
-        """About the c items of the largest inner product, best first, and nearly that product.
+        """Approximately the c items with the largest inner product, best first, and their approximate inner products.
 
         Where the lists that were read hold fewer than c items, the rest is item 0 with score −inf.
 
         Raises:
-            ValueError: nothing fitted, another width, NaN, or c outside 1 … number of items.
+            ValueError: empty index, another width, NaN, or c outside 1 … number of items.
         """
         array = _items.checked_search(query, c, count=len(self), width=self._width)
         if self._lists is not None:
             self._lists.nprobe = self.probes
         scores, items = self._index.search(array, c)
         found_items, found_scores = torch.from_numpy(items), torch.from_numpy(scores)
+        # faiss fills the end of a short answer with item −1
         if items[:, -1].min(initial=0) < 0:
             missing = found_items < 0
             return found_items.masked_fill(missing, PAD), found_scores.masked_fill(missing, float("-inf"))
         return found_items, found_scores
 
     def add(self, vectors: Float[Tensor, "N E"], items: Int[Tensor, " M"]) -> None:
-        """Hold these as well; the centroids stay as they are.
+        """Add items to the index; the centroids do not change.
 
         Raises:
-            ValueError: NaN, another width, an item that is held already or comes twice.
+            ValueError: NaN, another width, or an item that is in the index already or repeated.
         """
-        array, numbers = self._fitting(vectors, items)
-        _items.refuse_held(self._held, numbers)
+        array, numbers = self._check_pair(vectors, items)
+        _items.refuse_present(self._positions, numbers)
         self._hold(array, numbers)
 
     def remove(self, items: Int[Tensor, " N"]) -> None:
-        """Hold these no more. The flat form closes the gaps once a call, so remove many at a time.
+        """Remove items. The flat form closes its gaps once per call, so remove many at a time.
 
         Raises:
-            ValueError: one of them is not held; then none is removed.
+            ValueError: an item is not in the index; then none is removed.
         """
         numbers = _items.checked_items(items)
-        _items.refuse_unheld(self._held, numbers)
+        _items.positions_of(self._positions, numbers)
         self._drop(numbers)
 
     def replace(self, vectors: Float[Tensor, "N E"], items: Int[Tensor, " M"]) -> None:
-        """Give held items new vectors.
+        """Give items of the index new vectors.
 
         Raises:
-            ValueError: NaN, another width, an item that is not held or comes twice; then nothing is changed.
+            ValueError: NaN, another width, or an item that is not in the index or repeated; then nothing changes.
         """
-        array, numbers = self._fitting(vectors, items)
-        _items.refuse_unheld(self._held, numbers)
+        array, numbers = self._check_pair(vectors, items)
+        _items.positions_of(self._positions, numbers)
         self._drop(numbers)
         self._hold(array, numbers)
 
@@ -141,15 +142,15 @@ class Approximate:
         *,
         target: float = 0.95,
     ) -> RecallReport:
-        """Read as few lists (a power of two) as reach the target on these queries; measure, keep and return recall.
+        """Set `probes` to the smallest power of two that reaches the target recall; returns the recall.
 
         Args:
-            queries: states that the policy meets, not item vectors.
-            exact_items: what `Exact` finds for them.
-            target: share of the exact items that must be found.
+            queries: (B, E) states that the policy meets, not item vectors.
+            exact_items: (B, C) what `Exact` returns for them.
+            target: share of the exact items to retrieve.
 
         Warns:
-            LowRecallWarning: the target is out of reach even with every list.
+            LowRecallWarning: the target is not reached even when every list is read.
         """
         if self._lists is None:
             return self.check(queries, exact_items, target=target)
@@ -163,7 +164,12 @@ class Approximate:
     def check(
         self, queries: Float[Tensor, "B E"], exact_items: Int[Tensor, "B C"], *, target: float = 0.95
     ) -> RecallReport:
-        """Measure recall as the index stands, keep and return it.
+        """Measure recall without changing the index, store and return it.
+
+        Args:
+            queries: (B, E) states that the policy meets, not item vectors.
+            exact_items: (B, C) what `Exact` returns for them.
+            target: share of the exact items to retrieve.
 
         Warns:
             LowRecallWarning: below the target; fit again, or tune.
@@ -189,6 +195,7 @@ class Approximate:
         self._index = faiss.index_factory(self._width, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
         self._lists = faiss.extract_index_ivf(self._index)
         self._lists.cp.seed = config.seed
+        # unit norm: a list is a direction, and long vectors do not gather in lists of their own
         self._lists.cp.spherical = True
         sample = draw.choice(len(array), min(len(array), max(config.fit_vectors, 39 * lists)), replace=False)
         self._index.train(array[np.sort(sample)])
@@ -196,13 +203,13 @@ class Approximate:
 
     def _hold(self, array: NDArray[np.float32], numbers: NDArray[np.int64]) -> None:
         self._index.add_with_ids(array, numbers)
-        self._held.put(numbers, np.zeros_like(numbers))
+        self._positions.put(numbers, np.zeros_like(numbers))
 
     def _drop(self, numbers: NDArray[np.int64]) -> None:
         self._index.remove_ids(numbers)
-        self._held.drop(numbers)
+        self._positions.drop(numbers)
 
-    def _fitting(
+    def _check_pair(
         self, vectors: Float[Tensor, "N E"], items: Int[Tensor, " M"]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         if self._index is None:

@@ -1,4 +1,4 @@
-"""How much of the exact answer a retriever finds."""
+"""Recall of an approximate retriever against exact search."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slatewise.protocols import Retriever
 
 
 class LowRecallWarning(UserWarning):
-    """An approximate index misses more of the best items than it should."""
+    """The recall of an approximate index is below its target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,11 +20,11 @@ class RecallReport:
     """Recall of a retriever against exact search."""
 
     recall: float
-    """Share of the exact items that were found, mean over the queries."""
+    """Share of the exact items that were retrieved, mean over the queries."""
     worst_tenth: float
-    """The same, mean over the tenth of the queries that fare worst."""
+    """The same, mean over the tenth of the queries with the lowest recall."""
     depth: int
-    """C: how many items each query asked for."""
+    """C: items retrieved per query."""
     queries: int
     target: float
 
@@ -34,7 +34,7 @@ class RecallReport:
         return self.recall >= self.target
 
     def metrics(self) -> dict[str, float]:
-        """As an artifact's manifest keeps it."""
+        """The metrics as an artifact's manifest stores them."""
         return {
             f"retrieval_recall@{self.depth}": self.recall,
             f"retrieval_recall_worst_tenth@{self.depth}": self.worst_tenth,
@@ -42,23 +42,23 @@ class RecallReport:
         }
 
 
-def overlap(found: Int[Tensor, "B C"], exact: Int[Tensor, "B C"]) -> Float[Tensor, " B"]:
-    """Share of the exact items that stand among those found, whatever their order."""
-    ordered = torch.sort(found, dim=1).values
-    at = torch.searchsorted(ordered, exact.contiguous()).clamp(max=found.shape[1] - 1)
+def overlap(retrieved: Int[Tensor, "B C"], exact: Int[Tensor, "B C"]) -> Float[Tensor, " B"]:
+    """Share of the exact items that are among the retrieved ones, whatever their order."""
+    ordered = torch.sort(retrieved, dim=1).values
+    at = torch.searchsorted(ordered, exact.contiguous()).clamp(max=retrieved.shape[1] - 1)
     return (ordered.gather(1, at) == exact).float().mean(dim=1)
 
 
 def measure_recall(
     retriever: Retriever, queries: Float[Tensor, "B E"], exact_items: Int[Tensor, "B C"], *, target: float = 0.95
 ) -> RecallReport:
-    """Search and compare.
+    """Recall of a retriever on queries with known exact answers.
 
     Args:
-        retriever: the one to judge.
-        queries: states that the policy meets, not item vectors.
-        exact_items: what `Exact` finds for them.
-        target: what the report calls enough.
+        retriever: the retriever to evaluate.
+        queries: (B, E) states that the policy meets, not item vectors.
+        exact_items: (B, C) what `Exact` returns for them.
+        target: recall that the report compares with.
 
     Raises:
         ValueError: no queries.

@@ -23,7 +23,7 @@ from slatewise.nn.descent import descend
 from slatewise.nn.dropout import let_dropout_draw
 from slatewise.nn.state_dict import flat_state, restore_state
 from slatewise.ops.choices import picked
-from slatewise.ops.sessions import fitted_wear, since_reset
+from slatewise.ops.sessions import fit_wear, sum_since_reset
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.sim.log_fitted.model import Shape, UserModel, level_counts
@@ -229,12 +229,12 @@ class Policy(RankedPolicy):
         The limit was passed somewhere within the last step, on average in its middle.
         """
         traits = self.user.traits[picked(trajectories.slate, trajectories.choice)] * trajectories.mask.unsqueeze(2)
-        spent = since_reset(traits, trajectories.terminated) - traits / 2
+        spent = sum_since_reset(traits, trajectories.terminated) - traits / 2
         started = begins(trajectories).long().cumsum(dim=1) > 0
         whole = spent[trajectories.learn & started & trajectories.terminated]
         self.sums += whole.sum(dim=0)
         self.squares += whole.T @ whole
-        self.user.wear.copy_(fitted_wear(self.squares, self.sums, self.user.prior))
+        self.user.wear.copy_(fit_wear(self.squares, self.sums, self.user.prior))
 
     def _choice(
         self,
@@ -259,7 +259,7 @@ class Policy(RankedPolicy):
     def _end(self, trajectories: Trajectories, *, whole: bool) -> Float[Tensor, " _"]:
         item = picked(trajectories.slate, trajectories.choice)
         wear = self.user.wear_of(item) * trajectories.mask
-        logit = self.user.end_logit(since_reset(wear, trajectories.terminated))
+        logit = self.user.end_logit(sum_since_reset(wear, trajectories.terminated))
         # a window that begins in the middle of a session does not know its wear before the next one begins
         started = begins(trajectories).long().cumsum(dim=1) > 0
         rows = trajectories.learn & (started | whole) & ~trajectories.truncated
