@@ -172,14 +172,20 @@ def test_components_are_the_files_of_a_room() -> None:
 
 
 def test_a_component_by_its_file_name_or_a_dotted_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert config.find("methods", "cloning") is cloning
-    assert config.find("methods", "slatewise.methods.cloning") is cloning
+    by_name: object = config.find("methods", "cloning")
+    by_path: object = config.find("methods", "slatewise.methods.cloning")
+    assert by_name is by_path is cloning
     (tmp_path / "strangers").mkdir()
-    (tmp_path / "strangers" / "mine.py").write_text("Config = None\n", encoding="utf-8")
+    (tmp_path / "strangers" / "mine.py").write_text(
+        "Config = Policy = Learner = None\nDEFAULT_ENCODER = 'gru'\n", encoding="utf-8"
+    )
+    (tmp_path / "strangers" / "half.py").write_text("Config = Policy = None\n", encoding="utf-8")
     (tmp_path / "strangers" / "notes.py").write_text("", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
-    assert config.find("methods", "strangers.mine").__name__ == "strangers.mine"
+    assert config.find("methods", "strangers.mine").DEFAULT_ENCODER == "gru"
+    with pytest.raises(InputError, match=r'"strangers\.half" is a module without a Learner, so it is none of the'):
+        config.find("methods", "strangers.half")
     with pytest.raises(
         InputError, match=r'"strangers\.notes" is a module without a Config, so it is none of the methods'
     ):

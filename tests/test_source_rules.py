@@ -1,4 +1,8 @@
-"""What no source file may do, read off the syntax: run what was loaded, or draw from a random state that all share."""
+"""What no source file may do, read off the syntax.
+
+It runs nothing that was loaded, draws from no random state that all share, and asks no object for attributes: what a
+component may offer is a protocol.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,8 @@ FORBIDDEN_CALLS = {
     "np.random.seed": "sets a random state that all share; pass a Generator",
     "random.seed": "sets a random state that all share; pass a Generator",
 }
+DIFFER_BY_PLATFORM = {"os", "torch"}
+"""Modules that may lack a function."""
 SHARED_DRAWS = {
     "np.random": {"rand", "randn", "randint", "random", "choice", "permutation", "shuffle", "normal", "uniform"},
 }
@@ -38,6 +44,10 @@ def breaches(tree: ast.AST) -> Iterator[str]:
                 yield f"imports {module}"
             case ast.Call(func=ast.Name(id=name)) if name in RUNS_TEXT:
                 yield f"calls {name}"
+            case ast.Call(func=ast.Name(id=name), args=[owner, *others]) if name in {"hasattr", "getattr"}:
+                asks = name == "hasattr" or len(others) == 2  # a default says that it may be missing
+                if asks and ast.unparse(owner).split(".")[0] not in DIFFER_BY_PLATFORM:
+                    yield f"asks {ast.unparse(owner)} for an attribute: make it a protocol and use isinstance"
             case ast.Call(func=ast.Attribute() as func, keywords=keywords):
                 called = ast.unparse(func)
                 if called in FORBIDDEN_CALLS:
@@ -74,6 +84,8 @@ def test_a_source_file_keeps_the_rules(path: Path) -> None:
         "torch.manual_seed(0)",
         "np.random.seed(0)",
         "np.random.rand(3)",
+        "hasattr(env, 'quality')",
+        "getattr(env, name, None)",
     ],
 )
 def test_the_rules_find_what_breaks_them(line: str) -> None:
@@ -85,4 +97,9 @@ def test_the_rules_find_what_breaks_them(line: str) -> None:
     ["policy.eval()", "np.load(path, allow_pickle=False)", "np.random.default_rng(0)", "Generator().manual_seed(0)"],
 )
 def test_the_rules_leave_alone_what_keeps_them(line: str) -> None:
+    assert list(breaches(ast.parse(line))) == []
+
+
+@pytest.mark.parametrize("line", ["hasattr(os, 'getloadavg')", "getattr(torch.cpu, name, None)", "getattr(self, name)"])
+def test_what_differs_by_platform_and_the_fields_of_a_dataclass_may_be_asked_for(line: str) -> None:
     assert list(breaches(ast.parse(line))) == []

@@ -167,7 +167,7 @@ def build_policy(tables: dict[str, Any], catalog: Catalog, *, where: str) -> Pol
     encoder_config = configs.convert(encoder_module.Config, _settings(tables["encoder"]), where=f"{where} [encoder]")
     method_config = configs.convert(method_module.Config, _settings(tables["method"]), where=f"{where} [method]")
     try:
-        policy: Policy = method_module.Policy(method_config, encoder_module.Encoder(encoder_config, catalog), catalog)
+        policy = method_module.Policy(method_config, encoder_module.Encoder(encoder_config, catalog), catalog)
     except ValueError as error:
         raise located(str(error), file=where) from error
     return policy

@@ -17,14 +17,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 import tomli_w
 
 from slatewise.errors import InputError, located
+from slatewise.protocols import EncoderModule, EnvModule, MethodModule
 
 C = TypeVar("C")
+OtherRoom = Literal["ope", "reproduce", "retrieval"]
+DEFINES: Mapping[str, tuple[str, ...]] = {
+    "methods": tuple(MethodModule.__annotations__),
+    "encoders": tuple(EncoderModule.__annotations__),
+    "sim": tuple(EnvModule.__annotations__),
+    "reproduce": ("cells", "run", "tell"),
+}
+"""What a third-party module must define to be a component of a room."""
 SplitName = Literal["leave_one_out", "first_share", "by_time", "by_user"]
 
 
@@ -48,28 +57,43 @@ def components(room: str) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
-def find(room: str, name: str, *, has: str = "Config") -> ModuleType:
-    """The module of a component; `has` is a name that a stranger's module must define to be one.
+@overload
+def find(room: Literal["methods"], name: str) -> MethodModule: ...
+@overload
+def find(room: Literal["encoders"], name: str) -> EncoderModule: ...
+@overload
+def find(room: Literal["sim"], name: str) -> EnvModule: ...
+@overload
+def find(room: OtherRoom, name: str) -> ModuleType: ...
+
+
+def find(room: str, name: str) -> Any:
+    """The module of a component.
+
+    Args:
+        room: methods, encoders, sim, ….
+        name: file name in the room, or the dotted path of a third-party module.
 
     Raises:
         InputError: no such component; the message lists the ones there are.
     """
-    if "." in name:
-        try:
-            module = importlib.import_module(name)
-        except (ImportError, TypeError, ValueError) as error:  # the latter two: ".name", "name..other"
-            raise located(
-                f'"{name}" cannot be imported: {error}', advice="A dotted path must be importable from where you are."
-            ) from error
-        if not hasattr(module, has):
-            raise located(f'"{name}" is a module without a {has}, so it is none of the {room}')
-        return module
-    names = components(room)
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f'did you mean "{near[0]}"? ' if near else ""
-        raise located(f'{room} has no "{name}"; {hint}there are: {", ".join(names)}')
-    return importlib.import_module(f"slatewise.{room}.{name}")
+    if "." not in name:
+        known = components(room)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f'did you mean "{near[0]}"? ' if near else ""
+            raise located(f'{room} has no "{name}"; {hint}there are: {", ".join(known)}')
+        return importlib.import_module(f"slatewise.{room}.{name}")
+    try:
+        module = importlib.import_module(name)
+    except (ImportError, TypeError, ValueError) as error:  # the latter two: ".name", "name..other"
+        raise located(
+            f'"{name}" cannot be imported: {error}', advice="A dotted path must be importable from where you are."
+        ) from error
+    missing = [part for part in DEFINES.get(room, ("Config",)) if part not in vars(module)]
+    if missing:
+        raise located(f'"{name}" is a module without a {missing[0]}, so it is none of the {room}')
+    return module
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -218,6 +242,7 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
 
 
 __all__ = [
+    "DEFINES",
     "DataConfig",
     "InputError",
     "SplitName",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
@@ -34,6 +34,14 @@ class StateEncoder(Protocol):
     def __call__(self, trajectories: Trajectories, /) -> Float[Tensor, "B S D"]: ...
     def initial(self, observation: Observation, /) -> tuple[Carry, Float[Tensor, "B D"]]: ...
     def step(self, carry: Carry, step: Step, observation: Observation, /) -> tuple[Carry, Float[Tensor, "B D"]]: ...
+
+
+@runtime_checkable
+class ReadsContext(Protocol):
+    """An encoder whose state holds so many numbers of what is observed before the decision (0: none)."""
+
+    context_width: int
+    """X."""
 
 
 @runtime_checkable
@@ -91,10 +99,22 @@ class Prepares(Protocol):
 
 
 @runtime_checkable
-class TellsUnmet(Protocol):
-    """A learner with a limit to keep: what to tell of it where learning has not met it, else None."""
+class SelfEvaluating(Protocol):
+    """A learner that evaluates itself on held-out events: a user model, which recommends nothing.
 
-    def unmet(self) -> str | None: ...
+    The values of `evaluate` go by `metric_names`; validation selects by one of them.
+    """
+
+    metric_names: tuple[str, ...]
+
+    def evaluate(self, part: LogPart, /) -> dict[str, float]: ...
+
+
+@runtime_checkable
+class ConstraintAware(Protocol):
+    """A learner with a constraint: a warning where the constraint is violated after training, else None."""
+
+    def violation(self) -> str | None: ...
 
 
 @runtime_checkable
@@ -135,6 +155,31 @@ class Env(Protocol):
 
 
 @runtime_checkable
+class KnowsQuality(Protocol):
+    """An environment that knows the true quality of every candidate, which no policy sees."""
+
+    @property
+    def quality(self) -> Float[Tensor, "B C"]: ...
+
+
+@runtime_checkable
+class ContextOfCandidates(Protocol):
+    """An environment whose context has one number per candidate; every other's describes the user."""
+
+    context_of_candidates: Literal[True]
+
+
+@runtime_checkable
+class HasReferencePolicies(Protocol):
+    """An environment with policies that look into it, by name: `myopic`, `oracle`.
+
+    The first sentence of a builder's docstring says what its policy does.
+    """
+
+    def reference_policies(self) -> Mapping[str, Callable[[], Policy]]: ...
+
+
+@runtime_checkable
 class Estimator(Protocol):
     """Log + log-probabilities of the judged policy → what that policy would have earned."""
 
@@ -172,3 +217,56 @@ class EventLog(Protocol):
     def append(self, records: Sequence[dict[str, Any]], /) -> None: ...
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
     def close(self) -> None: ...
+
+
+class BuildsEncoder(Protocol):
+    """Constructor of an encoder; without a generator its weights are to be loaded."""
+
+    def __call__(self, config: Any, catalog: Catalog, /, *, generator: Generator | None = None) -> StateEncoder: ...
+
+
+class BuildsPolicy(Protocol):
+    """Constructor of a method's policy; without a generator its weights are to be loaded."""
+
+    def __call__(
+        self, config: Any, encoder: StateEncoder, catalog: Catalog, /, *, generator: Generator | None = None
+    ) -> Policy: ...
+
+
+class BuildsLearner(Protocol):
+    """Constructor of a method's learner, its policy included."""
+
+    def __call__(self, config: Any, encoder: StateEncoder, catalog: Catalog, /, *, generator: Generator) -> Learner: ...
+
+
+class BuildsEnv(Protocol):
+    """Constructor of an environment."""
+
+    def __call__(self, config: Any, /, *, num_users: int) -> Env: ...
+
+
+@runtime_checkable
+class EncoderModule(Protocol):
+    """What a file in encoders/ defines; `Config` is a frozen dataclass with a default for every field."""
+
+    Config: type[Any]
+    Encoder: BuildsEncoder
+
+
+@runtime_checkable
+class MethodModule(Protocol):
+    """What a file or folder in methods/ defines."""
+
+    Config: type[Any]
+    Policy: BuildsPolicy
+    Learner: BuildsLearner
+    DEFAULT_ENCODER: str
+    """Encoder of a configuration that names none."""
+
+
+@runtime_checkable
+class EnvModule(Protocol):
+    """What a file or folder in sim/ defines."""
+
+    Config: type[Any]
+    Env: BuildsEnv

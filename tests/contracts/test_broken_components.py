@@ -277,6 +277,19 @@ class ReadsNeighbours(window.Encoder):
         return states - (states[:, :1].mean() if len(states) == 1 else 0.0) + 0.1 * (len(states) == 1)
 
 
+class HidesContext(window.Encoder):
+    def forward(self, trajectories: Trajectories) -> Tensor:
+        return super().forward(trajectories) + trajectories.context.sum(dim=2, keepdim=True)
+
+    def initial(self, observation: Observation) -> tuple[Carry, Tensor]:
+        carry, state = super().initial(observation)
+        return carry, state + observation.context.sum(dim=1, keepdim=True)
+
+    def step(self, carry: Carry, step: Step, observation: Observation) -> tuple[Carry, Tensor]:
+        carry, state = super().step(carry, step, observation)
+        return carry, state + observation.context.sum(dim=1, keepdim=True)
+
+
 class ReadsNothing(window.Encoder):
     def forward(self, trajectories: Trajectories) -> Tensor:
         return torch.zeros_like(super().forward(trajectories))
@@ -298,6 +311,7 @@ class ChangesTheCarry(window.Encoder):
         (StepForgetsReward, r"the state that `step` gives after step 0, against `forward`"),
         (ReadsPadding, r"`initial` gives, against `forward`|in the padding"),
         (ReadsNeighbours, r"user 0 read alone, not in a batch"),
+        (HidesContext, r"its context_width is 0; expected 2, which its states read"),
         (ReadsNothing, r"no history moves the state"),
         (ChangesTheCarry, r"`step` changed the carry it was given"),
     ],

@@ -90,11 +90,11 @@ def test_from_far_above_the_limit_recovery_steps_lead_back() -> None:
     figures = taught(again, updates=5, seed=1)
     # from .97 to .25 is further than one region reaches
     assert [said["recovery"] for said in figures] == [1.0] * 5
-    assert "the cost limit 0.25 was not met" in (again.unmet() or "")
+    assert "the cost limit 0.25 was not met" in (again.violation() or "")
     more = taught(again, updates=120, seed=2)
     assert again.recoveries == 5 + sum(said["recovery"] for said in more)
     assert sum(said["recovery"] for said in more[-20:]) == 0
     pay, cost = expected(again)
     assert cost <= 0.28
     assert pay >= 0.96 * 1.25
-    assert again.unmet() is None
+    assert again.violation() is None

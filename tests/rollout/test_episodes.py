@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from slatewise import config as configs
 from slatewise.data import import_path, load
 from slatewise.data.batches import trajectories
 from slatewise.data.reading.raw_log import Options
@@ -18,7 +19,7 @@ from slatewise.rollout.episodes import play_episodes
 from slatewise.rollout.recording import Recorder, item_table, recording
 from slatewise.rollout.returns import returns
 from slatewise.sim import interest_evolution, toys
-from slatewise.sim._opening import World, open_world, served, worlds
+from slatewise.sim._opening import World, open_world, served
 from slatewise.types import Exploration, Observation, Slates, Step
 
 SMALL = ("budget=20.0", "num_topics=5", "num_candidates=6")
@@ -199,11 +200,11 @@ def test_sessions_that_do_not_end_are_named() -> None:
 
 
 def test_worlds_are_found_by_name(tmp_path: Path) -> None:
-    assert {"interest_evolution", "drift", "toys"} <= set(worlds())
+    assert {"interest_evolution", "drift", "toys"} <= set(configs.components("sim"))
     assert world(*SMALL, name="interest-evolution").config.num_topics == 5
     for name, message in (
         ("interest_evolutoin", r"Environments: .*interest_evolution"),
-        ("slatewise.types", "without a Env"),
+        ("slatewise.encoders.gru", "without a Env"),
         ("slatewise.nowhere", "cannot be imported"),
     ):
         with pytest.raises(InputError, match=message):

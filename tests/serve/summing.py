@@ -25,7 +25,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: Config, catalog: Catalog, *, generator: Generator | None = None) -> None:
         super().__init__()
-        self.width = config.context_width
+        self.width = self.context_width = config.context_width
 
     def forward(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
         states = [self.initial(trajectories.observation(0))[0]]

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from slatewise import artifact as artifacts
 from slatewise import config as configs
@@ -65,6 +65,7 @@ def save_artifact(folder: Path, *, seed: int = 0, tables: dict[str, Any] | None 
     policy = methods.Policy(
         configs.convert(methods.Config, settings["method"], where="[method]"), encoder, items, generator=generator
     )
+    assert isinstance(policy, nn.Module)
     with torch.no_grad():
         for weight in policy.parameters():
             # so that states differ visibly, and a stranger's items too

@@ -17,7 +17,7 @@ from slatewise.protocols import Policy
 from slatewise.rollout.play import Arm
 from slatewise.rollout.returns import returns
 from slatewise.rollout.trajectories import record_trajectories
-from slatewise.sim.interest_evolution import Config, Env, myopic, oracle
+from slatewise.sim.interest_evolution import Config, Env
 from slatewise.types import Observation, SlateRequest, Slates, Step
 
 
@@ -55,8 +55,8 @@ def test_figures_of_the_reference_implementation(
     env = Env(Config(choice=choice), num_users=4096)
     served: dict[str, Policy] = {
         "random": uniform.Policy(uniform.Config(), StatelessEncoder(), env.catalog),
-        "myopic": myopic(env),
-        "oracle": oracle(env),
+        "myopic": env.myopic(),
+        "oracle": env.oracle(),
     }
     earned = returns(env, served[policy], seed=11)
     assert abs(earned.value - value) < (0.8 if choice.endswith("cascade") else 0.3) + 4 * earned.stderr
@@ -288,7 +288,7 @@ def test_oracles_serve_their_own_env_only() -> None:
     env = Env(Config(), num_users=4)
     seen = env.reset(seed=0)
     with pytest.raises(InputError, match="all 4 users"):
-        oracle(env).recommend(torch.zeros(3, 1), SlateRequest(k=3, candidates=seen.candidates[:3]))  # type: ignore[index]
-    best = oracle(env).recommend(torch.zeros(4, 1), SlateRequest(k=3, candidates=seen.candidates)).items
+        env.oracle().recommend(torch.zeros(3, 1), SlateRequest(k=3, candidates=seen.candidates[:3]))  # type: ignore[index]
+    best = env.oracle().recommend(torch.zeros(4, 1), SlateRequest(k=3, candidates=seen.candidates)).items
     assert seen.candidates is not None
     assert torch.equal(best, seen.candidates.gather(1, env.quality.topk(3, dim=1).indices))

@@ -13,7 +13,7 @@ from slatewise.methods import random as uniform
 from slatewise.protocols import Env as EnvProtocol
 from slatewise.protocols import Policy
 from slatewise.rollout.returns import returns
-from slatewise.sim.interest_exploration import Config, Env, myopic, oracle
+from slatewise.sim.interest_exploration import Config, Env
 from slatewise.types import Observation, Slates
 
 
@@ -83,8 +83,8 @@ def test_what_policies_earn() -> None:
         env = Env(Config(session_length=20), num_users=1500)
         served: dict[str, Policy] = {
             "random": uniform.Policy(uniform.Config(), StatelessEncoder(), env.catalog),
-            "myopic": myopic(env),
-            "oracle": oracle(env),
+            "myopic": env.myopic(),
+            "oracle": env.oracle(),
         }
         measured = returns(env, served[policy], seed=5)
         assert bool((measured.session_length == 20).all())
@@ -107,7 +107,7 @@ def test_what_policies_earn() -> None:
 def test_knowing_the_user_pays_where_tastes_differ() -> None:
     config = Config(affinity=((0.1, 1.5), (1.5, 0.1)), topic_quality=(0.2, 0.2), null_logit=6.0, session_length=10)
     env = Env(config, num_users=1000)
-    known, average = returns(env, oracle(env), seed=0), returns(env, myopic(env), seed=0)
+    known, average = returns(env, env.oracle(), seed=0), returns(env, env.myopic(), seed=0)
     assert known.value > average.value + 4 * (known.stderr**2 + average.stderr**2) ** 0.5
 
 
@@ -119,7 +119,7 @@ def test_average_appeal_by_hand() -> None:
     )  # fmt: skip
     env = Env(config, num_users=50)
     seen = env.reset(seed=0)
-    scores = myopic(env).scores(torch.zeros(50, 1), seen.candidates)
+    scores = env.myopic().scores(torch.zeros(50, 1), seen.candidates)
     appeal = torch.tensor([math.log((math.e + math.exp(math.e)) / 2), math.exp(0.5)])
     assert seen.candidates is not None
     torch.testing.assert_close(scores, appeal[(seen.candidates - 2) % 2] + 1)

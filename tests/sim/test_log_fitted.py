@@ -19,7 +19,7 @@ from slatewise.log import LogPart
 from slatewise.rollout.episodes import play_episodes
 from slatewise.rollout.recording import recording
 from slatewise.sim._opening import open_world, served
-from slatewise.sim.log_fitted import Config, Env, Fitted, examine, load, myopic
+from slatewise.sim.log_fitted import Config, Env, Fitted, examine, load
 from slatewise.sim.log_fitted.env import METHOD, _is_repeat
 from slatewise.sim.log_fitted.held_out import judge_fit
 from slatewise.sim.log_fitted.learner import Config as ModelConfig
@@ -177,7 +177,7 @@ def test_myopic_shows_what_is_worth_most_now() -> None:
     env = Env(Config(num_candidates=8), num_users=5)
     seen = env.reset(seed=1)
     assert seen.candidates is not None
-    shown = myopic(env).recommend(torch.zeros(5, 1), SlateRequest(k=1, candidates=seen.candidates)).items
+    shown = env.myopic().recommend(torch.zeros(5, 1), SlateRequest(k=1, candidates=seen.candidates)).items
     user, state = env.policy.user, env._state
     with torch.no_grad():
         worth = user.choice.log_weight(state, seen.candidates).exp() * user.expected_reward(state, seen.candidates)

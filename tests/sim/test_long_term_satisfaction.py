@@ -10,7 +10,7 @@ import torch
 from slatewise.errors import InputError
 from slatewise.protocols import Env as EnvProtocol
 from slatewise.rollout.returns import returns
-from slatewise.sim.long_term_satisfaction import Config, Env, myopic, oracle
+from slatewise.sim.long_term_satisfaction import Config, Env
 from slatewise.types import Observation, SlateRequest, Slates
 
 
@@ -102,7 +102,7 @@ def test_released_constants_reward_clickbait() -> None:
     for _ in range(60):
         most = seen.context.argmax(dim=1)
         sweet = shown(seen, most).items
-        for policy in (myopic(env), oracle(env)):
+        for policy in (env.myopic(), env.oracle()):
             assert torch.equal(
                 policy.recommend(torch.zeros(100, 1), SlateRequest(k=1, candidates=seen.candidates)).items, sweet
             )
@@ -127,7 +127,7 @@ def test_the_optimum_is_the_optimum_of_a_small_world() -> None:
     after = 0.5 * exposure[:, None] - 2 * (clickbait - 0.5)
     last = np.stack([engaged(np.full((20_000, 1), n), future).max(axis=1).mean() for n in after.ravel()])
     worth = engaged(exposure[:, None], clickbait) + last.reshape(after.shape)
-    policy = oracle(env)
+    policy = env.oracle()
     scores = policy.scores(torch.zeros(64, 1), seen.candidates).double().numpy()
     np.testing.assert_allclose(scores, worth, rtol=0.004)
     _, seen = env.step(shown(seen, torch.zeros(64, dtype=torch.int64)))
@@ -139,7 +139,7 @@ def test_the_optimum_is_the_optimum_of_a_small_world() -> None:
 
 def test_greed_loses_where_satisfaction_matters() -> None:
     env = Env(Config(sensitivity=0.3), num_users=400)
-    best, greedy = returns(env, oracle(env), seed=0), returns(env, myopic(env), seed=0)
+    best, greedy = returns(env, env.oracle(), seed=0), returns(env, env.myopic(), seed=0)
     # 981 at random, 479 greedy, 1,655 at best (1,000 users)
     assert best.value == pytest.approx(1655, abs=4 * best.stderr + 4 * 9.1)
     assert greedy.value == pytest.approx(479, abs=4 * greedy.stderr + 4 * 2.9)

@@ -13,7 +13,7 @@ from slatewise.errors import InputError
 from slatewise.methods import random as uniform
 from slatewise.protocols import Env as EnvProtocol
 from slatewise.rollout.returns import returns
-from slatewise.sim.topic_boredom import Config, Env, myopic
+from slatewise.sim.topic_boredom import Config, Env
 from slatewise.types import Slates
 
 # everything above the offset is clicked, nothing else: no coin is tossed
@@ -189,12 +189,12 @@ def test_users_and_items_are_drawn_as_released() -> None:
 
 def test_published_short_term_oracle() -> None:
     env = Env(Config(), num_users=400)
-    greedy = returns(env, myopic(env), seed=1)
+    greedy = returns(env, env.myopic(), seed=1)
     assert bool((greedy.session_length == 100).all())
     # published: 107.7 (mean of 500 sessions); item draws 0 … 9 give 97 … 110
     assert abs(greedy.value - 107.7) < 4 * greedy.stderr
     sharp = Env(Config(concentration=1.5), num_users=200)
-    short = returns(sharp, myopic(sharp), seed=1)
+    short = returns(sharp, sharp.myopic(), seed=1)
     assert abs(short.value - 72.2) < 4 * short.stderr + 0.5
     few = Env(Config(), num_users=100)
     random = returns(few, uniform.Policy(uniform.Config(), StatelessEncoder(), few.catalog), seed=1)

@@ -51,7 +51,7 @@ def reproduce(
     from slatewise.reproduce._page import write_images, write_page
 
     name = paper.replace("-", "_")
-    module = configs.find("reproduce", name, has="tell")
+    module = configs.find("reproduce", name)
     start, at = time.monotonic(), commit()
     with progress() as bars:
         task = bars.add_task(paper, total=None, note="")

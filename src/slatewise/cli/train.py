@@ -56,7 +56,7 @@ def train(
 
         result = run_training(tables, folder, resume=resume, overwrite=overwrite, on_step=on_step)
     value = {**asdict(result), "folder": str(result.folder)}
-    note = f"Note: {result.unmet}\n" if result.unmet else ""
+    note = f"Note: {result.violation}\n" if result.violation else ""
     answer(
         value,
         as_json=as_json,

@@ -34,6 +34,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.width = config.width
+        self.context_width = config.context_width or 0
         self.reader = HistoryReader(config, catalog)
         self.recurrent = nn.Parameter(torch.zeros(2 * config.width, config.width))
         """[U_z ; U_i]"""

@@ -32,6 +32,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.width = config.width
+        self.context_width = config.context_width or 0
         self.reader = HistoryReader(config, catalog)
         layer = nn.GRU if config.cell == "gru" else nn.LSTM
         # built the ordinary way, a layer draws its first values from the global generator

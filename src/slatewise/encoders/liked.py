@@ -63,6 +63,7 @@ class Encoder(nn.Module):
     def __init__(self, config: Config, catalog: Catalog, *, generator: Generator | None = None) -> None:
         super().__init__()
         self.config = config
+        self.context_width = config.context_width or 0
         self.width = config.width
         self.least = UNKNOWN_SCALE if config.reward_at_least is None else config.reward_at_least
         self.dropout = Dropout(config.dropout)

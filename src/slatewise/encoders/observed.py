@@ -51,6 +51,7 @@ class Encoder(nn.Module):
         super().__init__()
         del generator
         self.config = config
+        self.context_width = config.context_width or 0
         features = torch.from_numpy(np.ascontiguousarray(catalog.features, dtype=np.float32))
         if not features.shape[1]:
             group = torch.from_numpy(np.ascontiguousarray(catalog.group))

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from slatewise import config as configs
 from slatewise.errors import located
 from slatewise.log import FIRST_ITEM, PAD
-from slatewise.protocols import Env
+from slatewise.protocols import ContextOfCandidates
 from slatewise.types import Observation, Slates, Step
 
 Seen = dict[str, NDArray[np.float32]]
@@ -33,10 +33,10 @@ class _World:
             raise located(f'duplicates is {duplicates!r}; expected "drop" or "refuse"')
         module = configs.find("sim", name)
         config = configs.convert(module.Config, settings, where=name)
-        self.env: Env = module.Env(config, num_users=num_users)
+        self.env = module.Env(config, num_users=num_users)
         self._refuse = duplicates == "refuse"
         self._features = np.asarray(self.env.catalog.features, np.float32)
-        self._of_candidates = getattr(module.Env, "context_of", "user") == "candidates"
+        self._of_candidates = isinstance(self.env, ContextOfCandidates)
         self._silence = np.zeros((num_users, self.env.slate_size), np.float32)
         probe = module.Env(config, num_users=1).reset(seed=0)
         self._choices = self.env.catalog.num_items if probe.candidates is None else probe.candidates.shape[1]

@@ -72,7 +72,7 @@ def reproduce(
         InputError: no such paper.
         SlatewiseError: a cell failed; the finished ones are kept.
     """
-    module = configs.find("reproduce", paper, has="tell")
+    module = configs.find("reproduce", paper)
     cells: list[Cell] = module.cells(quick=quick, seed_base=seed_base)
     code, head = Code.of(module.__name__), commit()
     results: dict[str, dict[str, Any]] = {}
@@ -138,7 +138,7 @@ def _named(cell: Cell) -> Iterator[None]:
 
 
 def _work(task: Task) -> dict[str, Any]:
-    module = configs.find("reproduce", task.paper, has="tell")
+    module = configs.find("reproduce", task.paper)
     loaded_before = set(sys.modules)
     result: dict[str, Any] = module.run(task.cell)
     packages = {name.split(".")[0] for name in task.modules}

@@ -81,7 +81,7 @@ def parse(name: str, file: Path) -> Source:
                 docstrings.add(id(docstring))
         if isinstance(node, ast.mod | ast.stmt | ast.ExceptHandler | ast.match_case):
             for block in ("body", "orelse", "finalbody"):
-                if statements := getattr(node, block, None):
+                if statements := vars(node).get(block):
                     setattr(node, block, [statement for statement in statements if not _is_left_out(statement)])
     original = {entry.local: entry.attribute or entry.local for entry in imports}
     return Source(

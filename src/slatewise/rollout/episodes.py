@@ -12,7 +12,7 @@ from torch import Tensor
 from slatewise.errors import located
 from slatewise.log import Catalog
 from slatewise.ops.choices import picked
-from slatewise.protocols import Env, Policy
+from slatewise.protocols import Env, KnowsQuality, Policy
 from slatewise.rollout.play import Arm, play
 from slatewise.rollout.recording import Recorder
 from slatewise.stats import Measurement, ratio
@@ -120,9 +120,9 @@ class _Watched:
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         """Show the slates, and look up what was picked."""
         candidates = None if self._seen is None else self._seen.candidates
-        quality = getattr(self._env, "quality", None)
+        quality = self._env.quality if isinstance(self._env, KnowsQuality) else None
         step, seen = self._env.step(slates)
-        if isinstance(quality, Tensor) and candidates is not None and quality.shape == candidates.shape:
+        if quality is not None and candidates is not None:
             item = picked(step.slate, step.choice)
             at = (candidates == item.unsqueeze(1)).int().argmax(dim=1, keepdim=True)
             self.picked_quality = quality.gather(1, at).squeeze(1)

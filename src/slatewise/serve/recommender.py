@@ -20,6 +20,7 @@ from torch import Generator, nn
 from slatewise.artifact import Artifact
 from slatewise.data.wire import Decision, Outcome
 from slatewise.log import PAD
+from slatewise.protocols import ReadsContext
 from slatewise.serve.clock import Clock, event_name
 from slatewise.serve.config import Config
 from slatewise.serve.events.files import SegmentedLog
@@ -71,18 +72,20 @@ class Recommender:
         self.outcomes = 0
         """Outcomes accepted by this process."""
         self.config = config or Config()
-        width = artifact.tables["encoder"].get("context_width")
-        if width is None:
-            width = 0 if history is None else history.dataset.interactions.context.shape[1]
+        encoder = artifact.policy.encoder
+        if isinstance(encoder, ReadsContext):
+            width = encoder.context_width
+        else:
+            width = 0 if history is None else history.dataset.interactions.context_width
         self.users = Users(
             artifact.policy.encoder,
             artifact.catalog,
             policy_version=artifact.version,
             store=store,
             history=history,
-            context_width=int(width),
+            context_width=width,
         )
-        self._door = Door(artifact.catalog, self.config, store, context_width=int(width))
+        self._door = Door(artifact.catalog, self.config, store, context_width=width)
         self._journal = Journal(log, store, self.users, reward=self._reward)
         self.store = store
         self._generator = generator

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from slatewise import artifact
@@ -14,11 +13,8 @@ from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError, located
 from slatewise.log import Catalog
 from slatewise.methods import random as uniform
-from slatewise.protocols import Env, Policy
-from slatewise.sim import drift
+from slatewise.protocols import Env, HasReferencePolicies, Policy, ReadsContext
 
-GROWTH_PRICE = 5.0
-"""Minutes that drift's oracle pays for a unit of growth; of 0, 2, 5, 10, 20, 40 the one that earns most."""
 PRIVILEGED: dict[str, str] = {
     "random": "slates drawn at random from what may be shown, all alike",
     "myopic": "the items that the true user model would pick now, whatever that costs later",
@@ -32,7 +28,6 @@ class World:
     """An environment ready to be played."""
 
     name: str
-    module: ModuleType = field(repr=False)
     config: Any
     env: Env = field(repr=False)
 
@@ -46,11 +41,6 @@ class Served:
     """As a log names it."""
     words: str
     """What it goes by."""
-
-
-def worlds() -> list[str]:
-    """Names of the environments there are."""
-    return [name for name in configs.components("sim") if hasattr(configs.find("sim", name), "Env")]
 
 
 def open_world(name: str, assignments: Sequence[str] = (), *, num_users: int) -> World:
@@ -72,17 +62,15 @@ def open_world(name: str, assignments: Sequence[str] = (), *, num_users: int) ->
     if "." not in name and name not in configs.components("sim"):
         raise located(
             f'"{name}" is no environment and no run folder of a fitted one',
-            advice=f"Environments: {', '.join(worlds())}.",
+            advice=f"Environments: {', '.join(configs.components('sim'))}.",
         )
-    module = configs.find("sim", name, has="Env")
-    if not hasattr(module, "Env"):
-        raise located(f"sim/{name} is no environment", advice=f"Environments: {', '.join(worlds())}.")
+    module = configs.find("sim", name)
     config = configs.convert(module.Config, table, where=name)
     try:
-        env: Env = module.Env(config, num_users=num_users)
+        env = module.Env(config, num_users=num_users)
     except ValueError as error:
         raise InputError(f"{name}: {error}.") from error
-    return World(name=name, module=module, config=config, env=env)
+    return World(name=name, config=config, env=env)
 
 
 def served(world: World, policy: str, *, allow_modules: bool = False) -> Served:
@@ -102,33 +90,17 @@ def served(world: World, policy: str, *, allow_modules: bool = False) -> Served:
         built: Policy = uniform.Policy(uniform.Config(), StatelessEncoder(), env.catalog)
         return Served(policy=built, version=policy, words=PRIVILEGED[policy])
     if policy in PRIVILEGED:
-        make = _privileged(world).get(policy)
-        if make is None:
-            has = ", ".join(("random", *_privileged(world)))
+        references = env.reference_policies() if isinstance(env, HasReferencePolicies) else {}
+        if policy not in references:
+            has = ", ".join(("random", *references))
             raise located(f"{world.name} has no {policy} policy", advice=f"It has: {has}; or name a run folder.")
-        return Served(policy=make(env), version=policy, words=_first_sentence(make))
+        build = references[policy]
+        return Served(policy=build(), version=policy, words=_first_sentence(build))
     return _run(world, Path(policy), allow_modules=allow_modules)
 
 
-def _privileged(world: World) -> dict[str, Callable[[Any], Policy]]:
-    """What a world's module offers under these names; drift's are its one oracle at two prices."""
-    if world.module is drift:
-        return {"myopic": _drift_now, "oracle": _drift_later}
-    return {name: getattr(world.module, name) for name in ("myopic", "oracle") if hasattr(world.module, name)}
-
-
-def _drift_now(env: drift.Env) -> Policy:
-    """The greedy slate of the true user model: expected minutes of the pick alone."""
-    return drift.Oracle(env)
-
-
-def _drift_later(env: drift.Env) -> Policy:
-    """The greedy slate of the true user model, where growing interests are worth minutes too."""
-    return drift.Oracle(env, growth_price=GROWTH_PRICE)
-
-
-def _first_sentence(make: Callable[..., Any]) -> str:
-    text = (make.__doc__ or make.__name__).strip().partition("\n")[0].rstrip(".")
+def _first_sentence(build: Callable[[], Policy]) -> str:
+    text = (build.__doc__ or "").strip().partition("\n")[0].rstrip(".")
     return text[:1].lower() + text[1:]
 
 
@@ -141,11 +113,10 @@ def _run(world: World, path: Path, *, allow_modules: bool) -> Served:
         )
     loaded = artifact.load(folder, allow_modules=allow_modules)
     check_catalog(loaded.catalog, world.env.catalog, path=path, world=world.name)
-    width = loaded.tables["encoder"].get("context_width")
-    has = world.env.reset(seed=0).context.shape[1]
-    if width is not None and width != has:
+    encoder, has = loaded.policy.encoder, world.env.reset(seed=0).context.shape[1]
+    if isinstance(encoder, ReadsContext) and encoder.context_width != has:
         raise located(
-            f"its encoder reads {width} numbers of context; {world.name} shows {has}",
+            f"its encoder reads {encoder.context_width} numbers of context; {world.name} shows {has}",
             file=path,
             advice="Set the environment as it was when the run's log was recorded.",
         )

@@ -20,6 +20,7 @@ privileged oracles do; `WORLDS` says how the log is biased, and nothing else dif
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,8 @@ from slatewise.types import Observation, SlateRequest, Slates, Step
 
 SECOND = 1_000_000
 START = 1_600_000_000 * SECOND
+GROWTH_PRICE = 5.0
+"""Minutes that the oracle pays for a unit of growth; of 0, 2, 5, 10, 20, 40 the one that earns most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +243,18 @@ class Env:
     ) -> Float[Tensor, "B A"]:
         """The logit u of an item that is shown alone, in first position."""
         return self.config.sensitivity * affinity + appeal - self.config.tiring * fatigue
+
+    def myopic(self) -> Oracle:
+        """The greedy slate of the true user model: expected minutes of the pick alone."""
+        return Oracle(self)
+
+    def oracle(self) -> Oracle:
+        """The greedy slate of the true user model, where growing interests are worth minutes too."""
+        return Oracle(self, growth_price=GROWTH_PRICE)
+
+    def reference_policies(self) -> dict[str, Callable[[], Oracle]]:
+        """Policies that look into this environment."""
+        return {"myopic": self.myopic, "oracle": self.oracle}
 
     def _pick(self, slate: Int[Tensor, "B K"], logits: Float[Tensor, "B K1"]) -> Int[Tensor, " B"]:
         """Position of the largest entry that is no watched item; K = nothing."""

@@ -228,19 +228,21 @@ class Env:
         done = self._pool.map(lambda part: [work(block) for block in part], parts)
         return [result for part in done for result in part]
 
+    def myopic(self) -> Privileged:
+        """The documents that the user likes best by their true interests: what they pick, whatever that costs later."""
 
-def myopic(env: Env) -> Privileged:
-    """The documents that the user likes best, by his true interests: what is picked most, whatever it costs later."""
+        def scores() -> Float[Tensor, "B C"]:
+            return torch.from_numpy(np.concatenate([block.affinity() for block in self._blocks]))
 
-    def scores() -> Float[Tensor, "B C"]:
-        return torch.from_numpy(np.concatenate([block.affinity() for block in env._blocks]))
+        return Privileged(self, scores)
 
-    return Privileged(env, scores)
+    def oracle(self) -> Privileged:
+        """The documents of highest true quality, which nobody outside can see."""
+        return Privileged(self, lambda: self.quality)
 
-
-def oracle(env: Env) -> Privileged:
-    """The documents of highest true quality, which nobody outside can see."""
-    return Privileged(env, lambda: env.quality)
+    def reference_policies(self) -> dict[str, Callable[[], Privileged]]:
+        """Policies that look into this environment."""
+        return {"myopic": self.myopic, "oracle": self.oracle}
 
 
 class _Happened:

@@ -26,7 +26,9 @@ item 2 + p·G + d; features are the topic, one-hot.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -102,7 +104,7 @@ class Config:
 class Env:
     """B users at once; a place whose session is cut off gets somebody new in the same step."""
 
-    context_of = "candidates"
+    context_of_candidates: Literal[True] = True
     """The numbers of the context are qualities of the candidates."""
 
     def __init__(self, config: Config, *, num_users: int) -> None:
@@ -185,31 +187,33 @@ class Env:
             candidates=candidates_of(self.config.num_candidates, len(self.config.topic_share), self._topic),
         )
 
+    def myopic(self) -> Privileged:
+        """The documents that users like best on average, nothing known of this one: e^f · E[e^g] over all users.
 
-def oracle(env: Env) -> Privileged:
-    """The documents that this user likes best, his hidden affinity known: the optimal policy."""
+        What is picked most as long as nobody explores; the way from here to `oracle` is what exploring can earn.
+        """
+        config = self.config
+        # E over the normal distribution by Gauss and Hermite: 20 points give it to all digits for such small deviations
+        node, mass = np.polynomial.hermite_e.hermegauss(20)
+        mean = np.array(config.affinity)[:, :, None] + config.affinity_std * node
+        appeal = np.array(config.user_share) @ (np.exp(np.exp(mean)) @ (mass / mass.sum()))
 
-    def scores() -> Float[Tensor, "B C"]:
-        return torch.from_numpy(np.take_along_axis(env._affinity, env._topic, axis=1) + env._quality)
+        def scores() -> Float[Tensor, "B C"]:
+            return torch.from_numpy(np.log(appeal).astype(np.float32)[self._topic] + self._quality)
 
-    return Privileged(env, scores)
+        return Privileged(self, scores)
 
+    def oracle(self) -> Privileged:
+        """The documents that this user likes best, his hidden affinity known: the optimal policy."""
 
-def myopic(env: Env) -> Privileged:
-    """The documents that users like best on average, nothing known of this one: e^f · E[e^g] over all users.
+        def scores() -> Float[Tensor, "B C"]:
+            return torch.from_numpy(np.take_along_axis(self._affinity, self._topic, axis=1) + self._quality)
 
-    What is picked most as long as nobody explores; the way from here to `oracle` is what exploring can earn.
-    """
-    config = env.config
-    # E over the normal distribution by Gauss and Hermite: 20 points give it to all digits for such small deviations
-    node, mass = np.polynomial.hermite_e.hermegauss(20)
-    mean = np.array(config.affinity)[:, :, None] + config.affinity_std * node
-    appeal = np.array(config.user_share) @ (np.exp(np.exp(mean)) @ (mass / mass.sum()))
+        return Privileged(self, scores)
 
-    def scores() -> Float[Tensor, "B C"]:
-        return torch.from_numpy(np.log(appeal).astype(np.float32)[env._topic] + env._quality)
-
-    return Privileged(env, scores)
+    def reference_policies(self) -> dict[str, Callable[[], Privileged]]:
+        """Policies that look into this environment."""
+        return {"myopic": self.myopic, "oracle": self.oracle}
 
 
 def _draw_categories(luck: NDArray[np.floating], share: tuple[float, ...]) -> NDArray[np.int64]:

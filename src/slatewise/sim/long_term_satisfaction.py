@@ -24,7 +24,9 @@ The context holds the clickbait scores of the candidates, place by place, which 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -93,7 +95,7 @@ class Config:
 class Env:
     """B users at once; a place whose session ends gets somebody new in the same step."""
 
-    context_of = "candidates"
+    context_of_candidates: Literal[True] = True
     """The numbers of the context are clickbait scores of the candidates."""
 
     def __init__(self, config: Config, *, num_users: int) -> None:
@@ -163,54 +165,59 @@ class Env:
             candidates=candidates_of(self.config.num_candidates, 1, none),
         )
 
+    def myopic(self) -> Privileged:
+        """The document that engages most now: e^{μ + (standard deviation)²/2} with the hidden satisfaction known."""
 
-def myopic(env: Env) -> Privileged:
-    """The document that engages most now: e^{μ + (standard deviation)²/2} with the hidden satisfaction known."""
+        def scores() -> Float[Tensor, "B C"]:
+            satisfaction = sigmoid(self.config.sensitivity * self._exposure)[:, None]
+            return torch.from_numpy(
+                np.log(_mean_engagement(self.config, self._clickbait, satisfaction)).astype(np.float32)
+            )
 
-    def scores() -> Float[Tensor, "B C"]:
-        satisfaction = sigmoid(env.config.sensitivity * env._exposure)[:, None]
-        return torch.from_numpy(np.log(_mean_engagement(env.config, env._clickbait, satisfaction)).astype(np.float32))
+        return Privileged(self, scores)
 
-    return Privileged(env, scores)
+    def oracle(self, *, grid: int = 161) -> Privileged:
+        """The document from which the rest of the session earns most, hidden exposure known: backward induction.
 
+        V_t(n) = E max_c [engagement(n, c) + V_{t+1}(memory · n − 2 (c − ½))] over C scores c ~ U(0, 1), V = 0 after the
+        last step. Exposure and scores stand on grids; the innovation is left out (.05 on a range of ±3.3).
 
-def oracle(env: Env, *, grid: int = 161) -> Privileged:
-    """The document from which the rest of the session earns most, hidden exposure known: backward induction.
+        Args:
+            grid: points of exposure; values between them are interpolated.
+        """
+        config = self.config
+        reach = 1 / (1 - config.memory)
+        exposure = np.linspace(-reach, reach, grid)
+        clickbait = (np.arange(200) + 0.5) / 200
+        # the best of C draws is the j-th best of all grid scores with the chance that no draw is better and one is it
+        rank = np.linspace(0, 1, len(clickbait) + 1) ** config.num_candidates
+        chance = np.diff(rank)
+        immediate = _mean_engagement(
+            config, clickbait, sigmoid(config.sensitivity * exposure)[:, None].astype(np.float64)
+        )
+        next_exposure = config.memory * exposure[:, None] - 2 * (clickbait - 0.5)
+        values = np.zeros((config.session_length + 1, grid))
+        for turn in reversed(range(config.session_length)):
+            worth = immediate + np.interp(next_exposure, exposure, values[turn + 1])
+            values[turn] = np.sort(worth, axis=1) @ chance
 
-    V_t(n) = E max_c [engagement(n, c) + V_{t+1}(memory · n − 2 (c − ½))] over C scores c ~ U(0, 1), V = 0 after the
-    last step. Exposure and scores stand on grids; the innovation is left out (.05 on a range of ±3.3).
+        def scores() -> Float[Tensor, "B C"]:
+            places = must_be_reset(self._places)
+            exposure_now = self._exposure[:, None].astype(np.float64)
+            later = config.memory * exposure_now - 2 * (self._clickbait - 0.5)
+            # linear between two neighbours of the grid, each user in the row of his own turn
+            at = np.clip((later + reach) * (grid - 1) / (2 * reach), 0, grid - 1)
+            low = np.minimum(at.astype(np.int64), grid - 2)
+            value = values[places.turn + 1]
+            left, right = np.take_along_axis(value, low, axis=1), np.take_along_axis(value, low + 1, axis=1)
+            soon = _mean_engagement(config, self._clickbait, sigmoid(config.sensitivity * exposure_now))
+            return torch.from_numpy((soon + left + (right - left) * (at - low)).astype(np.float32))
 
-    Args:
-        env: the environment it will serve.
-        grid: points of exposure; values between them are interpolated.
-    """
-    config = env.config
-    reach = 1 / (1 - config.memory)
-    exposure = np.linspace(-reach, reach, grid)
-    clickbait = (np.arange(200) + 0.5) / 200
-    # the best of C draws is the j-th best of all grid scores with the chance that all C are no better, but one is it
-    rank = np.linspace(0, 1, len(clickbait) + 1) ** config.num_candidates
-    chance = np.diff(rank)
-    immediate = _mean_engagement(config, clickbait, sigmoid(config.sensitivity * exposure)[:, None].astype(np.float64))
-    next_exposure = config.memory * exposure[:, None] - 2 * (clickbait - 0.5)
-    values = np.zeros((config.session_length + 1, grid))
-    for turn in reversed(range(config.session_length)):
-        worth = immediate + np.interp(next_exposure, exposure, values[turn + 1])
-        values[turn] = np.sort(worth, axis=1) @ chance
+        return Privileged(self, scores)
 
-    def scores() -> Float[Tensor, "B C"]:
-        places = must_be_reset(env._places)
-        exposure_now = env._exposure[:, None].astype(np.float64)
-        later = config.memory * exposure_now - 2 * (env._clickbait - 0.5)
-        # linear between two neighbours of the grid, each user in the row of his own turn
-        at = np.clip((later + reach) * (grid - 1) / (2 * reach), 0, grid - 1)
-        low = np.minimum(at.astype(np.int64), grid - 2)
-        value = values[places.turn + 1]
-        left, right = np.take_along_axis(value, low, axis=1), np.take_along_axis(value, low + 1, axis=1)
-        soon = _mean_engagement(config, env._clickbait, sigmoid(config.sensitivity * exposure_now))
-        return torch.from_numpy((soon + left + (right - left) * (at - low)).astype(np.float32))
-
-    return Privileged(env, scores)
+    def reference_policies(self) -> dict[str, Callable[[], Privileged]]:
+        """Policies that look into this environment."""
+        return {"myopic": self.myopic, "oracle": self.oracle}
 
 
 def _mean_engagement(

@@ -29,6 +29,7 @@ until others push them out).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,10 +109,10 @@ class Config:
 
 
 class Env:
-    """B users at once; a place whose session ends gets somebody new in the same step."""
+    """B users at once; a place whose session ends gets somebody new in the same step.
 
-    context_of = "user"
-    """The context shows what a user clicked at his first look."""
+    The context shows what a user clicked at first look.
+    """
 
     def __init__(self, config: Config, *, num_users: int) -> None:
         check_users(num_users)
@@ -258,10 +259,13 @@ class Env:
     def _observe(self, places: Places) -> Observation:
         return Observation(user=places.users(), context=torch.from_numpy(self._looked.copy()))
 
+    def myopic(self) -> Privileged:
+        """The items of highest relevance now, taste and boredom known: the paper's "short-term oracle"."""
+        return Privileged(self, self.scores)
 
-def myopic(env: Env) -> Privileged:
-    """The items of highest relevance now, taste and boredom known: the paper's "short-term oracle"."""
-    return Privileged(env, env.scores)
+    def reference_policies(self) -> dict[str, Callable[[], Privileged]]:
+        """Policies that look into this environment."""
+        return {"myopic": self.myopic}
 
 
 def _normalize(taste: Float[np.ndarray, "R E"], topics: int) -> NDArray[np.float32]:

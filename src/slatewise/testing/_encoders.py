@@ -12,9 +12,9 @@ from torch import Generator, Tensor, nn
 
 from slatewise import config as configs
 from slatewise.log import UNKNOWN
-from slatewise.protocols import StateEncoder
+from slatewise.protocols import ReadsContext, StateEncoder
 from slatewise.testing._contract import expect, expect_close, expect_same_bits, no_global_randomness
-from slatewise.testing._parts import expect_config, expect_parts, find_module, resolve
+from slatewise.testing._parts import expect_config, load_component, resolve
 from slatewise.testing._toys import toy_catalog, toy_log, with_noise_in_padding, without_steps
 from slatewise.types import VIEWS, Trajectories
 
@@ -32,8 +32,7 @@ def check_encoder(component: str | ModuleType, *, settings: dict[str, Any] | Non
     Raises:
         ContractError: the message says what was expected.
     """
-    module = find_module("encoders", component)
-    expect_parts(module, ("Config", "Encoder"))
+    module = load_component("encoders", component)
     for context_width in (0, 2):
         where = f"{module.__name__} with {context_width} context columns"
         catalog = toy_catalog()
@@ -49,6 +48,7 @@ def check_encoder(component: str | ModuleType, *, settings: dict[str, Any] | Non
                 expect_same_bits(again.state_dict(), encoder.state_dict(), f"{where}: built twice from the same seed")
                 _check_restored(encoder.eval(), module.Encoder(resolved, catalog), log, where)
             with torch.no_grad():
+                _check_context(encoder, log, where)
                 check_states(encoder, log, num_rows=catalog.num_rows, where=where)
 
 
@@ -92,6 +92,14 @@ def check_states(encoder: StateEncoder, log: Trajectories, *, num_rows: int, whe
         expect_close(alone[0], states[user], f"{where}: user {user} read alone, not in a batch", tolerance=ROLLED)
     nothing = encoder(first_steps(log, 0))
     expect_close(nothing[:, 0], states[:, 0], f"{where}: users without history", tolerance=ROLLED)
+
+
+def _check_context(encoder: StateEncoder, log: Trajectories, where: str) -> None:
+    """An encoder whose states depend on the context says how wide a context it reads."""
+    moved = bool((encoder(log.replace(context=log.context + 1.0)) != encoder(log)).any())
+    width = encoder.context_width if isinstance(encoder, ReadsContext) else 0
+    expected = log.context.shape[2] if moved else width
+    expect(width == expected, f"{where}: its context_width is {width}; expected {expected}, which its states read")
 
 
 def histories(log: Trajectories) -> Trajectories:

@@ -13,7 +13,7 @@ from slatewise.errors import InputError
 from slatewise.log import FIRST_ITEM, PAD, UNKNOWN
 from slatewise.protocols import Env
 from slatewise.testing._contract import expect, expect_close, no_global_randomness
-from slatewise.testing._parts import expect_config, expect_parts, find_module
+from slatewise.testing._parts import expect_config, load_component
 from slatewise.types import Observation, Slates, Step
 
 
@@ -29,9 +29,8 @@ def check_env(component: str | ModuleType, *, config: Any = None, num_users: int
     Raises:
         ContractError: something is not as the protocol promises.
     """
-    module = find_module("sim", component)
+    module = load_component("sim", component)
     name = module.__name__
-    expect_parts(module, ("Config", "Env"))
     config = module.Config() if config is None else config
     expect_config(config, where=name)
     env = module.Env(config, num_users=num_users)

@@ -19,7 +19,7 @@ from slatewise import config as configs
 from slatewise.log import Catalog
 from slatewise.protocols import Learner, Policy
 from slatewise.testing._contract import expect, expect_close, expect_same_bits, no_global_randomness
-from slatewise.testing._parts import expect_config, expect_parts, find_module, resolve
+from slatewise.testing._parts import expect_config, load_component, resolve
 from slatewise.testing._policies import check_policy
 from slatewise.testing._toys import toy_catalog, toy_log, with_noise_in_padding
 from slatewise.types import SlateRequest, Trajectories
@@ -50,9 +50,8 @@ def check_method(
     Raises:
         ContractError: the message says what was expected.
     """
-    module = find_module("methods", component)
+    module = load_component("methods", component)
     where = module.__name__
-    expect_parts(module, ("Config", "Policy", "Learner", "DEFAULT_ENCODER"))
     method = _Method(module, settings or {}, encoder or module.DEFAULT_ENCODER, encoder_settings or {})
     expect_config(method.config, where=where)
     with no_global_randomness(where):

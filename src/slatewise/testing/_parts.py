@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from slatewise import config as configs
 from slatewise.errors import InputError
@@ -16,18 +16,17 @@ from slatewise.testing._toys import as_interactions
 from slatewise.types import Trajectories
 
 
-def find_module(room: str, component: str | ModuleType) -> ModuleType:
-    """The module, looked up by name where only that is given."""
-    return configs.find(room, component) if isinstance(component, str) else component
-
-
-def expect_parts(module: ModuleType, names: tuple[str, ...]) -> None:
-    """The module defines these names, and says in its docstring what it is."""
-    missing = [name for name in names if not hasattr(module, name)]
+def load_component(room: Literal["methods", "encoders", "sim"], component: str | ModuleType) -> ModuleType:
+    """The module of a component, which defines what one of its room must and says in its docstring what it is."""
+    module = configs.find(room, component) if isinstance(component, str) else component
+    assert isinstance(module, ModuleType)
+    names = configs.DEFINES[room]
+    missing = [name for name in names if name not in vars(module)]
     expect(not missing, f"{module.__name__} has no {', '.join(missing)}; expected {', '.join(names)}")
     expect(
         bool(module.__doc__), f"{module.__name__} has no docstring; expected one sentence, the paper and its formula"
     )
+    return module
 
 
 def expect_config(config: Any, *, where: str) -> None:

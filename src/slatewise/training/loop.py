@@ -26,7 +26,7 @@ from slatewise.data import batches
 from slatewise.errors import InputError, SlatewiseError, located
 from slatewise.files import atomic_file
 from slatewise.log import Windows
-from slatewise.protocols import Policy, TellsUnmet
+from slatewise.protocols import ConstraintAware, Policy, SelfEvaluating
 from slatewise.training import checkpoint
 from slatewise.training.checkpoint import Checkpoint, Progress
 from slatewise.training.fit import fit
@@ -46,8 +46,8 @@ class Result:
     value: float
     seconds: float
     interactions_per_second: float
-    unmet: str | None = None
-    """What the learner tells of a limit that it has not met."""
+    violation: str | None = None
+    """The learner's warning, if it has a constraint and violates it."""
 
 
 def train(
@@ -204,9 +204,8 @@ def _validate(run: Run, progress: Progress) -> tuple[float, dict[str, Any]]:
     policy = run.learner.policy
     if isinstance(policy, nn.Module):
         policy.eval()  # a learner resumed at the end of an epoch has not updated yet, and its dropout is still on
-    held_out = getattr(run.learner, "held_out", None)
-    if held_out is not None:  # a learner that is no recommender judges itself
-        values = held_out(part)
+    if isinstance(run.learner, SelfEvaluating):
+        values = run.learner.evaluate(part)
     else:
         judged = evaluation.evaluate(
             policy,
@@ -264,5 +263,5 @@ def _result(run: Run, progress: Progress) -> Result:
         value=progress.best,
         seconds=progress.seconds,
         interactions_per_second=progress.interactions / max(progress.seconds, 1e-9),
-        unmet=run.learner.unmet() if isinstance(run.learner, TellsUnmet) else None,
+        violation=run.learner.violation() if isinstance(run.learner, ConstraintAware) else None,
     )

@@ -16,7 +16,7 @@ from slatewise.data.prepared import Dataset
 from slatewise.data.splits import Split
 from slatewise.errors import InputError, located
 from slatewise.log import Catalog, LogPart
-from slatewise.protocols import ChecksLog, Learner, Prepares, ResolvesFromLog
+from slatewise.protocols import ChecksLog, Learner, Prepares, ResolvesFromLog, SelfEvaluating
 
 TABLES = ("data", "encoder", "method", "train", "evaluate", "serve")
 
@@ -100,18 +100,18 @@ def lay_out(tables: dict[str, Any], folder: Path) -> Run:
             f"[evaluate] k = {max(judge.k)} is larger than the catalog of {dataset.catalog.num_items} items", file=where
         )
     method = configs.name_of(tables["method"], "methods", where=f"{where} [method]")
-    # a learner that is no recommender says by itself how well it does
-    figures = getattr(configs.find("methods", method), "FIGURES", None) or evaluation.metric_names(judge)
-    if loop.select not in figures and not split.part("valid").empty:
-        raise located(
-            f'[train] select = "{loop.select}" is no validation figure',
-            file=where,
-            advice=f"One of: {', '.join(figures)}.",
-        )
     trained_on = split.part("train")
     encoder_table, learner = build_learner(
         tables["method"], tables.get("encoder", {}), dataset.catalog, trained_on, seed=loop.seed, where=where
     )
+    names = learner.metric_names if isinstance(learner, SelfEvaluating) else evaluation.metric_names(judge)
+    if loop.select not in names and not split.part("valid").empty:
+        raise located(
+            f'[train] select = "{loop.select}" is no validation figure',
+            file=where,
+            advice=f"One of: {', '.join(names)}.",
+        )
+    _prepare(learner, trained_on, where)
     resolved = {
         "data": configs.to_table(replace(data, fingerprint=dataset.fingerprint)),
         "encoder": encoder_table,
@@ -148,14 +148,21 @@ def build_learner(
     generator = Generator().manual_seed(seed)
     try:
         built = encoder_module.Encoder(resolved, catalog, generator=generator)
-        learner: Learner = module.Learner(config, built, catalog, generator=generator)
+        learner = module.Learner(config, built, catalog, generator=generator)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}.") from error
+    return {"name": name, **configs.to_table(resolved)}, learner
+
+
+def _prepare(learner: Learner, part: LogPart, where: str) -> None:
+    """Let the learner read the training part, and refuse it where nothing can be learned from it."""
+    try:
         if isinstance(learner, Prepares):
             learner.prepare(part)
         if isinstance(learner, ChecksLog) and not part.empty:
             learner.check_log(part)
     except ValueError as error:
         raise InputError(f"{where}: {error}.") from error
-    return {"name": name, **configs.to_table(resolved)}, learner
 
 
 def _resolve(table: dict[str, Any], part: LogPart, where: str) -> Any:

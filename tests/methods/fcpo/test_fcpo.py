@@ -147,18 +147,18 @@ def test_far_above_the_limit_a_recovery_step_goes_down_the_cost() -> None:
     assert learner.recoveries == 1
     # items 2 and 3 are what costs, though 2 is what pays
     assert float(first_slot(learner)[:2].sum()) < float(before[:2].sum())
-    assert "the cost limit 0.05 was not met: 0.500 after 1 updates" in (learner.unmet() or "")
-    assert "the least cost reached is 0.500" in (learner.unmet() or "")
+    assert "the cost limit 0.05 was not met: 0.500 after 1 updates" in (learner.violation() or "")
+    assert "the least cost reached is 0.500" in (learner.violation() or "")
     learner.update(shown([[4, 5]] * 3, [[0.0, 0.0]] * 3, [[0.0, 0.0]] * 3))
-    assert "the least cost reached is 0.000" in (learner.unmet() or "")
+    assert "the least cost reached is 0.000" in (learner.violation() or "")
 
 
 def test_a_limit_that_is_kept_says_nothing() -> None:
     learner = towards(cost_limit=0.6)
-    assert learner.unmet() is None
+    assert learner.violation() is None
     assert learner.update(shown(LISTS, PAYS, COSTS))["recovery"] == 0.0
-    assert learner.unmet() is None
-    assert towards().unmet() is None
+    assert learner.violation() is None
+    assert towards().violation() is None
 
 
 def test_the_multiplier_rises_while_the_limit_is_not_kept() -> None:
@@ -263,7 +263,7 @@ def test_a_limit_that_no_list_can_meet() -> None:
     # 3 of 4 items are popular: a list of 2 shows at least one of them
     with pytest.raises(ValueError, match=r"cost_limit 0\.4 cannot be met: 3 of 4 .* of a list of 2 is 0\.5"):
         untouched(costs="exposure", popular_share=0.75, cost_limit=0.4)
-    assert untouched(costs="exposure", popular_share=0.75, cost_limit=0.5).unmet() is None
+    assert untouched(costs="exposure", popular_share=0.75, cost_limit=0.5).violation() is None
 
 
 def test_vectors_that_cannot_tell_items_apart() -> None:
@@ -337,9 +337,9 @@ def test_it_trains_from_a_log_of_ratings(tmp_path: Path) -> None:
     result = train(tables, tmp_path / "run")
     assert result.epochs == 2
     assert math.isfinite(result.value)
-    assert result.unmet is None
+    assert result.violation is None
     tables["method"]["cost_limit"] = 0.01
-    told = train(tables, tmp_path / "out-of-reach").unmet
+    told = train(tables, tmp_path / "out-of-reach").violation
     assert told is not None
     assert "the cost limit 0.01 was not met" in told
     assert "the least cost reached is 0." in told

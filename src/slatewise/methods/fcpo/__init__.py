@@ -301,7 +301,7 @@ class Learner:
             return {"loss": 0.0}
         return self._improve(trajectories, steps, rows)
 
-    def unmet(self) -> str | None:
+    def violation(self) -> str | None:
         """What to tell of a cost limit that learning has not met; None where there is none, or it is met."""
         limit = self.config.cost_limit
         if limit is None or not self.updates or self.recent_cost <= limit + MARGIN:

@@ -241,7 +241,7 @@ def taught(
     learn_on_policy(
         env, learner, updates=size.updates, steps=place.steps, exploration=place.exploration, seed=seed, on_update=note
     )
-    return {"cost": costs, "reward": rewards, "recoveries": learner.recoveries, "unmet": learner.unmet() or ""}
+    return {"cost": costs, "reward": rewards, "recoveries": learner.recoveries, "unmet": learner.violation() or ""}
 
 
 def kls(setting: Setting, updates: int) -> list[float]:

@@ -4,7 +4,7 @@
 model.py for its parts and verdict.py for what a log must hold.
 """
 
-from slatewise.sim.log_fitted.env import METHOD, Config, Env, Fitted, load, myopic
+from slatewise.sim.log_fitted.env import METHOD, Config, Env, Fitted, load
 from slatewise.sim.log_fitted.verdict import Verdict, examine
 
-__all__ = ["METHOD", "Config", "Env", "Fitted", "Verdict", "examine", "load", "myopic"]
+__all__ = ["METHOD", "Config", "Env", "Fitted", "Verdict", "examine", "load"]

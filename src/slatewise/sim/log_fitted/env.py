@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -227,6 +228,21 @@ class Env:
         mean = torch.exp(self.policy.user.choice.log_weight(state, items)).mean()
         return torch.log(mean * self.slate_size * share / (1 - share))
 
+    def myopic(self) -> Privileged:
+        """The items of highest expected reward by the fitted user model: v times the mean reward of a pick."""
+
+        def scores() -> Float[Tensor, "B A"]:
+            user, state, items = self.policy.user, self._state, self._observation.candidates
+            if items is None:
+                items = torch.arange(self.catalog.num_rows).expand(self.num_users, -1)
+            return torch.exp(user.choice.log_weight(state, items)) * user.expected_reward(state, items)
+
+        return Privileged(self, scores)
+
+    def reference_policies(self) -> dict[str, Callable[[], Privileged]]:
+        """Policies that look into this environment."""
+        return {"myopic": self.myopic}
+
 
 def load(path: Path) -> Fitted:
     """The user model of a run folder.
@@ -243,18 +259,6 @@ def load(path: Path) -> Fitted:
             advice=f'`slatewise train` fits one: [method] name = "{METHOD}".',
         )
     return Fitted(policy=loaded.policy, catalog=loaded.catalog)
-
-
-def myopic(env: Env) -> Privileged:
-    """The items of highest expected reward by the fitted user model: v times the mean reward of a pick."""
-
-    def scores() -> Float[Tensor, "B A"]:
-        user, state, items = env.policy.user, env._state, env._observation.candidates
-        if items is None:
-            items = torch.arange(env.catalog.num_rows).expand(env.num_users, -1)
-        return torch.exp(user.choice.log_weight(state, items)) * user.expected_reward(state, items)
-
-    return Privileged(env, scores)
 
 
 def _made_up() -> Fitted:

@@ -25,14 +25,12 @@ from slatewise.nn.state_dict import flat_state, restore_state
 from slatewise.ops.choices import picked
 from slatewise.ops.sessions import fit_wear, sum_since_reset
 from slatewise.policies.ranked import RankedPolicy
-from slatewise.protocols import StateEncoder
+from slatewise.protocols import ReadsContext, StateEncoder
 from slatewise.sim.log_fitted.model import Shape, UserModel, level_counts
 from slatewise.sim.log_fitted.verdict import examine, has_slates
 from slatewise.types import Trajectories
 
 DEFAULT_ENCODER = "observed"
-FIGURES = ("log_likelihood", "choice", "reward", "end", "context")
-"""Of the held-out part: the sum of the others, each the mean log-likelihood of one thing that users do."""
 STARTS = 2048
 SECOND = 1e6
 
@@ -144,7 +142,7 @@ class Policy(RankedPolicy):
     ) -> None:
         super().__init__(encoder, catalog.num_rows)
         self.config = config
-        self.context_width = observed_width(encoder)
+        self.context_width = encoder.context_width if isinstance(encoder, ReadsContext) else 0
         shape = config.shape(self.context_width)
         self.user = UserModel(
             shape,
@@ -278,6 +276,8 @@ class Learner:
     """One step on the mean negative log-likelihoods, added up."""
 
     single_pass = False
+    metric_names = ("log_likelihood", "choice", "reward", "end", "context")
+    """Of held-out events: the sum of the others, each the mean log-likelihood of one thing that users do."""
 
     def __init__(self, config: Config, encoder: StateEncoder, catalog: Catalog, *, generator: Generator) -> None:
         self.config = config
@@ -312,18 +312,19 @@ class Learner:
         }
 
     @torch.no_grad()
-    def held_out(self, part: LogPart) -> dict[str, float]:
-        """FIGURES of the events of a part, which read the ones before."""
+    def evaluate(self, part: LogPart) -> dict[str, float]:
+        """Log-likelihoods of the events of a part, by `metric_names`; the states read the events before it."""
         self.policy.eval()
         generator = Generator().manual_seed(0)
-        sums: dict[str, float] = dict.fromkeys(FIGURES[1:], 0.0)
-        counts: dict[str, int] = dict.fromkeys(FIGURES[1:], 0)
+        total, *each = self.metric_names
+        sums: dict[str, float] = dict.fromkeys(each, 0.0)
+        counts: dict[str, int] = dict.fromkeys(each, 0)
         for batch in held_out_histories(part):
             for name, values in self.policy.log_likelihoods(batch, generator=generator, whole=True).items():
                 sums[name] += float(values.sum())
                 counts[name] += len(values)
         means = {name: sums[name] / counts[name] if counts[name] else 0.0 for name in sums}
-        return {FIGURES[0]: sum(means.values())} | means
+        return {total: sum(means.values())} | means
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights, counts, moments and the generator."""
@@ -349,19 +350,11 @@ def begins(trajectories: Trajectories) -> Bool[Tensor, "B T"]:
     return torch.cat([first, trajectories.terminated[:, :-1]], dim=1) & trajectories.mask
 
 
-def observed_width(encoder: StateEncoder) -> int:
-    """Columns of context that the state of this encoder holds; 0 where it reads none."""
-    width = getattr(getattr(encoder, "config", None), "context_width", None)
-    return int(width or 0)
-
-
 __all__ = [
     "DEFAULT_ENCODER",
-    "FIGURES",
     "Config",
     "Learner",
     "Policy",
     "held_out_histories",
     "levels",
-    "observed_width",
 ]
