@@ -48,7 +48,7 @@ def taught(made: fcpo.Learner, *, updates: int, seed: int = 0) -> list[dict[str,
     learn_on_policy(
         toys.Env(WORLD, num_users=256),
         made,
-        updates=updates,
+        rounds=updates,
         steps=1,
         exploration=EVERYTHING,
         seed=seed,

@@ -35,7 +35,7 @@ def learned(depth: int, **settings: Any) -> tuple[Env, tpgr.Learner]:
     learner = tpgr.Learner(config, encoder, env.catalog, generator=generator)
     vectors = vectors_of(world.ratings.users(world.parts["train"]), "factors", width=2, generator=generator)
     learner.policy.planted(vectors, generator=generator)
-    learn_on_policy(env, learner, updates=150, steps=8, exploration=Exploration(top_m=40), seed=0, exclude_last=8)
+    learn_on_policy(env, learner, rounds=150, steps=8, exploration=Exploration(top_m=40), seed=0, exclude_last=8)
     return env, learner
 
 

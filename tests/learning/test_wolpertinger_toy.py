@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from slatewise.encoders import observed
 from slatewise.log import Catalog
 from slatewise.methods import wolpertinger
-from slatewise.rollout.off_policy import Schedule, learn_online
+from slatewise.rollout.off_policy import OffPolicyConfig, learn_off_policy
 from slatewise.sim import accept_graph
 from slatewise.sim.accept_graph import Config, Env
 from slatewise.testing import toy_catalog, toy_log
@@ -73,8 +73,8 @@ def test_it_learns_in_an_environment_what_is_accepted() -> None:
     )
     encoder = observed.Encoder(observed.Config(history=False, context_width=4), env.catalog)
     learner = wolpertinger.Learner(config, encoder, env.catalog, generator=Generator().manual_seed(0))
-    schedule = Schedule(steps=250, updates=2, batch_size=128, replay=250, epsilon_steps=80)
-    learn_online(env, learner, schedule, seed=0)
+    schedule = OffPolicyConfig(steps=250, updates=2, batch_size=128, replay=250, epsilon_steps=80)
+    learn_off_policy(env, learner, schedule, seed=0)
     states = env.world.appearance(torch.arange(200))
     with torch.no_grad():
         shown = learner.policy.recommend(states, SlateRequest(k=1)).items[:, 0] - 2

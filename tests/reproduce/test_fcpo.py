@@ -82,7 +82,7 @@ def test_random_lists_show_popular_items_as_often_as_there_are() -> None:
 
 
 def test_most_liked_items_keep_a_limit_to_the_place() -> None:
-    policy = runs.fresh(PLACE, SETTING, seed=0).policy
+    policy = runs.fresh(PLACE, SETTING, SIZE, seed=0).policy
     rates = []
     for limit in (None, 0.5, 0.0):
         fixed = MostLiked(policy, runs.likes(PLACE), PLACE.world.popular, limit, PLACE.slate_size)

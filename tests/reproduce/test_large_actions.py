@@ -14,7 +14,7 @@ from slatewise.methods import popularity, slateq
 from slatewise.reproduce import large_actions
 from slatewise.reproduce._cells import Cell
 from slatewise.reproduce.large_actions import learners, runs, times, ways
-from slatewise.rollout.off_policy import Schedule
+from slatewise.rollout.off_policy import OffPolicyConfig
 
 TINY = asdict(learners.Budget(places=20, steps=12, round_places=10, round_steps=6))
 
@@ -47,7 +47,7 @@ def test_cells_have_names_of_their_own_and_settings_that_convert(quick: bool) ->
             convert(module.Config, cell.settings["settings"], where=cell.name)
             learners.Budget(**cell.settings["budget"])
         if "schedule" in cell.settings:
-            Schedule(steps=100, **cell.settings["schedule"])
+            OffPolicyConfig(steps=100, **cell.settings["schedule"])
     learned = {cell.settings["items"] for cell in cells if cell.settings["kind"] == "learn"}
     assert learned == set(large_actions.sizes(quick))
 

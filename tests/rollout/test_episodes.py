@@ -76,6 +76,21 @@ def test_the_oracle_watches_better_documents() -> None:
     assert quality["oracle"] > 1
 
 
+def test_finished_places_need_not_be_served() -> None:
+    opened = world(*SMALL)
+    policy = served(opened, "myopic").policy
+    played = play_episodes(opened.env, policy, episodes=1, seed=4)
+    assert played.returns.shape == (50,)
+    assert played.metric("return").value == pytest.approx(float(played.returns.mean()))
+    uniform = served(opened, "random").policy
+    alone = play_episodes(opened.env, uniform, episodes=1, seed=4, serve_finished=False)
+    assert alone.episodes == 50
+    earned = alone.metric("return")
+    other = play_episodes(opened.env, uniform, episodes=1, seed=4).metric("return")
+    assert abs(earned.value - other.value) < 4 * (earned.stderr + other.stderr)
+    assert play_episodes(opened.env, uniform, episodes=1, seed=4, serve_finished=False).metrics == alone.metrics
+
+
 def test_an_env_without_qualities_has_no_such_figure() -> None:
     opened = world(name="toys", users=4)
     played = play_episodes(opened.env, served(opened, "random").policy, episodes=2, seed=0)

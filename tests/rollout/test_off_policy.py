@@ -5,12 +5,13 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from slatewise.encoders import observed
 from slatewise.errors import InputError
 from slatewise.methods import slateq
 from slatewise.policies.epsilon_greedy import epsilon_greedy
-from slatewise.rollout.off_policy import Schedule, learn_online
+from slatewise.rollout.off_policy import OffPolicyConfig, learn_off_policy
 from slatewise.sim import interest_evolution
 from slatewise.types import Slates
 
@@ -54,7 +55,7 @@ def test_padded_candidates() -> None:
 
 
 def test_exploration_falls_from_all_to_epsilon() -> None:
-    schedule = Schedule(warm_up=10, epsilon=0.1, epsilon_steps=110)
+    schedule = OffPolicyConfig(warm_up=10, epsilon=0.1, epsilon_steps=110)
     assert [schedule.exploration(step) for step in (0, 9, 10)] == [1.0, 1.0, 1.0]
     assert schedule.exploration(60) == pytest.approx(0.55)
     assert schedule.exploration(110) == schedule.exploration(1000) == pytest.approx(0.1)
@@ -65,12 +66,12 @@ def test_exploration_falls_from_all_to_epsilon() -> None:
     [
         ({"steps": 0}, "steps is 0"),
         ({"epsilon": 1.5}, "epsilon is 1.5"),
-        ({"warm_up": 2, "stretch": 2}, "longer than a stretch of 2"),
+        ({"warm_up": 2, "segment": 2}, "longer than a segment of 2"),
     ],
 )
 def test_schedules_that_make_no_sense(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Schedule(**settings)
+        OffPolicyConfig(**settings)
 
 
 def _learned(seed: int) -> tuple[slateq.Learner, list[dict[str, float]]]:
@@ -79,9 +80,30 @@ def _learned(seed: int) -> tuple[slateq.Learner, list[dict[str, float]]]:
     config = slateq.Config(reads="match", choice="mnl", hidden=(8,), training="sarsa")
     learner = slateq.Learner(config, encoder, env.catalog, generator=torch.Generator().manual_seed(0))
     figures: list[dict[str, float]] = []
-    schedule = Schedule(steps=25, warm_up=5, batch_size=32, stretch=2, replay=10, epsilon_steps=15)
-    learn_online(env, learner, schedule, seed=seed, on_step=lambda _, last: figures.append(last))
+    schedule = OffPolicyConfig(steps=25, warm_up=5, batch_size=32, segment=2, replay=10, epsilon_steps=15)
+    learn_off_policy(env, learner, schedule, seed=seed, on_step=lambda _, last: figures.append(last))
     return learner, figures
+
+
+def test_both_draws_can_come_from_one_generator() -> None:
+    def weights(generator: torch.Generator | None) -> dict[str, Tensor]:
+        env = interest_evolution.Env(interest_evolution.Config(choice="mnl", budget=30.0), num_users=10)
+        encoder = observed.Encoder(observed.Config(history=False, context_width=20), env.catalog)
+        learner = slateq.Learner(
+            slateq.Config(hidden=(4,)), encoder, env.catalog, generator=torch.Generator().manual_seed(0)
+        )
+        config = OffPolicyConfig(steps=12, batch_size=8, replay=10, epsilon_steps=15)
+        learn_off_policy(env, learner, config, seed=3, generator=generator)
+        return dict(learner.policy.state_dict())
+
+    source = torch.Generator().manual_seed(5)
+    start = source.get_state()
+    given = weights(source)
+    assert not torch.equal(source.get_state(), start)
+    again = weights(torch.Generator().manual_seed(5))
+    assert all(torch.equal(value, again[name]) for name, value in given.items())
+    own = weights(None)
+    assert any(not torch.equal(value, own[name]) for name, value in given.items())
 
 
 def test_same_seed_same_weights() -> None:

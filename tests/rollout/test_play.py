@@ -145,6 +145,19 @@ def test_memory_goes_on_with_the_person() -> None:
     assert policy.states == [[0, 0], [1, 1], [0, 2], [1, 3], [0, 0]]
 
 
+def test_places_whose_sessions_are_over_are_not_served() -> None:
+    # place 0 has sessions of one step, place 1 of two
+    policy = First()
+    steps = [step for _, step, _ in play(Shifts(2), [Arm(policy=policy, policy_id=7)], seed=0, sessions=1)]
+    assert policy.states == [[0, 0], [1]]
+    assert [step.policy_id.tolist() for step in steps] == [[7, 7], [0, 7]]
+    # until the other one is done, it is shown its first candidate
+    assert [step.slate[:, 0].tolist() for step in steps] == [[2, 2], [3, 3]]
+    policy = First()
+    assert len(list(play(Shifts(2), [Arm(policy=policy)], seed=0, sessions=2))) == 4
+    assert policy.states == [[0, 0], [1, 1], [2], [3]]
+
+
 def test_arms_share_the_users_and_propensities_are_theirs() -> None:
     env = toys.Env(toys.BIASED, num_users=1000)
     even, biased = FixedPolicy((0.1,) * 10), FixedPolicy(toys.BIASED.behaviour)
@@ -171,7 +184,7 @@ def test_last_picks_are_not_shown_again() -> None:
     class Loyal(toys.Env):
         """The same people all the time."""
 
-        def _seen(self) -> Observation:
+        def _observe(self) -> Observation:
             return Observation(user=torch.arange(self.num_users), context=torch.zeros(self.num_users, 0))
 
     policy = FixedPolicy(tuple(i / 55 for i in range(1, 11)))

@@ -22,6 +22,7 @@ from slatewise.nn.state_dict import flat_state, restore_state
 from slatewise.ops.shown_rows import at_rows, shown_rows
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
+from slatewise.schedules import Schedule, value_at
 from slatewise.types import Trajectories
 
 DEFAULT_ENCODER = "gru"
@@ -33,7 +34,7 @@ class Config:
 
     temperature: float = 1.0
     """τ of the softmax."""
-    lr: float = 3e-3
+    lr: float | Schedule = 3e-3
     weight_decay: float = 0.0
     clip_norm: float = 5.0
     """Upper limit of the gradient's norm."""
@@ -70,7 +71,9 @@ class Learner:
     def __init__(self, config: Config, encoder: StateEncoder, catalog: Catalog, *, generator: Generator) -> None:
         self.policy = Policy(config, encoder, catalog, generator=generator)
         self.parameters: list[nn.Parameter] = list(self.policy.parameters())
-        self.optimiser = torch.optim.Adam(self.parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        self.optimiser = torch.optim.Adam(
+            self.parameters, lr=value_at(config.lr, 0), weight_decay=config.weight_decay, fused=True
+        )
         self.generator = generator
         self.config = config
         let_dropout_draw(encoder, generator)
@@ -84,7 +87,7 @@ class Learner:
         state = at_rows(self.policy.encoder(trajectories), rows)
         item = trajectories.slate[rows[:, 0], rows[:, 1], rows[:, 2]]
         loss = -self.policy.head.log_prob(state, item).mean()
-        descend(loss, self.parameters, self.optimiser, self.config.clip_norm)
+        descend(loss, self.parameters, self.optimiser, self.config.clip_norm, lr=self.config.lr)
         self.policy.eval()
         return {"loss": float(loss.detach())}
 

@@ -44,6 +44,7 @@ from slatewise.ops.returns import discounted_returns, threshold
 from slatewise.ops.shown_rows import at_steps
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
+from slatewise.schedules import Schedule, value_at
 from slatewise.types import Trajectories
 
 DEFAULT_ENCODER = "gru"
@@ -74,7 +75,7 @@ class Config:
     imitation_updates: int = 0
     """First updates in which π learns every shown item, rewarded or not, as cloning does: rewards are fewer than items
     shown, and what imitation taught the state is a better start than chance."""
-    reward_lr: float | None = None
+    reward_lr: float | Schedule | None = None
     """Learning rate once the reward counts; None = lr. A lower one keeps more of what imitation taught."""
     gamma: float = 0.9
     """Discount per step of the session."""
@@ -89,7 +90,7 @@ class Config:
     above. With negatives, item tables are learned by the rows a step reads."""
     sampler: Sampler = "popularity"
     """Where the negatives come from."""
-    lr: float = 3e-3
+    lr: float | Schedule = 3e-3
     table_lr: float = 0.05
     """Learning rate of item tables that are learned by row (row-wise Adagrad)."""
     weight_decay: float = 0.0
@@ -107,7 +108,7 @@ class Config:
             raise ValueError(f"gamma is {self.gamma}; expected a discount in [0, 1]")
         if self.imitation_updates < 0:
             raise ValueError(f"imitation_updates is {self.imitation_updates}; expected 0 or more")
-        if self.reward_lr is not None and not self.reward_lr > 0:
+        if self.reward_lr is not None and not value_at(self.reward_lr, 0) > 0:
             raise ValueError(f"reward_lr is {self.reward_lr}; expected a number above 0, or none at all")
         if (self.behaviour == "by_policy") != (self.logging_policies > 0):
             raise ValueError(
@@ -195,7 +196,7 @@ class Learner:
         self.parameters: list[nn.Parameter] = [weight for weight in self.policy.parameters() if weight.requires_grad]
         # a group may be empty, a list of weights may not: all there is to learn can lie in the tables
         self.optimiser = torch.optim.Adam(
-            [{"params": self.parameters}], lr=config.lr, weight_decay=config.weight_decay, fused=True
+            [{"params": self.parameters}], lr=value_at(config.lr, 0), weight_decay=config.weight_decay, fused=True
         )
         self.generator = generator
         self.updates = 0
@@ -264,11 +265,10 @@ class Learner:
             loss, weight, ratio = self._surrogate(
                 trajectories, steps=steps, state=state, slate=slate, shown=shown, log_beta=log_beta, negatives=negatives
             )
-        self.updates += 1
-
-        rate = config.lr if imitates or config.reward_lr is None else config.reward_lr
+        lr = config.lr if imitates or config.reward_lr is None else config.reward_lr
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = value_at(lr, self.updates)
+        self.updates += 1
         descend(loss + behaviour_loss, self.parameters, self.optimiser, config.clip_norm)
         self.tables.step()
         self.policy.eval()

@@ -34,6 +34,7 @@ from slatewise.ops import sampling
 from slatewise.ops.slates import Optimiser, best_slates, slate_value
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
+from slatewise.schedules import Schedule, value_at
 from slatewise.types import SlateRequest, Trajectories
 
 DEFAULT_ENCODER = "gru"
@@ -78,7 +79,7 @@ class Config:
     """Where a log does not say what could be shown: items drawn at random as the next step's candidates."""
     optimiser: Literal["adam", "rmsprop"] = "adam"
     """rmsprop is the paper's, centred."""
-    lr: float = 1e-3
+    lr: float | Schedule = 1e-3
     clip_norm: float = 10.0
     """Upper limit of the gradient's norm."""
 
@@ -203,10 +204,11 @@ class Learner:
         self.policy = Policy(config, encoder, catalog, generator=generator)
         self.target = copy.deepcopy(self.policy.critic).requires_grad_(False)
         self.parameters: list[nn.Parameter] = list(self.policy.parameters())
+        lr = value_at(config.lr, 0)
         self.optimiser: torch.optim.Optimizer = (
-            torch.optim.Adam(self.parameters, lr=config.lr, fused=True)
+            torch.optim.Adam(self.parameters, lr=lr, fused=True)
             if config.optimiser == "adam"
-            else torch.optim.RMSprop(self.parameters, lr=config.lr, alpha=0.95, eps=1e-5, centered=True)
+            else torch.optim.RMSprop(self.parameters, lr=lr, alpha=0.95, eps=1e-5, centered=True)
         )
         self.generator = generator
         self.num_items = catalog.num_items
@@ -256,7 +258,7 @@ class Learner:
             choice_loss = -policy.choice.log_likelihood(state, slate, shown, choice).mean()
             figures["choice_loss"] = float(choice_loss.detach())
             loss = loss + choice_loss
-        descend(loss, self.parameters, self.optimiser, config.clip_norm)
+        descend(loss, self.parameters, self.optimiser, config.clip_norm, lr=config.lr)
         with torch.no_grad():
             for slow, fast in zip(self.target.parameters(), policy.critic.parameters(), strict=True):
                 slow.lerp_(fast, config.target_rate)

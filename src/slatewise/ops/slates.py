@@ -296,7 +296,9 @@ def uniform_slates(
     batch, count = candidates.shape
     if not 1 <= k <= count:
         raise located(f"a slate of {k} from {count} candidates: choose 1 to {count}")
-    if math.perm(count, k) <= TABLE:
+    if k == 1:  # a table of all slates would hold the columns themselves
+        columns = torch.randint(count, (batch, 1), generator=generator)
+    elif math.perm(count, k) <= TABLE:
         # few enough to enumerate all ordered slates: one random number per user
         table = _permutations(count, k)
         columns = table[torch.randint(len(table), (batch,), generator=generator)]

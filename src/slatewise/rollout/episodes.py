@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,8 @@ class Played:
     steps: int
     metrics: tuple[Measurement, ...]
     """return, length, click_rate and, where the environment knows it, quality."""
+    returns: Float[Tensor, " U"] = field(repr=False)
+    """Sum of rewards of each place over its episodes."""
 
     def metric(self, name: str) -> Measurement:
         """The metric of that name.
@@ -45,6 +47,7 @@ def play_episodes(
     seed: int,
     exploration: Exploration | None = None,
     exclude_last: int = 0,
+    serve_finished: bool = True,
     max_steps: int = 100_000,
     recorder: Recorder | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
@@ -60,6 +63,8 @@ def play_episodes(
         seed: of the env and the draws.
         exploration: how the policy explores; None = it shows its best.
         exclude_last: how many of a user's last picks are not shown to him again.
+        serve_finished: choose slates also for places whose episodes are over, as a service would; False = they are
+            shown their first candidates, and nothing is drawn for them.
         max_steps: of a place.
         recorder: is given every step that counts.
         on_progress: told the number of finished episodes.
@@ -74,7 +79,9 @@ def play_episodes(
     total, length, picks, quality = (torch.zeros(users, dtype=torch.float64) for _ in range(4))
     number = torch.zeros(users, dtype=torch.int64)
     arm = Arm(policy=policy, policy_id=1, exploration=exploration)
-    for steps, (seen, step, _) in enumerate(play(watched, [arm], seed=seed, exclude_last=exclude_last), start=1):
+    sessions = None if serve_finished else episodes
+    steps_of_all = play(watched, [arm], seed=seed, exclude_last=exclude_last, sessions=sessions)
+    for steps, (seen, step, _) in enumerate(steps_of_all, start=1):
         counts = number < episodes
         clicked = counts & (step.choice >= 0)
         total += step.reward.sum(dim=1) * counts
@@ -98,7 +105,7 @@ def play_episodes(
     metrics = [_ratio("return", total, each), _ratio("length", length, each), _ratio("click_rate", picks, length)]
     if watched.picked_quality is not None:
         metrics.append(_ratio("quality", quality, picks))
-    return Played(episodes=episodes * users, steps=int(length.sum()), metrics=tuple(metrics))
+    return Played(episodes=episodes * users, steps=int(length.sum()), metrics=tuple(metrics), returns=total)
 
 
 class _Watched:

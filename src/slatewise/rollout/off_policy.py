@@ -1,4 +1,4 @@
-"""Learning in an environment: serve, keep what happened, learn from what was kept.
+"""Learning in an environment off policy: serve, keep what happened, learn from what was kept.
 
 The policy serves ε-greedily: with probability ε a user's whole slate is drawn at random from his candidates, all slates
 alike. The propensity of such a mixture is exact: P(a_1 … a_j) = (1 − ε) 1[greedy begins like that] + ε Π 1/(C − i).
@@ -22,7 +22,7 @@ from slatewise.types import SlateRequest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class OffPolicyConfig:
     """How serving and learning take turns.
 
     Raises:
@@ -36,9 +36,9 @@ class Schedule:
     updates: int = 1
     """Updates after each step."""
     batch_size: int = 256
-    """Stretches a batch."""
-    stretch: int = 1
-    """Steps of a stretch; 2 where the next slate is needed (SARSA)."""
+    """Segments a batch."""
+    segment: int = 1
+    """Steps of a segment; 2 where the next slate is needed (SARSA)."""
     replay: int = 300
     """Steps kept per user."""
     epsilon: float = 0.1
@@ -46,13 +46,13 @@ class Schedule:
     epsilon_steps: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("steps", "updates", "batch_size", "stretch"):
+        for name in ("steps", "updates", "batch_size", "segment"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"epsilon is {self.epsilon}; expected a number in [0, 1]")
-        if self.warm_up <= self.stretch or self.replay <= self.stretch:
-            raise ValueError(f"warm_up and replay must be longer than a stretch of {self.stretch}")
+        if self.warm_up <= self.segment or self.replay <= self.segment:
+            raise ValueError(f"warm_up and replay must be longer than a segment of {self.segment}")
 
     def exploration(self, step: int) -> float:
         """ε at a step."""
@@ -62,12 +62,13 @@ class Schedule:
         return 1.0 - (1.0 - self.epsilon) * min(1.0, done)
 
 
-def learn_online(
+def learn_off_policy(
     env: Env,
     learner: Learner,
-    schedule: Schedule,
+    config: OffPolicyConfig,
     *,
     seed: int,
+    generator: Generator | None = None,
     on_step: Callable[[int, dict[str, float]], None] | None = None,
 ) -> None:
     """Let a learner act and learn in an environment.
@@ -75,20 +76,21 @@ def learn_online(
     Args:
         env: is reset with `seed`.
         learner: its policy serves, its `update` learns.
-        schedule: when what happens.
+        config: when what happens.
         seed: of the env, the draws of slates and of the replay, each with a stream of its own.
-        on_step: told the number of the step and the figures of the last update, after each step.
+        generator: source of both draws in place of their own streams.
+        on_step: called with the number of the step and the metrics of its last update, after each step.
     """
-    drawing, sampling = Generator().manual_seed(stream_seed(seed, 1)), Generator().manual_seed(stream_seed(seed, 2))
-    replay, policy = Replay(schedule.replay), learner.policy
+    drawing, sampling = (generator or Generator().manual_seed(stream_seed(seed, number)) for number in (1, 2))
+    replay, policy = Replay(config.replay), learner.policy
     seen = env.reset(seed=seed)
     with torch.no_grad():
         carry, state = policy.encoder.initial(seen)
-    for number in range(schedule.steps):
+    for number in range(config.steps):
         with torch.no_grad():
             slates = policy.recommend(state, SlateRequest(k=env.slate_size, candidates=seen.candidates))
             slates = epsilon_greedy(
-                slates, schedule.exploration(number), candidates=_all(env, seen.candidates), generator=drawing
+                slates, config.exploration(number), candidates=_all(env, seen.candidates), generator=drawing
             )
             happened, after = env.step(slates)
             replay.add(seen, happened)
@@ -96,13 +98,12 @@ def learn_online(
             new = (after.user != seen.user).unsqueeze(1)
             first_carry, first = policy.encoder.initial(after)
             carry, state, seen = torch.where(new, first_carry, carry), torch.where(new, first, state), after
-        figures: dict[str, float] = {}
-        if number >= schedule.warm_up:
-            for _ in range(schedule.updates):
-                batch = replay.sample(schedule.batch_size, steps=schedule.stretch, generator=sampling)
-                figures = learner.update(batch)
+        metrics: dict[str, float] = {}
+        if number >= config.warm_up:
+            for _ in range(config.updates):
+                metrics = learner.update(replay.sample(config.batch_size, steps=config.segment, generator=sampling))
         if on_step is not None:
-            on_step(number, figures)
+            on_step(number, metrics)
 
 
 def _all(env: Env, candidates: Int[Tensor, "B C"] | None) -> Int[Tensor, "B C"]:

@@ -1,8 +1,10 @@
-"""Learning from what the policy itself has just done: play sessions, one update with them, play anew."""
+"""Learning from what the policy itself has just done: play sessions, learn from each of them once, play again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+
+import torch
 
 from slatewise.errors import located
 from slatewise.protocols import Env, Learner
@@ -16,33 +18,38 @@ def learn_on_policy(
     env: Env,
     learner: Learner,
     *,
-    updates: int,
+    rounds: int,
     steps: int,
     exploration: Exploration,
     seed: int,
     exclude_last: int = 0,
+    batch_size: int | None = None,
     on_update: Callable[[int, dict[str, float]], None] | None = None,
 ) -> None:
     """Let a policy gradient act and learn.
 
     Args:
-        env: every update starts it anew, with a seed of its own.
+        env: every round starts it again, with a seed of its own.
         learner: its policy serves; what it showed is never shown to it twice.
-        updates: how often.
-        steps: played before each update; the length of a session, where sessions have one.
+        rounds: how often to play and learn.
+        steps: played in each round; the length of a session, where sessions have one.
         exploration: how the policy draws while it learns.
         seed: of everything random here.
         exclude_last: how many of a user's last picks are not shown to him again.
-        on_update: told the number of the update and its figures.
+        batch_size: users of one update, in the order of their places; None = all in one.
+        on_update: called after each update with its number, from 1, and its metrics.
 
     Raises:
-        InputError: no update.
+        InputError: no round.
     """
-    if updates < 1:
-        raise located(f"{updates} updates: expected at least 1")
-    for number in range(updates):
+    if rounds < 1:
+        raise located(f"{rounds} rounds: expected at least 1")
+    update = 0
+    for number in range(rounds):
         arms = [Arm(policy=learner.policy, exploration=exploration)]
         played = record_trajectories(env, arms, steps=steps, seed=stream_seed(seed, number), exclude_last=exclude_last)
-        figures = learner.update(played)
-        if on_update is not None:
-            on_update(number, figures)
+        for index in torch.split(torch.arange(len(played.mask)), batch_size or len(played.mask)):
+            metrics = learner.update(played.rows(index))
+            update += 1
+            if on_update is not None:
+                on_update(update, metrics)

@@ -43,9 +43,9 @@ class Arm:
 
 
 def play(
-    env: Env, arms: Sequence[Arm], *, seed: int, exclude_last: int = 0
+    env: Env, arms: Sequence[Arm], *, seed: int, exclude_last: int = 0, sessions: int | None = None
 ) -> Iterator[tuple[Observation, Step, Observation]]:
-    """Serve an environment for ever: what was seen, what happened (policy and propensities named), what is seen next.
+    """Serve an environment: what was seen, what happened (policy and propensities named), what is seen next.
 
     Users are dealt to the arms place by place, in proportion to the shares and at random; a place keeps its arm.
 
@@ -54,11 +54,14 @@ def play(
         arms: who serves; their policies draw from one generator that the env does not touch.
         seed: of the env, the dealing and the draws, each with a stream of its own.
         exclude_last: how many of a user's last picks are not shown to him again.
+        sessions: of each place, after which no policy serves it: it is shown its first candidates until all places
+            are done. None = serve all for ever.
 
     Raises:
         InputError: no arm, or more arms than users.
     """
     generator = Generator().manual_seed(stream_seed(seed, 1))
+    left = torch.full((env.num_users,), sessions or 1)
     parts = _deal(env.num_users, arms, Generator().manual_seed(stream_seed(seed, 2)))
     with torch.no_grad():
         seen = env.reset(seed=seed)
@@ -67,22 +70,26 @@ def play(
             for arm, part in zip(arms, parts, strict=True)
         ]
         last = torch.zeros(env.num_users, exclude_last, dtype=torch.int64)
-        while True:
+        while bool((left > 0).any()):
             items = torch.zeros(env.num_users, env.slate_size, dtype=torch.int64)
+            if sessions is not None and seen.candidates is not None:
+                items = seen.candidates[:, : env.slate_size].clone()
             logp = torch.zeros(env.num_users, env.slate_size)
             policy_id = torch.zeros(env.num_users, dtype=torch.int64)
             remembered = int((last != PAD).any(dim=0).sum())
             for arm, part, memory in zip(arms, parts, memories, strict=True):
-                if memory is None:
+                served = left[part] > 0
+                rows = part[served]
+                if memory is None or not len(rows):
                     continue
                 request = SlateRequest(
                     k=env.slate_size,
-                    candidates=None if seen.candidates is None else seen.candidates[part],
-                    exclude=last[part, :remembered] if exclude_last else None,
+                    candidates=None if seen.candidates is None else seen.candidates[rows],
+                    exclude=last[rows, :remembered] if exclude_last else None,
                     exploration=arm.exploration,
                 )
-                slates = arm.policy.recommend(memory[1], request, generator=generator)
-                items[part], logp[part], policy_id[part] = slates.items, slates.logp.float(), arm.policy_id
+                slates = arm.policy.recommend(memory[1][served], request, generator=generator)
+                items[rows], logp[rows], policy_id[rows] = slates.items, slates.logp.float(), arm.policy_id
             happened, after = env.step(Slates(items=items, logp=logp))
             happened = replace(happened, policy_id=policy_id)
             somebody_new = after.user != seen.user
@@ -98,6 +105,8 @@ def play(
             ]
             yield seen, happened, after
             seen = after
+            if sessions is not None:
+                left -= (happened.terminated | happened.truncated).long()
 
 
 def _deal(num_users: int, arms: Sequence[Arm], generator: Generator) -> list[Int[Tensor, " _"]]:

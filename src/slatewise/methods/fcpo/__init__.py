@@ -51,6 +51,7 @@ from slatewise.ops.returns import discounted_returns, threshold
 from slatewise.ops.shown_rows import at_steps
 from slatewise.policies.listed import ListedPolicy, numbers
 from slatewise.protocols import StateEncoder
+from slatewise.schedules import Schedule, value_at
 from slatewise.types import SlateRequest, Trajectories
 
 DEFAULT_ENCODER = "gru"
@@ -93,7 +94,7 @@ class Config:
     """By how much a unit of cost above its limit raises that price in one update."""
     multiplier_gain: float = 0.0
     """What a unit of cost above its limit adds to that price for the moment; damps its swings (Stooke et al. 2020)."""
-    max_kl: float = 1e-4
+    max_kl: float | Schedule = 1e-4
     """δ: divergence of the lists' distribution in one update, mean over states."""
     damping: float = 1e-2
     """Added to the diagonal of H."""
@@ -109,7 +110,7 @@ class Config:
     critic_hidden: int = 32
     reward_at_least: float | None = None
     """Reward is 1 where it is at least this, else 0; None takes it as it is."""
-    lr: float = 3e-3
+    lr: float | Schedule = 3e-3
     """Of imitation."""
     imitation_states: int = 256
     """States that one update imitates, at most."""
@@ -120,7 +121,7 @@ class Config:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         for name in ("temperature", "mark", "max_kl", "damping", "critic_lr", "lr"):
-            if not getattr(self, name) > 0:
+            if not value_at(getattr(self, name), 0) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a number above 0")
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma is {self.gamma}; expected a discount in [0, 1]")
@@ -214,7 +215,7 @@ class Learner:
         }
         fixed = set() if config.vectors == "learned" else {id(self.policy.item.weight)}
         self.parameters = [p for p in self.policy.parameters() if p.requires_grad and id(p) not in fixed]
-        self.optimiser = torch.optim.Adam(self.parameters, lr=config.lr, fused=True)
+        self.optimiser = torch.optim.Adam(self.parameters, lr=value_at(config.lr, 0), fused=True)
         self.region = TrustRegion([p for p in self.parameters if p is not self.policy.item.weight])
         self.exposure = Exposure(
             catalog.num_rows,
@@ -336,6 +337,7 @@ class Learner:
     ) -> dict[str, float]:
         """Gains by the critics, the step of the trust region, the line search, then the critics."""
         config, policy = self.config, self.policy
+        max_kl = value_at(config.max_kl, self.updates)
         policy.eval()  # the same network at both ends of the step
         slate = trajectories.slate[steps]
         shown = slate >= FIRST_ITEM
@@ -372,9 +374,7 @@ class Learner:
         if b is not None and config.constraint == "lagrangian":
             g, b = (g - price * b) / (1 + price), None
         product = self.region.curvature(lambda: outputs(few, few_steps), drawn.metric, damping=config.damping)
-        step, x = self.region.step(
-            g, b, excess=excess, product=product, max_kl=config.max_kl, iterations=config.cg_iterations
-        )
+        step, x = self.region.step(g, b, excess=excess, product=product, max_kl=max_kl, iterations=config.cg_iterations)
 
         kl = gained = 0.0
 
@@ -383,8 +383,8 @@ class Learner:
             nonlocal kl, gained
             log_p, divergence = drawn.compare(outputs())
             kl = float(divergence)
-            if not kl <= config.max_kl:
-                return min(LESS, math.sqrt(config.max_kl / kl)) if kl < math.inf else 0.5
+            if not kl <= max_kl:
+                return min(LESS, math.sqrt(max_kl / kl)) if kl < math.inf else 0.5
             gained, spent = float(surrogate(log_p, "reward")), float(surrogate(log_p, "cost"))
             if config.cost_limit is None:
                 better = gained >= 0
@@ -443,7 +443,7 @@ class Learner:
             cost = (log_p.exp() @ self.exposure.popular.float())[shown].mean()
         loss = -chosen.mean()
         excess = cost - (config.cost_limit or 0.0)
-        descend(loss + self.multiplier * excess, self.parameters, self.optimiser, config.clip_norm)
+        descend(loss + self.multiplier * excess, self.parameters, self.optimiser, config.clip_norm, lr=config.lr)
         policy.eval()
         self._remember(float(cost.detach()))
         return {"loss": float(loss.detach()), "cost": float(cost.detach()), "multiplier": self.multiplier}

@@ -47,6 +47,7 @@ from slatewise.ops.shown_rows import at_rows, shown_rows
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.retrieval.tree import Cut, Tree, arity_of, build
+from slatewise.schedules import Schedule, value_at
 from slatewise.types import Exploration, SlateRequest, Slates, Trajectories
 
 DEFAULT_ENCODER = "gru"
@@ -91,7 +92,7 @@ class Config:
     """Paths that the search for the best items follows, at least."""
     by_row: bool | None = None
     """Learn node tables by the rows that a step reads (row-wise Adagrad); None = above 50,000 items."""
-    lr: float = 1e-3
+    lr: float | Schedule = 1e-3
     table_lr: float = 0.05
     """Learning rate of node tables that are learned by row."""
     clip_norm: float = 5.0
@@ -276,7 +277,7 @@ class Learner:
         self.tables = RowWiseAdagrad(nodes, learning_rate=config.table_lr)
         self.item_tables = RowWiseAdagrad(items, learning_rate=config.table_lr, frozen=FIRST_ITEM)
         self.parameters: list[nn.Parameter] = [weight for weight in self.policy.parameters() if weight.requires_grad]
-        self.optimiser = torch.optim.Adam(self.parameters, lr=config.lr, fused=True)
+        self.optimiser = torch.optim.Adam(self.parameters, lr=value_at(config.lr, 0), fused=True)
         self.value: nn.Sequential | None = None
         if config.baseline == "value":
             self.value = network([encoder.width, config.value_hidden, 1], generator=generator)
@@ -335,7 +336,7 @@ class Learner:
             ratio = importance_weight(log_pi.detach(), trajectories.logp[user, step, 0], cap=config.weight_cap)
             weight = torch.where(trajectories.logp_known[user, step], ratio, weight)
         loss = -(weight * gain * log_pi + config.entropy * entropy).mean()
-        descend(loss, self.parameters, self.optimiser, config.clip_norm)
+        descend(loss, self.parameters, self.optimiser, config.clip_norm, lr=config.lr)
         for tables in (self.tables, self.item_tables):
             tables.step()
         policy.eval()

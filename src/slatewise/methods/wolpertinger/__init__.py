@@ -42,6 +42,7 @@ from slatewise.nn.state_dict import flat_state, restore_state, under
 from slatewise.ops.returns import threshold
 from slatewise.ops.shown_rows import shown_rows
 from slatewise.protocols import StateEncoder
+from slatewise.schedules import Schedule, value_at
 from slatewise.types import Trajectories
 
 __all__ = [
@@ -100,7 +101,7 @@ class Config:
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: TwoTowerConfig = field(default_factory=TwoTowerConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
-    lr: float = 1e-3
+    lr: float | Schedule = 1e-3
     """Learning rate of the critic, the state's encoder and the items' vectors."""
     clip_norm: float = 10.0
     """Upper limit of the gradient's norm."""
@@ -202,9 +203,9 @@ class Learner:
         self.optimiser = torch.optim.Adam(
             [
                 {"params": critic_weights, "weight_decay": config.critic.l2},
-                {"params": actor_weights, "lr": config.actor.lr},
+                {"params": actor_weights, "lr": value_at(config.actor.lr, 0)},
             ],
-            lr=config.lr,
+            lr=value_at(config.lr, 0),
             fused=True,
         )
         self.generator = generator
@@ -241,6 +242,8 @@ class Learner:
         if self.updates % self.td3.actor_every == 0:
             loss = loss + actor_loss
 
+        for group, lr in zip(self.optimiser.param_groups, (self.config.lr, self.config.actor.lr), strict=True):
+            group["lr"] = value_at(lr, self.updates)
         descend(loss, self.parameters, self.optimiser, self.config.clip_norm)
         if self.item_rows is not None:
             self.item_rows.step()

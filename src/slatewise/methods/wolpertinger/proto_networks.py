@@ -16,6 +16,7 @@ from slatewise.methods.wolpertinger.two_towers import TwoTowerConfig, TwoTowers
 from slatewise.nn.choice import network
 from slatewise.nn.item_table import ItemTable
 from slatewise.ops.initial import normal_
+from slatewise.schedules import Schedule
 
 FEW = 64
 """Values of k items are read one by one up to a share 1/FEW of the catalog; above that, all are computed at once."""
@@ -27,7 +28,7 @@ class ActorConfig:
 
     hidden: tuple[int, ...] = (64,)
     """Hidden widths."""
-    lr: float = 1e-3
+    lr: float | Schedule = 1e-3
 
     def __post_init__(self) -> None:
         if min(self.hidden, default=1) < 1:

@@ -12,7 +12,7 @@ from slatewise.errors import located
 from slatewise.methods import fcpo
 from slatewise.policies.listed import ListedPolicy
 from slatewise.protocols import StateEncoder
-from slatewise.types import SlateRequest, Slates
+from slatewise.types import SlateRequest, Slates, Trajectories
 
 
 class RowActor:
@@ -35,7 +35,7 @@ class RowActor:
         self._rows.append(rows)
         return Slates(items=items, logp=torch.zeros(items.shape))
 
-    def taken(self) -> Float[Tensor, "B T K E"]:
+    def drawn_rows(self) -> Float[Tensor, "B T K E"]:
         """The W of all steps since the last call."""
         rows, self._rows = torch.stack(self._rows, dim=1), []
         return rows
@@ -57,6 +57,28 @@ class RowActor:
     def load_state_dict(self, state: dict[str, Any]) -> Any:
         """The policy's."""
         return self.policy.load_state_dict(state)
+
+
+class RowLearner:
+    """FCPO learning from the density of the rows that its actor drew: the paper's policy gradient."""
+
+    single_pass = False
+
+    def __init__(self, learner: fcpo.Learner) -> None:
+        self.learner = learner
+        self.policy = RowActor(learner.policy)
+
+    def update(self, trajectories: Trajectories) -> dict[str, float]:
+        """One step on what was played since the last one."""
+        return self.learner.update(trajectories, self.policy.drawn_rows())
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The learner's."""
+        return self.learner.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Put it back."""
+        self.learner.load_state_dict(state)
 
 
 class Reranked(ListedPolicy):

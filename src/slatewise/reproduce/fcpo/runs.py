@@ -21,10 +21,10 @@ from slatewise.evaluation import metrics
 from slatewise.log import FIRST_ITEM
 from slatewise.methods import fcpo, random
 from slatewise.protocols import Carry, Policy
-from slatewise.reproduce.fcpo.policies import MostLiked, Reranked, RowActor
+from slatewise.reproduce.fcpo.policies import MostLiked, Reranked, RowLearner
 from slatewise.rollout.on_policy import learn_on_policy
 from slatewise.rollout.play import Arm, play
-from slatewise.rollout.trajectories import record_trajectories
+from slatewise.schedules import geometric, linear
 from slatewise.seeds import stream_seed
 from slatewise.sim import rating_sessions
 from slatewise.training.fit import fit
@@ -133,9 +133,9 @@ class Place:
 def imitated(place: Place, setting: Setting, size: Size, seed: int) -> fcpo.Learner:
     """A policy that gives what people like beside what they liked before, popular or not.
 
-    The last one is kept for the next cell: nobody learns further with it, see `taught`.
+    The last one is kept for the next cell: nobody learns further with it, see `fine_tune`.
     """
-    learner = fresh(place, setting, seed=seed, temperature=1.0)
+    learner = fresh(place, setting, size, seed=seed, temperature=1.0)
     generator = Generator().manual_seed(stream_seed(seed, 11))
     people = place.world.parts["train"]
 
@@ -145,30 +145,31 @@ def imitated(place: Place, setting: Setting, size: Size, seed: int) -> fcpo.Lear
                 place.world.ratings, users, steps=setting.likes, size=place.slate_size, generator=generator
             )
 
-    for epoch in range(size.epochs):
-        for group in learner.optimiser.param_groups:
-            group["lr"] = setting.imitation_lr * (1 - epoch / size.epochs)
+    for _ in range(size.epochs):
         fit(learner, sessions())
     return learner
 
 
-def fresh(place: Place, setting: Setting, *, seed: int, temperature: float | None = None, **more: Any) -> fcpo.Learner:
+def fresh(
+    place: Place, setting: Setting, size: Size, *, seed: int, temperature: float | None = None, **more: Any
+) -> fcpo.Learner:
     """A learner with first weights from a seed."""
     catalog, generator = place.world.catalog, Generator().manual_seed(stream_seed(seed, 10))
+    epoch = -(-len(place.world.parts["train"]) // size.places)
     config = fcpo.Config(
         slate_size=place.slate_size,
         width=setting.width,
         temperature=setting.temperature if temperature is None else temperature,
         costs="exposure",
         gamma=setting.gamma,
-        max_kl=setting.max_kl,
+        max_kl=geometric(setting.max_kl, setting.last_kl, updates=max(1, size.updates - 1)),
         damping=setting.damping,
         cg_iterations=setting.cg_iterations,
         fisher_states=setting.fisher_states,
         multiplier_lr=setting.multiplier_lr,
         multiplier_gain=setting.multiplier_gain,
         imitation_states=setting.imitation_states,
-        lr=setting.imitation_lr,
+        lr=linear(setting.imitation_lr, 0.0, updates=epoch * size.epochs, every=epoch),
         reward_at_least=LIKED,
         **more,
     )
@@ -218,51 +219,39 @@ def liked_sessions(
     ).pad()
 
 
-def taught(
-    place: Place, start: fcpo.Learner, learner: fcpo.Learner, size: Size, setting: Setting, *, seed: int
+def fine_tune(
+    place: Place, start: fcpo.Learner, learner: fcpo.Learner, size: Size, *, seed: int, by_rows: bool = False
 ) -> dict[str, Any]:
     """Let a learner begin where imitation ended, and play with the people who train.
+
+    Args:
+        place: where.
+        start: has imitated.
+        learner: fresh.
+        size: how long.
+        seed: of sessions and draws.
+        by_rows: draw W from the Gaussian and learn from its density, not from that of the lists.
 
     Returns:
         cost, reward: of every update; recoveries: how many; unmet: what it says of its limit.
     """
     learner.policy.load_state_dict(start.policy.state_dict())
-    regions = kls(setting, size.updates)
-    learner.config = replace(learner.config, max_kl=regions[0])
-    costs: list[float] = []
-    rewards: list[float] = []
+    history: dict[str, list[float]] = {"cost": [], "reward": []}
 
-    def note(number: int, figures: dict[str, float]) -> None:
-        costs.append(round(figures["cost"], 4))
-        rewards.append(round(figures["reward"], 4))
-        learner.config = replace(learner.config, max_kl=regions[min(number + 1, len(regions) - 1)])
+    def note(update: int, metrics: dict[str, float]) -> None:
+        for name, values in history.items():
+            values.append(round(metrics[name], 4))
 
-    env = place.env("train", size.places)
     learn_on_policy(
-        env, learner, updates=size.updates, steps=place.steps, exploration=place.exploration, seed=seed, on_update=note
+        place.env("train", size.places),
+        RowLearner(learner) if by_rows else learner,
+        rounds=size.updates,
+        steps=place.steps,
+        exploration=place.exploration,
+        seed=seed,
+        on_update=note,
     )
-    return {"cost": costs, "reward": rewards, "recoveries": learner.recoveries, "unmet": learner.violation() or ""}
-
-
-def kls(setting: Setting, updates: int) -> list[float]:
-    """Divergence of every update, from max_kl to last_kl."""
-    factor = (setting.last_kl / setting.max_kl) ** (1 / max(1, updates - 1))
-    return [setting.max_kl * factor**number for number in range(updates)]
-
-
-def taught_by_rows(
-    place: Place, start: fcpo.Learner, learner: fcpo.Learner, size: Size, setting: Setting, *, seed: int
-) -> None:
-    """The same by drawing W from the Gaussian and learning from its density."""
-    learner.policy.load_state_dict(start.policy.state_dict())
-    actor = RowActor(learner.policy)
-    env = place.env("train", size.places)
-    for number, max_kl in enumerate(kls(setting, size.updates)):
-        learner.config = replace(learner.config, max_kl=max_kl)
-        played = record_trajectories(
-            env, [Arm(policy=actor, exploration=place.exploration)], steps=place.steps, seed=stream_seed(seed, number)
-        )
-        learner.update(played, actor.taken())
+    return history | {"recoveries": learner.recoveries, "unmet": learner.violation() or ""}
 
 
 @torch.no_grad()
@@ -342,7 +331,7 @@ def limited(settings: dict[str, Any]) -> dict[str, Any]:
         return judged(place, policy, part=part, draws=size.draws, seed=stream_seed(seed, 100 + number), **more)
 
     if settings["kind"] == "trust_region":
-        served = fresh(place, setting, seed=seed).policy
+        served = fresh(place, setting, size, seed=seed).policy
         served.load_state_dict(start.policy.state_dict())
         found["imitation"] = {"judged": judge(served, 0)}
         found["random"] = {"judged": judge(uniform(place), 1)}
@@ -351,9 +340,9 @@ def limited(settings: dict[str, Any]) -> dict[str, Any]:
             found[f"most_liked-{_name(limit)}"] = {"judged": judge(fixed, 1, greedy=True)}
     for number, limit in enumerate(settings["limits"]):
         more: dict[str, Any] = {"cost_limit": limit, "constraint": settings["kind"], "exposure_memory": MEMORY}
-        learner = fresh(place, setting, seed=seed, **more)
+        learner = fresh(place, setting, size, seed=seed, **more)
         first = learner.exposure.popular.clone()
-        told = taught(place, start, learner, size, setting, seed=stream_seed(seed, 12))
+        told = fine_tune(place, start, learner, size, seed=stream_seed(seed, 12))
         found[_name(limit)] = told | {
             "judged": judge(learner.policy, 2 + number),
             "greedy": judge(learner.policy, 2 + number, greedy=True),
@@ -364,8 +353,8 @@ def limited(settings: dict[str, Any]) -> dict[str, Any]:
                 for at, price in enumerate(PRICES)
             ]
         if limit is not None and limit == settings.get("drift"):
-            drifting = fresh(place, setting, seed=seed, **more, regroup_every=REGROUP)
-            told = taught(place, start, drifting, size, setting, seed=stream_seed(seed, 12))
+            drifting = fresh(place, setting, size, seed=seed, **more, regroup_every=REGROUP)
+            told = fine_tune(place, start, drifting, size, seed=stream_seed(seed, 12))
             found["drifting"] = {
                 "once": found[_name(limit)] | followed(learner, first, partial(judge, number=40)),
                 "drifting": told
@@ -373,8 +362,8 @@ def limited(settings: dict[str, Any]) -> dict[str, Any]:
                 | followed(drifting, first, partial(judge, number=40)),
             }
     if settings.get("rows"):
-        learner = fresh(place, setting, seed=seed)
-        taught_by_rows(place, start, learner, size, setting, seed=stream_seed(seed, 12))
+        learner = fresh(place, setting, size, seed=seed)
+        fine_tune(place, start, learner, size, seed=stream_seed(seed, 12), by_rows=True)
         found["rows"] = {"judged": judge(learner.policy, 41)}
     return found | {"seconds": time.monotonic() - begun}
 
@@ -404,16 +393,13 @@ def followed(
 @torch.no_grad()
 def speed(settings: dict[str, Any]) -> dict[str, Any]:
     """Time of a list in one pass beside single picks, each of which is one pass and one step of the encoder."""
-    place, _, setting = _parts(settings)
-    learner = fresh(place, setting, seed=0)
+    place, size, setting = _parts(settings)
+    learner = fresh(place, setting, size, seed=0)
     policy, k = learner.policy, place.slate_size
     found: dict[str, Any] = {}
     for batch in (1, 64):
-        env = place.env("train", batch)
-        seen = env.reset(seed=0)
-        carry, state = policy.encoder.initial(seen)
-        happened, after = env.step(policy.recommend(state, SlateRequest(k=k, candidates=seen.candidates)))
-        carry, state = policy.encoder.step(carry, happened, after)
+        seen, happened, after = next(play(place.env("train", batch), [Arm(policy=policy)], seed=0))
+        carry, state = policy.encoder.step(policy.encoder.initial(seen)[0], happened, after)
         works: list[Callable[[], object]] = [
             partial(policy.recommend, state, SlateRequest(k=k)),
             partial(_single_picks, policy, k, carry, state, happened=happened, after=after, moving=True),

@@ -22,15 +22,14 @@ from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.log import FIRST_ITEM
 from slatewise.methods import cloning, fcpo, item_knn, popularity, random, reinforce, slateq, tpgr, wolpertinger
 from slatewise.protocols import Learner, Policy
-from slatewise.rollout.off_policy import Schedule
+from slatewise.rollout.off_policy import OffPolicyConfig, learn_off_policy
 from slatewise.rollout.on_policy import learn_on_policy
 from slatewise.rollout.play import Arm
-from slatewise.rollout.replay import Replay
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim.topic_graph import Config, Env, World, logging_policy
 from slatewise.training.fit import fit
-from slatewise.types import Exploration, Observation, SlateRequest, Slates, Step, Trajectories
+from slatewise.types import Exploration, Observation, Step, Trajectories
 
 Settings = Mapping[str, Any]
 PASS = 1000
@@ -149,11 +148,11 @@ def learned(settings: Settings) -> Policy:
     if settings["learns"] == "rounds":
         draws = Exploration(top_m=env.catalog.num_items)
         learn_on_policy(
-            env, learner, updates=budget.rounds, steps=budget.round_steps, exploration=draws, seed=stream_seed(seed, 3)
+            env, learner, rounds=budget.rounds, steps=budget.round_steps, exploration=draws, seed=stream_seed(seed, 3)
         )
     elif settings["learns"] == "replay":
-        schedule = Schedule(steps=budget.steps, replay=budget.steps, **settings["schedule"])
-        learn_with_replay(env, learner, schedule, seed=stream_seed(seed, 3))
+        schedule = OffPolicyConfig(steps=budget.steps, replay=budget.steps, **settings["schedule"])
+        learn_off_policy(env, learner, schedule, seed=stream_seed(seed, 3))
     else:
         record = logged(settings["items"], settings["world_seed"], budget.places, budget.steps, seed)
         learn_from_log(learner, record, updates=settings.get("updates"), batch=settings.get("batch", 0))
@@ -170,33 +169,6 @@ def learn_from_log(learner: Learner, record: Trajectories, *, updates: int | Non
     else:
         draw = Generator().manual_seed(stream_seed(sessions, 4))
         fit(learner, sample_rows(record, batch, updates=updates, generator=draw))
-
-
-def learn_with_replay(env: Env, learner: Learner, schedule: Schedule, *, seed: int) -> None:
-    """Serve ε-greedily and learn from all that was served; as `train.online`, which makes a list of all items a user.
-
-    Args:
-        env: is reset with `seed`.
-        learner: its policy serves.
-        schedule: when what happens.
-        seed: of the env, the draws and the replay.
-    """
-    drawing, sampling = Generator().manual_seed(stream_seed(seed, 1)), Generator().manual_seed(stream_seed(seed, 2))
-    replay, policy, size = Replay(schedule.replay), learner.policy, env.catalog.num_items
-    seen = env.reset(seed=seed)
-    for number in range(schedule.steps):
-        epsilon = schedule.exploration(number)
-        with torch.no_grad():
-            greedy = policy.recommend(seen.context, SlateRequest(k=1)).items
-        anything = torch.randint(FIRST_ITEM, FIRST_ITEM + size, greedy.shape, generator=drawing)
-        items = torch.where(torch.rand(greedy.shape, generator=drawing) < epsilon, anything, greedy)
-        chance = epsilon / size + (1 - epsilon) * (items == greedy)
-        happened, after = env.step(Slates(items=items, logp=chance.log()))
-        replay.add(seen, happened)
-        seen = after
-        if number >= schedule.warm_up:
-            for _ in range(schedule.updates):
-                learner.update(replay.sample(schedule.batch_size, steps=schedule.stretch, generator=sampling))
 
 
 def as_lists(record: Trajectories) -> Trajectories:

@@ -15,21 +15,24 @@ from slatewise import config as configs
 from slatewise.data.batches import sample_rows
 from slatewise.encoders import observed
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.log import FIRST_ITEM
 from slatewise.methods import random as uniform
 from slatewise.methods import slateq
 from slatewise.ops.choice import choice_weight
-from slatewise.ops.choices import picked
 from slatewise.ops.slates import Optimiser, best_slates
-from slatewise.protocols import Policy
-from slatewise.rollout.off_policy import Schedule, learn_online
+from slatewise.policies.ranked import RankedPolicy
+from slatewise.protocols import Policy, StateEncoder
+from slatewise.rollout.episodes import play_episodes
+from slatewise.rollout.off_policy import OffPolicyConfig, learn_off_policy
 from slatewise.rollout.play import Arm
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim.interest_evolution import Config, Env
 from slatewise.training.fit import fit
-from slatewise.types import Observation, SlateRequest, Slates, Trajectories
+from slatewise.types import SlateRequest, Slates, Trajectories
 
-Serve = Callable[[Float[Tensor, "B D"], Observation], Int[Tensor, "B K"]]
+Best = Callable[[Float[Tensor, "B D"], Int[Tensor, "B C"]], Int[Tensor, "B K"]]
+"""Columns of the best slate among candidates."""
 LETTERS: dict[str, Optimiser] = {"T": "top_k", "G": "greedy", "O": "optimal"}
 
 
@@ -60,6 +63,21 @@ def encoder(env: Env) -> observed.Encoder:
     return observed.Encoder(observed.Config(history=False, context_width=width), env.catalog)
 
 
+class BestSlates(RankedPolicy):
+    """Shows with certainty the slate that a function finds best among the candidates."""
+
+    def __init__(self, encoder: StateEncoder, num_rows: int, best: Best) -> None:
+        super().__init__(encoder, num_rows)
+        self._best = best
+
+    def draw_slates(self, state: Float[Tensor, "B D"], request: SlateRequest, generator: Generator | None) -> Slates:
+        """The best slate, whatever the exploration."""
+        del generator
+        assert request.candidates is not None
+        items = request.candidates.gather(1, self._best(state, request.candidates))
+        return Slates(items=items, logp=torch.zeros(items.shape))
+
+
 def learner(settings: dict[str, Any], env: Env, *, seed: int) -> slateq.Learner:
     """An untrained learner."""
     config = configs.convert(slateq.Config, settings, where="slateq")
@@ -81,7 +99,7 @@ def train_and_measure(settings: dict[str, Any]) -> dict[str, Any]:
             curve.append(((step + 1) * size.users, now["return"]))
 
     started = time.process_time()
-    learn_online(env, built, _schedule(settings["method"], size), seed=stream_seed(seed, 4), on_step=watch)
+    learn_off_policy(env, built, off_policy(settings["method"], size), seed=stream_seed(seed, 4), on_step=watch)
     seconds = time.process_time() - started
     return {
         "seconds": seconds,
@@ -119,8 +137,8 @@ def live(settings: dict[str, Any]) -> dict[str, Any]:
     size, seed = Size(**settings["size"]), settings["seed"]
     env = Env(world(settings["world"]), num_users=size.users, threads=1)
     production = learner(settings["method"] | {"training": "myopic", "serving_slates": "top_k"}, env, seed=seed)
-    schedule = _schedule(settings["method"] | {"training": "myopic"}, size)
-    learn_online(env, production, schedule, seed=stream_seed(seed, 4))
+    schedule = off_policy(settings["method"] | {"training": "myopic"}, size)
+    learn_off_policy(env, production, schedule, seed=stream_seed(seed, 4))
     record = record_trajectories(
         env, [Arm(policy=production.policy, policy_id=1)], steps=size.steps, seed=stream_seed(seed, 9)
     )
@@ -138,26 +156,29 @@ def shadow_prices(settings: dict[str, Any]) -> dict[str, Any]:
     q_i = minutes + price · (change of the time left), by topic; nothing: −price · the time that it costs.
     """
     size, config = Size(**settings["size"]), world(settings["world"])
+    env = Env(config, num_users=1, threads=1)
     quality = torch.from_numpy(config.topic_quality)
-    found = {}
-    for price in settings["prices"]:
+
+    def value(price: float) -> dict[str, float]:
         gain = config.length * (1 + price * (config.budget_gain * quality - 1))
         lost = torch.tensor(-price * config.null_cost)
 
-        def serve(
-            state: Float[Tensor, "B D"], seen: Observation, gain: Tensor = gain, lost: Tensor = lost
-        ) -> Int[Tensor, "B K"]:
-            assert seen.candidates is not None
-            topic = (seen.candidates - 2) % config.num_topics
+        def best(state: Float[Tensor, "B D"], candidates: Int[Tensor, "B C"]) -> Int[Tensor, "B K"]:
+            topic = (candidates - FIRST_ITEM) % config.num_topics
             weight = choice_weight(state.gather(1, topic), config.choice)
             null = choice_weight(torch.full((len(state),), config.null_mass), config.choice)
-            columns = best_slates(
+            return best_slates(
                 weight, gain[topic], null, lost.expand(len(state)), config.slate_size, optimiser="optimal"
             )
-            return seen.candidates.gather(1, columns)
 
-        found[f"{price:g}"] = _played(serve, config, users=size.measured, seed=stream_seed(settings["seed"], 6))
-    return {"served": found}
+        return measure(
+            BestSlates(encoder(env), env.catalog.num_rows, best),
+            config,
+            users=size.measured,
+            seed=stream_seed(settings["seed"], 6),
+        )
+
+    return {"served": {f"{price:g}": value(price) for price in settings["prices"]}}
 
 
 def served(
@@ -172,47 +193,15 @@ def served(
 
 
 def measure(policy: Policy, config: Config, *, users: int, seed: int) -> dict[str, float]:
-    """One session of each user, greedily served."""
-    generator = Generator().manual_seed(stream_seed(seed, 1))
+    """One session of each user, greedily served.
 
-    def serve(state: Float[Tensor, "B D"], seen: Observation) -> Int[Tensor, "B K"]:
-        return policy.recommend(
-            state, SlateRequest(k=config.slate_size, candidates=seen.candidates), generator=generator
-        ).items
-
-    return _played(serve, config, users=users, seed=seed)
-
-
-@torch.no_grad()
-def _played(serve: Serve, config: Config, *, users: int, seed: int) -> dict[str, float]:
-    """Mean return and its standard error, slates a session, picks per slate, mean true quality of what was picked."""
+    Mean return and its standard error, slates a session, picks per slate, mean true quality of what was picked.
+    """
     env = Env(config, num_users=users, threads=1)
-    seen = env.reset(seed=seed)
-    total, length, picks, quality = (torch.zeros(users, dtype=torch.float64) for _ in range(4))
-    playing = torch.ones(users, dtype=torch.bool)
-    none = torch.zeros(users, config.slate_size)
-    while bool(playing.any()):
-        true, candidates = env.quality, seen.candidates
-        assert candidates is not None
-        # whoever has left is shown anything: his place is somebody else's now
-        items = candidates[:, : config.slate_size].clone()
-        some = Observation(user=seen.user[playing], context=seen.context[playing], candidates=candidates[playing])
-        items[playing] = serve(some.context, some)
-        step, seen = env.step(Slates(items=items, logp=none))
-        item = picked(step.slate, step.choice)
-        at = (candidates == item.unsqueeze(1)).int().argmax(dim=1, keepdim=True)
-        clicked = playing & (step.choice >= 0)
-        total += step.reward.sum(dim=1) * playing
-        length += playing
-        picks += clicked
-        quality += true.gather(1, at).squeeze(1) * clicked
-        playing &= ~step.terminated
-    return {
-        "return": float(total.mean()),
-        "stderr": float(total.std() / users**0.5),
-        "length": float(length.mean()),
-        "rate": float(picks.sum() / length.sum()),
-        "quality": float(quality.sum() / picks.sum()),
+    played = play_episodes(env, policy, episodes=1, seed=seed, serve_finished=False)
+    metrics = {"return": "return", "length": "length", "rate": "click_rate", "quality": "quality"}
+    return {name: played.metric(metric).value for name, metric in metrics.items()} | {
+        "stderr": float(played.returns.std() / users**0.5)
     }
 
 
@@ -238,12 +227,13 @@ def quick() -> dict[str, int]:
     return asdict(Size(measured=1500, curve_points=5, curve_users=200))
 
 
-def _schedule(method: dict[str, Any], size: Size) -> Schedule:
-    return Schedule(
+def off_policy(method: dict[str, Any], size: Size) -> OffPolicyConfig:
+    """Serving and learning in turns; a segment of SARSA has the next slate in it, too."""
+    return OffPolicyConfig(
         steps=size.steps,
         updates=size.updates,
         batch_size=size.batch,
-        stretch=2 if method.get("training") == "sarsa" else 1,
+        segment=2 if method.get("training") == "sarsa" else 1,
         replay=size.steps,
         epsilon_steps=size.steps // 3,
     )

@@ -17,13 +17,12 @@ from torch import Generator, Tensor, nn
 
 from slatewise.log import FIRST_ITEM
 from slatewise.nn.choice import network
-from slatewise.ops.slates import uniform_slates
-from slatewise.reproduce.slateq.runs import Size, _played, world
-from slatewise.rollout.off_policy import Schedule
-from slatewise.rollout.replay import Replay
+from slatewise.nn.state_dict import under
+from slatewise.reproduce.slateq.runs import BestSlates, Size, encoder, measure, off_policy, world
+from slatewise.rollout.off_policy import learn_off_policy
 from slatewise.seeds import stream_seed
 from slatewise.sim.interest_evolution import Config, Env
-from slatewise.types import Observation, Slates
+from slatewise.types import Trajectories
 
 CHUNK = 32
 """Users looked at together: their numbers fit into the cache."""
@@ -72,55 +71,60 @@ class WholeSlate(nn.Module):
         return self.slates[torch.cat([part.indices for part in found])], torch.cat([part.values for part in found])
 
 
+class Learner:
+    """Q-learning of whole slates with a target network that follows slowly."""
+
+    single_pass = False
+
+    def __init__(self, env: Env, hidden: tuple[int, int], *, generator: Generator) -> None:
+        self.config = env.config
+        self.values = WholeSlate(env.config, hidden, generator=generator)
+        self.target = copy.deepcopy(self.values).requires_grad_(False)
+        self.optimiser = torch.optim.RMSprop(self.values.parameters(), lr=LR, alpha=0.95, eps=1e-5, centered=True)
+        self.policy = BestSlates(encoder(env), env.catalog.num_rows, self._best)
+
+    def update(self, trajectories: Trajectories) -> dict[str, float]:
+        """One step towards r + γ max Q' on single steps."""
+        assert trajectories.candidates is not None
+        topics = _topic(trajectories.candidates[:, 1], self.config)
+        following = self.target.best(trajectories.context[:, 1], topics)[1]
+        target = trajectories.reward[:, 0].sum(dim=1) + GAMMA * following * ~trajectories.terminated[:, 0]
+        # a slate in another order is the same slate: it is read in the order of the candidate list
+        shown = torch.sort((trajectories.slate[:, 0] - FIRST_ITEM), dim=1).values % self.config.num_topics
+        loss = (self.values.value(trajectories.context[:, 0], shown) - target).square().mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        with torch.no_grad():
+            for slow, fast in zip(self.target.parameters(), self.values.parameters(), strict=True):
+                slow.lerp_(fast, RATE)
+        return {"loss": float(loss.detach())}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Both networks."""
+        networks = {"values": self.values, "target": self.target}
+        return {f"{name}.{key}": value for name, net in networks.items() for key, value in net.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Put them back."""
+        for name, net in (("values.", self.values), ("target.", self.target)):
+            net.load_state_dict(under(name, state))
+
+    def _best(self, state: Float[Tensor, "B D"], candidates: Int[Tensor, "B C"]) -> Int[Tensor, "B K"]:
+        return self.values.best(state, _topic(candidates, self.config))[0]
+
+
 def run(settings: dict[str, Any]) -> dict[str, Any]:
     """Learn by interaction with the same schedule as SlateQ, and measure."""
     size, seed, config = Size(**settings["size"]), settings["seed"], world(settings["world"])
     generator = Generator().manual_seed(stream_seed(seed, 3))
-    fast = WholeSlate(config, tuple(settings["hidden"]), generator=generator)
-    slow = copy.deepcopy(fast).requires_grad_(False)
-    started = time.process_time()
-    _learn(fast, slow, config, size=size, generator=generator, seed=seed)
-    seconds = time.process_time() - started
-
-    def serve(state: Float[Tensor, "B D"], seen: Observation) -> Int[Tensor, "B K"]:
-        assert seen.candidates is not None
-        return seen.candidates.gather(1, fast.best(state, _topic(seen.candidates, config))[0])
-
-    figures = _played(serve, config, users=size.measured, seed=stream_seed(seed, 6))
-    return {"seconds": seconds, "served": {"": figures}}
-
-
-def _learn(fast: WholeSlate, slow: WholeSlate, config: Config, *, size: Size, generator: Generator, seed: int) -> None:
     env = Env(config, num_users=size.users, threads=1)
-    schedule = Schedule(steps=size.steps, updates=size.updates, epsilon_steps=size.steps // 3)
-    optimiser = torch.optim.RMSprop(fast.parameters(), lr=LR, alpha=0.95, eps=1e-5, centered=True)
-    replay, seen = Replay(size.steps), env.reset(seed=stream_seed(seed, 4))
-    none = torch.zeros(size.users, config.slate_size)
-    for number in range(size.steps):
-        assert seen.candidates is not None
-        drawn, _ = uniform_slates(seen.candidates, config.slate_size, generator=generator)
-        explores = torch.rand(size.users, 1, generator=generator) < schedule.exploration(number)
-        best = seen.candidates.gather(1, fast.best(seen.context, _topic(seen.candidates, config))[0])
-        step, after = env.step(Slates(items=torch.where(explores, drawn, best), logp=none))
-        replay.add(seen, step)
-        seen = after
-        if number < schedule.warm_up:
-            continue
-        for _ in range(size.updates):
-            batch = replay.sample(size.batch, generator=generator)
-            assert batch.candidates is not None
-            after_topics = _topic(batch.candidates[:, 1], config)
-            following = slow.best(batch.context[:, 1], after_topics)[1]
-            target = batch.reward[:, 0].sum(dim=1) + GAMMA * following * ~batch.terminated[:, 0]
-            # a slate in another order is the same slate: it is read in the order of the candidate list
-            shown = torch.sort((batch.slate[:, 0] - FIRST_ITEM), dim=1).values % config.num_topics
-            loss = (fast.value(batch.context[:, 0], shown) - target).square().mean()
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            with torch.no_grad():
-                for behind, ahead in zip(slow.parameters(), fast.parameters(), strict=True):
-                    behind.lerp_(ahead, RATE)
+    learner = Learner(env, tuple(settings["hidden"]), generator=generator)
+    started = time.process_time()
+    learn_off_policy(env, learner, off_policy({}, size), seed=stream_seed(seed, 4), generator=generator)
+    seconds = time.process_time() - started
+    metrics = measure(learner.policy, config, users=size.measured, seed=stream_seed(seed, 6))
+    return {"seconds": seconds, "served": {"": metrics}}
 
 
 def _topic(items: Int[Tensor, "*A"], config: Config) -> Int[Tensor, "*A"]:

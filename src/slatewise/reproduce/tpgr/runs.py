@@ -29,8 +29,10 @@ from slatewise.methods import popularity, random, tpgr, wolpertinger
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Learner, Policy
 from slatewise.retrieval.tree import Tree
+from slatewise.rollout.on_policy import learn_on_policy
 from slatewise.rollout.play import Arm, play
 from slatewise.rollout.trajectories import record_trajectories
+from slatewise.schedules import Schedule, linear, value_at
 from slatewise.seeds import stream_seed
 from slatewise.sim.rating_sessions import Config, Env, World, open_world
 from slatewise.training.fit import fit
@@ -114,7 +116,7 @@ def _tree(settings: Mapping[str, Any], env: Env) -> Policy:
     """Train the tree policy; depth 1 is the softmax over the catalog."""
     learner, _ = _planted(settings, env)
     _imitate(settings, env, learner)
-    _practise(settings, env, learner)
+    _practise(settings, env, learner, rounds=int(settings["rounds"]))
     return learner.policy
 
 
@@ -122,7 +124,9 @@ def _planted(settings: Mapping[str, Any], env: Env) -> tuple[tpgr.Learner, Tree 
     """A learner that has learned nothing yet, and the tree of its items."""
     generator = Generator().manual_seed(int(settings["seed"]))
     encoder = _encoder(env, generator)
-    learner = tpgr.Learner(tpgr.Config(**settings["method"]), encoder, env.catalog, generator=generator)
+    config = tpgr.Config(**settings["method"])
+    config = replace(config, lr=_falling(settings, config.lr, rounds=int(settings["rounds"])))
+    learner = tpgr.Learner(config, encoder, env.catalog, generator=generator)
     if learner.config.depth == 1:
         return learner, None
     return learner, learner.policy.planted(_vectors(settings["vectors"], env, generator), generator=generator)
@@ -193,18 +197,27 @@ def made_sessions(world: World, config: Config, *, passes: int, generator: Gener
     return found
 
 
-def _practise(settings: Mapping[str, Any], env: Env, learner: tpgr.Learner, *, rounds: int | None = None) -> None:
-    """Play with everybody, learn from some of the sessions at a time, play again; learning rates fall to 0."""
-    seed, steps = int(settings["seed"]), env.config.steps
-    rounds = int(settings["rounds"]) if rounds is None else rounds
-    arms = [Arm(policy=learner.policy, exploration=Exploration(top_m=env.catalog.num_items))]
-    for number in range(rounds):
-        for group in learner.optimiser.param_groups:
-            group["lr"] = learner.config.lr * (1 - number / rounds)
-        played = record_trajectories(env, arms, steps=steps, seed=stream_seed(seed, number), exclude_last=steps)
-        # places hold people drawn at random, so any some of them will do
-        for some in torch.split(torch.arange(env.num_users), int(settings["batch"])):
-            learner.update(played.rows(some))
+def _practise(settings: Mapping[str, Any], env: Env, learner: tpgr.Learner, *, rounds: int) -> None:
+    """Play with all places, learn from a batch of the sessions at a time, play again.
+
+    Places hold people drawn at random, so that neighbours make as good a batch as any.
+    """
+    learn_on_policy(
+        env,
+        learner,
+        rounds=rounds,
+        steps=env.config.steps,
+        exploration=Exploration(top_m=env.catalog.num_items),
+        seed=int(settings["seed"]),
+        exclude_last=env.config.steps,
+        batch_size=int(settings["batch"]),
+    )
+
+
+def _falling(settings: Mapping[str, Any], lr: float | Schedule, *, rounds: int, start: int = 0) -> Schedule:
+    """A learning rate that falls to 0 round by round."""
+    updates = -(-int(settings["users"]) // int(settings["batch"]))
+    return linear(value_at(lr, 0), 0.0, updates=max(1, rounds * updates), every=updates, start=start * updates)
 
 
 def _changing(
@@ -221,13 +234,19 @@ def _changing(
     late, gone = (FIRST_ITEM + order).tensor_split(10)[:2]
     tree.remove(late, vectors[late])
     policy.plant(tree)
+    rounds = int(settings["rounds"])
     _imitate(settings, env, learner)
-    _practise(settings, env, learner)
+    _practise(settings, env, learner, rounds=rounds)
     found = {"late items missing": judge(policy)}
     tree.add(late, vectors[late])
     policy.plant(tree)
     found["late items added"] = judge(policy)
-    _practise(settings, env, learner, rounds=int(settings["rounds"]) // 4)
+    # the same learner with another schedule, which begins where the first one ended
+    config = replace(learner.config, lr=_falling(settings, learner.config.lr, rounds=rounds // 4, start=rounds))
+    longer = tpgr.Learner(config, policy.encoder, env.catalog, generator=Generator())
+    longer.load_state_dict(learner.state_dict())
+    _practise(settings, env, longer, rounds=rounds // 4)
+    policy = longer.policy
     found["added and practised"] = judge(policy)
     tree.remove(gone, vectors[gone])
     policy.plant(tree)

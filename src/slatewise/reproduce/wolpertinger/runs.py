@@ -19,7 +19,7 @@ from slatewise.log import FIRST_ITEM
 from slatewise.methods import wolpertinger
 from slatewise.methods.wolpertinger.proto_action import expected_best
 from slatewise.retrieval.recall import overlap
-from slatewise.rollout.off_policy import Schedule, learn_online
+from slatewise.rollout.off_policy import OffPolicyConfig, learn_off_policy
 from slatewise.seeds import stream_seed
 from slatewise.sim import accept_graph
 from slatewise.sim.accept_graph import Config, Env, World
@@ -85,7 +85,7 @@ def train_and_measure(settings: dict[str, Any]) -> dict[str, Any]:
             measuring += time.process_time() - begun
 
     started = time.process_time()
-    learn_online(env, built, schedule(size), seed=stream_seed(seed, 4), on_step=watch)
+    learn_off_policy(env, built, schedule(size), seed=stream_seed(seed, 4), on_step=watch)
     return {"curve": curve, "seconds": time.process_time() - started - measuring}
 
 
@@ -263,9 +263,9 @@ def lemma(settings: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def schedule(size: Size) -> Schedule:
+def schedule(size: Size) -> OffPolicyConfig:
     """Serving and learning in turns."""
-    return Schedule(
+    return OffPolicyConfig(
         steps=size.steps,
         updates=size.updates,
         batch_size=size.batch,
