@@ -142,7 +142,7 @@ class Unzipped(Wheel):
 
     file: Path
 
-    def bring(self, folder: Path) -> None:
+    def download_to(self, folder: Path) -> None:
         with zipfile.ZipFile(self.file) as archive:
             for name, path in self.members.items():
                 (folder / name).write_bytes(archive.read(path))
@@ -274,11 +274,11 @@ def test_a_wheel_that_does_not_fit(case: str, links: Path, tmp_path: Path) -> No
         recipe, what = pinned(RECIPES["ml-100k"], wheel(links, "recbole", "1.2.1", short)), r"has no .*ml-100k\.item"
     elif case == "version":
         file = wheel(links, "recbole", "1.2.0", ML_WHEEL)
-        recipe, what = pinned(RECIPES["ml-100k"], file), "pip could not bring it: No matching distribution"
+        recipe, what = pinned(RECIPES["ml-100k"], file), "pip could not download it: No matching distribution"
     else:
         file = links / "recbole-1.2.1-py3-none-any.whl"
         file.write_bytes(b"<html>log in first</html>")
-        recipe, what = pinned(RECIPES["ml-100k"], file), "pip could not bring it|no zip archive"
+        recipe, what = pinned(RECIPES["ml-100k"], file), "pip could not download it|not a zip archive"
     with pytest.raises(SlatewiseError, match=what) as caught:
         fetch(recipe, out=tmp_path / "data" / "ml")
     assert not isinstance(caught.value, InputError)  # exit code 1

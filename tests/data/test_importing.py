@@ -208,7 +208,7 @@ def test_pieces_of_one_log_are_read_in_order(tmp_path: Path) -> None:
     (folder / "part-1.parquet").unlink()
     LOG.head(3).write_csv(folder / "a.csv")
     LOG.tail(1).with_columns(rating=pl.lit("?")).write_csv(folder / "b.csv")
-    with pytest.raises(InputError, match=r'b\.csv, line 2, column "rating": "\?" is no number'):
+    with pytest.raises(InputError, match=r'b\.csv, line 2, column "rating": "\?" is not a number'):
         made(folder)
 
 
@@ -261,7 +261,7 @@ def test_outcomes_become_rewards_and_add_up(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.interactions.reward, [3, 0, 2])  # the click told twice counts once
     np.testing.assert_array_equal(data.interactions.choice, [0, 0])
     np.testing.assert_array_equal(data.interactions.time, [5_000_000, 6_000_000])
-    assert "2 rows told further outcomes" in " ".join(Report.of(data).notes)
+    assert "2 rows held further outcomes" in " ".join(Report.of(data).notes)
     file.write_text("user,item,time,action,weight\nu,a,5,click,3\nu,b,6,like,1\n")
     np.testing.assert_array_equal(made(file).interactions.reward, [3, 1])
     np.testing.assert_array_equal(made(file, outcomes={"click": 2.0, "like": 5.0}).interactions.reward, [6, 5])
@@ -276,7 +276,7 @@ def test_a_merged_row_is_named_by_its_first_line(tmp_path: Path) -> None:
     file.write_text(
         "user,item,time,event_id,action,pscore\nu,a,5,1,click,.5\nu,a,7,1,like,.5\nu,a,9,1,share,.5\nu,b,5,1,,7\n"
     )
-    with pytest.raises(InputError, match=r'line 5, column "pscore": "7" is no propensity'):
+    with pytest.raises(InputError, match=r'line 5, column "pscore": "7" is not a propensity'):
         made(file, outcomes={"click": 1.0, "like": 2.0, "share": 3.0})
 
 
@@ -325,7 +325,7 @@ def test_recognised_without_reading(tmp_path: Path) -> None:
     file = tmp_path / "log.csv"
     file.write_text(rows(";") + "1;2\n")
     source = recognise(file)
-    assert source.format == "values between semicolons"
+    assert source.format == "values separated by semicolons"
     assert source.log[0].names == tuple(LOG.columns)
 
 

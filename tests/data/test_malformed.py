@@ -149,7 +149,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=1,
         column="user_id",
-        says="names no column of a log",
+        says="no known column name",
         advice="--header",
     ),
     "delimiter that changes": Case(
@@ -161,14 +161,19 @@ CASES: dict[str, Case] = {
         advice="needs quotes",
     ),
     "no header": Case(
-        make=text("".join(ROWS)), file="log.csv", line=1, column="user_id", says="names no column", advice="--header"
+        make=text("".join(ROWS)),
+        file="log.csv",
+        line=1,
+        column="user_id",
+        says="no known column name",
+        advice="--header",
     ),
     "missing column": Case(
         make=text(GOOD.replace("item_id", "thing")),
         file="log.csv",
         line=1,
         column="item_id",
-        says="no such column; the first line names: user_id, thing",
+        says="no such column; the file has: user_id, thing",
         advice="--column item_id=NAME",
     ),
     "missing time": Case(
@@ -201,7 +206,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=3,
         says="10,000,020 bytes; expected at most 1,048,576",
-        advice="split or remove it",
+        advice="split or remove the line",
     ),
     "NUL bytes": Case(
         make=changed(4, "ann,r\0m,5,1600000200"), file="log.csv", line=4, says="NUL byte", advice="copy it again"
@@ -210,7 +215,7 @@ CASES: dict[str, Case] = {
         make=text(GOOD.encode() + "ann,thé,1,1600000400\n".encode("latin-1")),
         file="log.csv",
         line=6,
-        says="byte 0xE9 at place 7 is no UTF-8",
+        says="byte 0xE9 at position 7 is not valid UTF-8",
         advice="iconv",
     ),
     "too few fields": Case(
@@ -235,7 +240,7 @@ CASES: dict[str, Case] = {
         make=text(HEADER + 'ann,"tea,4,1600000000\nbob",gin,2,1600000100\nbob,tea,1,1600000300\n'),
         file="log.csv",
         line=2,
-        says="5 fields; expected 4 as in the first line .the record runs over 2 lines: a quote may be left open",
+        says="5 fields; expected 4 as in the first line .the record spans 2 lines: a quote may not be closed",
         advice="needs quotes",
     ),
     "quote closed on another line": Case(
@@ -244,7 +249,7 @@ CASES: dict[str, Case] = {
         line=2,
         column="item_id",
         says="has a line break",
-        advice="a quote may be left open",
+        advice="a quote may not be closed",
     ),
     "line ends of another time": Case(
         make=text(GOOD.replace("\n", "\r")), file="log.csv", line=1, says="carriage return", advice="tr "
@@ -255,23 +260,23 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=4,
         column="rating",
-        says='"good" is no number',
-        advice="Mend the cell",
+        says='"good" is not a number',
+        advice="Correct the cell",
     ),
     "decimal comma": Case(
         make=text("user_id;item_id;rating;timestamp\na;b;3,5;1600000000\n"),
         file="log.csv",
         line=2,
         column="rating",
-        says='"3,5" is no number .*with a point',
-        advice="Mend the cell",
+        says='"3,5" is not a number .*with a decimal point',
+        advice="Correct the cell",
     ),
     "NaN reward": Case(
         make=changed(3, "bob,gin,nan,1600000100"),
         file="log.csv",
         line=3,
         column="rating",
-        says='"nan" is no finite number',
+        says='"nan" is not a finite number',
         advice="remove the row",
     ),
     "infinite reward": Case(
@@ -279,7 +284,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=3,
         column="rating",
-        says='"inf" is no finite number',
+        says='"inf" is not a finite number',
         advice="remove the row",
     ),
     "reward beyond float32": Case(
@@ -287,7 +292,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=3,
         column="rating",
-        says='"1e60" is no finite number',
+        says='"1e60" is not a finite number',
         advice="remove the row",
     ),
     "empty reward": Case(
@@ -295,7 +300,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=2,
         column="rating",
-        says="an empty cell is no finite number",
+        says="an empty cell is not a finite number",
         advice="remove the row",
     ),
     "empty user": Case(
@@ -303,7 +308,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=5,
         column="user_id",
-        says="an empty cell is no user",
+        says="an empty cell is not a user",
         advice="Fill the cell",
     ),
     "blank item": Case(
@@ -311,7 +316,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=5,
         column="item_id",
-        says="is no item",
+        says="is not an item",
         advice="Fill the cell",
     ),
     "bad date": Case(
@@ -319,7 +324,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=2,
         column="timestamp",
-        says='"2021-13-02" is no time',
+        says='"2021-13-02" is not a time',
         advice="--time-format",
     ),
     "time in words": Case(
@@ -327,7 +332,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=3,
         column="timestamp",
-        says='"yesterday" is no time',
+        says='"yesterday" is not a time',
         advice="--time-format",
     ),
     "empty time": Case(
@@ -335,7 +340,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=3,
         column="timestamp",
-        says="an empty cell is no usable time",
+        says="an empty cell is not a usable time",
         advice="Nothing was imported",
     ),
     "time out of range": Case(
@@ -351,7 +356,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=4,
         column="timestamp",
-        says='"1600000200000" is in another unit',
+        says='"1600000200000" has another unit',
         advice="to one unit",
     ),
     "mixed units of time, the smaller one later": Case(
@@ -359,7 +364,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=3,
         column="timestamp",
-        says='"1600000200" is in another unit',
+        says='"1600000200" has another unit',
         advice="to one unit",
     ),
     "time in another format than said": Case(
@@ -367,7 +372,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=2,
         column="timestamp",
-        says="is no time",
+        says="is not a time",
         advice="--time-format",
         arguments=("--time-format", "%d/%m/%Y"),
     ),
@@ -376,7 +381,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=3,
         column="propensity",
-        says='"0" is no propensity',
+        says='"0" is not a propensity',
         advice="Leave the cell empty",
     ),
     "propensity above 1": Case(
@@ -384,7 +389,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=3,
         column="propensity",
-        says='"1.5" is no propensity',
+        says='"1.5" is not a propensity',
         advice="Leave the cell empty",
     ),
     "propensity NaN": Case(
@@ -392,7 +397,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=3,
         column="propensity",
-        says='"nan" is no propensity',
+        says='"nan" is not a propensity',
         advice="Leave the cell empty",
     ),
     "propensity below 0": Case(
@@ -400,7 +405,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=3,
         column="propensity",
-        says='"-.5" is no propensity',
+        says='"-.5" is not a propensity',
         advice="Leave the cell empty",
     ),
     "negative position": Case(
@@ -408,7 +413,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=3,
         column="position",
-        says='"-1" is no position',
+        says='"-1" is not a position',
         advice="Nothing was imported",
     ),
     "half a position": Case(
@@ -416,8 +421,8 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=3,
         column="position",
-        says='"1.5" is no position',
-        advice="Mend the cell",
+        says='"1.5" is not a position',
+        advice="Correct the cell",
     ),
     "one position twice in an event": Case(
         make=changed(3, "ann,gin,0,1600000000,e1,0,.5", header=SHOWN, rows=SHOWN_ROWS),
@@ -432,7 +437,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=4,
         column="event_id",
-        says='"e1" stands at rows of different users',
+        says='"e1" has rows of different users',
         advice="--column outcome=",
     ),
     "propensities without rewards": Case(
@@ -448,8 +453,8 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=3,
         column="context_hour",
-        says='"noon" is no number',
-        advice="Mend the cell",
+        says='"noon" is not a number',
+        advice="Correct the cell",
     ),
     "neither true nor false": Case(
         make=text("user,item,time,chosen\na,b,1,1\na,c,2,perhaps\n"),
@@ -457,7 +462,7 @@ CASES: dict[str, Case] = {
         line=3,
         column="chosen",
         says='"perhaps" is neither true nor false',
-        advice="Mend the cell",
+        advice="Correct the cell",
     ),
     "outcomes without rewards": Case(
         make=text("user,item,time,action\na,b,1,view\na,c,2,buy\n"),
@@ -481,7 +486,7 @@ CASES: dict[str, Case] = {
         file="log.parquet",
         line=2,
         column="rating",
-        says="nan is no finite number",
+        says="nan is not a finite number",
         advice="remove the row",
     ),
     "lists in Parquet": Case(
@@ -489,7 +494,7 @@ CASES: dict[str, Case] = {
         file="log.parquet",
         line=1,
         column="item_id",
-        says="is no name",
+        says="is not a name",
         advice="as text",
     ),
     "no column in Parquet": Case(
@@ -507,35 +512,35 @@ CASES: dict[str, Case] = {
         file="log.jsonl",
         line=2,
         says="cut short",
-        advice="Mend or remove the line",
+        advice="Correct or remove the line",
     ),
-    "line of JSON that is no object": Case(
+    "line of JSON that is not an object": Case(
         make=text('{"user":"a","item":"b","time":1}\n[1, 2]\n', "log.jsonl"),
         file="log.jsonl",
         line=2,
-        says="is no object",
-        advice="Mend or remove the line",
+        says="is not an object",
+        advice="Correct or remove the line",
     ),
     "nested value in JSON": Case(
         make=text('{"user":"a","item":"b","time":1}\n{"user":"a","item":{"id":1},"time":2}\n', "log.jsonl"),
         file="log.jsonl",
         line=2,
         says='"item" holds an object',
-        advice="Mend or remove the line",
+        advice="Correct or remove the line",
     ),
     "broken JSON": Case(
         make=text('{"user":"a","item":"b","time":1}\n{user: a}\n', "log.jsonl"),
         file="log.jsonl",
         line=2,
-        says="no JSON",
-        advice="Mend or remove the line",
+        says="not valid JSON",
+        advice="Correct or remove the line",
     ),
     "unknown type of record": Case(
         make=folder(events__jsonl=DECISION + '{"record":"applause","event_id":"e"}\n'),
         file="events.jsonl",
         line=2,
         says="applause",
-        advice="Mend or remove the line",
+        advice="Correct or remove the line",
     ),
     "NUL in JSON": Case(
         make=text(b'{"user":"a","item":"b","time":1}\n{"user":"a\0","item":"b","time":1}\n', "log.jsonl"),
@@ -545,18 +550,18 @@ CASES: dict[str, Case] = {
         advice="remove the line",
     ),
     # folders
-    "empty folder": Case(make=folder(), file="log", says="no log in this folder", advice="Name the file itself"),
+    "empty folder": Case(make=folder(), file="log", says="no log in this folder", advice="Pass the file itself"),
     "folder with nothing to use": Case(
         make=folder(README="Some words.\n", picture__png=b"\x89PNG\r\n\x1a\n" + bytes(200)),
         file="log",
         says="README, picture.png",
-        advice="Name the file itself",
+        advice="Pass the file itself",
     ),
     "several logs": Case(
         make=folder(a__csv=GOOD, b__csv="user,item,time,rating\na,b,1,1\n"),
         file="log",
         says="several logs that are not pieces of one: a.csv, b.csv",
-        advice="Name the file",
+        advice="Pass one of the files",
     ),
     "one piece of a log is damaged": Case(
         make=folder(a__csv=GOOD, b__csv=b"\0\1\2\3" * 100),
@@ -565,15 +570,15 @@ CASES: dict[str, Case] = {
         advice="Export",
     ),
     "MovieLens without its items": Case(
-        make=folder(**{"u__data": RATINGS}), file="log", says="without their table of items", advice="whole archive"
+        make=folder(**{"u__data": RATINGS}), file="log", says="without their item table", advice="whole archive"
     ),
     "one item twice in its table": Case(
         make=folder(log__csv=GOOD, items__csv="item_id,title\ntea,Tea\ntea,More tea\n"),
         file="items.csv",
         line=3,
         column="item_id",
-        says='"tea" stands here a second time',
-        advice="one row an item",
+        says='"tea" is here a second time',
+        advice="one row per item",
     ),
     "ragged table of items": Case(
         make=folder(log__csv=GOOD, items__csv="item_id,title\ntea,Tea,Green\n"),
@@ -601,15 +606,15 @@ CASES: dict[str, Case] = {
         advice="--column reward=",
         arguments=("--column", "reward=score"),
     ),
-    "no pair": Case(make=text(GOOD), says="is no pair", advice="click=1", arguments=("--outcome", "click")),
+    "no pair": Case(make=text(GOOD), says="is not a pair", advice="click=1", arguments=("--outcome", "click")),
     "reward in words": Case(
-        make=text(GOOD), says='"much" is no number', advice="click=1", arguments=("--outcome", "click=much")
+        make=text(GOOD), says='"much" is not a number', advice="click=1", arguments=("--outcome", "click=much")
     ),
     "infinite reward of an outcome": Case(
-        make=text(GOOD), says="no finite number", advice="click=1", arguments=("--outcome", "click=inf")
+        make=text(GOOD), says="not a finite number", advice="click=1", arguments=("--outcome", "click=inf")
     ),
     "time format": Case(
-        make=text(GOOD), says="no format of times", advice="iso", arguments=("--time-format", "yesterday")
+        make=text(GOOD), says="not a time format", advice="iso", arguments=("--time-format", "yesterday")
     ),
 }
 
@@ -701,5 +706,5 @@ def test_file_that_may_not_be_read(
     with pytest.raises(SystemExit) as stopped, _nobody(tmp_path):
         cli.main()
     assert stopped.value.code == 2
-    assert "log.csv: it cannot be read: Permission denied. Check its permissions." in capsys.readouterr().err
+    assert "log.csv: cannot be read: Permission denied. Check its permissions." in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

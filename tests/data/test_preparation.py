@@ -180,19 +180,19 @@ def _with(column: str, row: int, value: Any) -> pl.DataFrame:
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
-        ("reward", float("nan"), "no finite number"),
-        ("reward", float("inf"), "no finite number"),
-        ("reward", None, "no finite number"),
-        ("propensity", 0.0, "no propensity"),
-        ("propensity", 1.5, "no propensity"),
-        ("propensity", -0.5, "no propensity"),
-        ("propensity", float("nan"), "no propensity"),
-        ("position", -1, "no position"),
-        ("user_id", "", "no user"),
-        ("item_id", None, "no item"),
-        ("timestamp", -1, "no usable time"),
-        ("timestamp", 1_600_000_000_000_000_000, "no usable time"),
-        ("context_hour", float("inf"), "no finite number"),
+        ("reward", float("nan"), "not a finite number"),
+        ("reward", float("inf"), "not a finite number"),
+        ("reward", None, "not a finite number"),
+        ("propensity", 0.0, "not a propensity"),
+        ("propensity", 1.5, "not a propensity"),
+        ("propensity", -0.5, "not a propensity"),
+        ("propensity", float("nan"), "not a propensity"),
+        ("position", -1, "not a position"),
+        ("user_id", "", "not a user"),
+        ("item_id", None, "not an item"),
+        ("timestamp", -1, "not a usable time"),
+        ("timestamp", 1_600_000_000_000_000_000, "not a usable time"),
+        ("context_hour", float("inf"), "not a finite number"),
     ],
 )
 def test_a_bad_value_is_named_with_its_row(tmp_path: Path, column: str, value: Any, words: str) -> None:
@@ -209,7 +209,7 @@ def test_a_log_of_log_propensities(tmp_path: Path) -> None:
     np.testing.assert_array_equal(log.logp, [0, 0, -1, -3, -2, 0])
     for value in (0.1, float("nan"), float("-inf")):
         bad = frame.with_columns(logp=pl.Series([value, 0, 0, 0, 0, 0], dtype=pl.Float64))
-        with pytest.raises(RowError, match="no log-propensity"):
+        with pytest.raises(RowError, match="not a log-propensity"):
             prepare(bad, out=tmp_path / "bad", name="bad")
 
 
@@ -223,7 +223,7 @@ def test_an_event_has_one_user_and_a_position_once(tmp_path: Path) -> None:
 def test_missing_and_unknown_columns_and_no_rows(tmp_path: Path) -> None:
     for frame, words in (
         (SHOWN.drop("item_id"), 'no column "item_id"'),
-        (SHOWN.with_columns(colour=pl.lit(1)), '"colour" is no column'),
+        (SHOWN.with_columns(colour=pl.lit(1)), '"colour" is not a column'),
         (SHOWN.head(0), "no rows"),
         (SHOWN.with_columns(timestamp=pl.lit("soon")), "cannot become"),
     ):

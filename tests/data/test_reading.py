@@ -17,7 +17,7 @@ from slatewise.data.reading import lines as exact
 from slatewise.data.reading.columns import name_columns, plain
 from slatewise.data.reading.dialect import find_dialect
 from slatewise.data.reading.importing import import_path
-from slatewise.data.reading.lines import broken, scan
+from slatewise.data.reading.lines import find_broken, scan
 from slatewise.data.reading.times import to_microseconds
 from slatewise.errors import InputError
 
@@ -31,7 +31,7 @@ def test_lines_by_hand() -> None:
     np.testing.assert_array_equal(records.fields, [2, 1, 2, 1, 1])
     np.testing.assert_array_equal(records.blank, [False, True, False, True, False])
     assert not records.open_quote
-    found = broken(text, records, num_fields=2)
+    found = find_broken(text, records, num_fields=2)
     assert [(each.lines.tolist(), each.column) for each in found] == [([6], 1)]
     assert scan(text, delimiter=",", quoted=False).fields.tolist() == [2, 1, 2, 2, 1, 1]
     assert scan(b'a\n"b', delimiter=",", quoted=True).open_quote
@@ -49,7 +49,7 @@ def test_records_are_those_of_the_csv_module(rows: list[list[str]], block: int) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exact, "_BLOCK", block)
         records = scan(text, delimiter=",", quoted=True)
-        assert broken(text, records, num_fields=None) == []
+        assert find_broken(text, records, num_fields=None) == []
     np.testing.assert_array_equal(records.fields, [len(row) for row in rows])
     for index, row in enumerate(rows):
         piece = text[int(records.starts[index]) : int(records.ends[index])].decode()
@@ -60,7 +60,7 @@ def test_records_are_those_of_the_csv_module(rows: list[list[str]], block: int) 
 def test_blocks_do_not_cut_characters_or_hide_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "_BLOCK", 3)
     text = "é,é\nü,ü\n".encode() + b"\xff,a\n\0,b\nc,\xc3\n"
-    found = broken(text, scan(text, delimiter=",", quoted=False), num_fields=2)
+    found = find_broken(text, scan(text, delimiter=",", quoted=False), num_fields=2)
     assert {each.check: each.lines.tolist() for each in found} == {
         "there are no NUL bytes": [4],
         "the text is UTF-8": [3, 5],

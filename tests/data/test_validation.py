@@ -40,17 +40,17 @@ def test_a_good_log_passes_every_check(tmp_path: Path) -> None:
     ("name", "row", "example", "stops"),
     [
         ("times are in order", "0,9,1,1500000000", "log.csv, line 14: 2017-07-14T02:40:00+00:00", False),
-        ("no row stands twice", GOOD[-1], 'log.csv, line 14: "3"', False),
-        ("no time lies in the future", "0,9,1,4102444800", "log.csv, line 14: 2100-01-01T00:00:00+00:00", False),
-        ("no time lies before 1990", "0,9,1,7", "log.csv, line 14: 1970-01-01T00:00:07+00:00", False),
-        ("reward is a finite number", "0,9,nan,1600000100", 'line 14: "nan" is no finite number', True),
-        ("reward can be read", "0,9,good,1600000100", 'line 14: "good" is no number', True),
-        ("timestamp can be read", "0,9,1,soon", 'line 14: "soon" is no time', True),
-        ("item_id is not empty", "0,,1,1600000100", "line 14: an empty cell is no item", True),
-        ("user_id is not empty", ",9,1,1600000100", "line 14: an empty cell is no user", True),
+        ("no row is repeated", GOOD[-1], 'log.csv, line 14: "3"', False),
+        ("no time is in the future", "0,9,1,4102444800", "log.csv, line 14: 2100-01-01T00:00:00+00:00", False),
+        ("no time is before 1990", "0,9,1,7", "log.csv, line 14: 1970-01-01T00:00:07+00:00", False),
+        ("reward is a finite number", "0,9,nan,1600000100", 'line 14: "nan" is not a finite number', True),
+        ("reward can be read", "0,9,good,1600000100", 'line 14: "good" is not a number', True),
+        ("timestamp can be read", "0,9,1,soon", 'line 14: "soon" is not a time', True),
+        ("item_id is not empty", "0,,1,1600000100", "line 14: an empty cell is not an item", True),
+        ("user_id is not empty", ",9,1,1600000100", "line 14: an empty cell is not a user", True),
         ("every line has as many fields as the first", "0,9,1", "line 14: 3 fields; expected 4", True),
         ("there are no NUL bytes", "0,9,1,16000\0", "line 14: a NUL byte", True),
-        ("times have one unit", "0,9,1,1600000100000", 'line 14: "1600000100000" is in another unit', True),
+        ("times have one unit", "0,9,1,1600000100000", 'line 14: "1600000100000" has another unit', True),
     ],
 )
 def test_one_bad_row_fails_one_check(tmp_path: Path, name: str, row: str, example: str, stops: bool) -> None:
@@ -78,17 +78,17 @@ def test_slates(tmp_path: Path) -> None:
     assert failed == {
         "propensity lies in (0, 1]": (checks["propensity lies in (0, 1]"].examples[0],),
         "an event has one user": (checks["an event has one user"].examples[0],),
-        "a position stands once in an event": (checks["a position stands once in an event"].examples[0],),
+        "a position occurs once in an event": (checks["a position occurs once in an event"].examples[0],),
         "the rows of an event have one time": (
             "log.csv, line 3: 2020-09-13T12:26:49+00:00",
             "log.csv, line 6: 2020-09-13T12:26:52+00:00",
             "log.csv, line 7: 2020-09-13T12:26:53+00:00",
         ),
-        "no item stands twice in an event": ('log.csv, line 3: "a"',),
+        "no item is repeated in an event": ('log.csv, line 3: "a"',),
         "half of the users or more have 3 events": ("3 of 3 users have fewer",),
     }
-    assert 'line 4: "1.5" is no propensity' in checks["propensity lies in (0, 1]"].examples[0]
-    assert 'line 6: "e3" stands at rows of different users' in checks["an event has one user"].examples[0]
+    assert 'line 4: "1.5" is not a propensity' in checks["propensity lies in (0, 1]"].examples[0]
+    assert 'line 6: "e3" has rows of different users' in checks["an event has one user"].examples[0]
     assert checks["a session has one user"].passed
     again = checked(tmp_path / "log.csv", [*SHOWN, *rows[:2], rows[2].replace("1.5", "1")])
     assert again["a session has one user"].examples == ('session "s1"',)
@@ -105,11 +105,11 @@ def test_items_that_the_table_lacks(tmp_path: Path) -> None:
     (tmp_path / "log" / "log.csv").write_text("\n".join(GOOD) + "\n")
     (tmp_path / "log" / "items.csv").write_text("item_id,title\n0,Zero\n2,Two\n")
     checks = {check.name: check for check in validate(tmp_path / "log")}
-    check = checks["every item of the log is in the table of items"]
+    check = checks["every item of the log is in the item table"]
     assert (check.passed, check.count, check.examples) == (False, 2, ('item "1"', 'item "3"'))
     (tmp_path / "log" / "items.csv").write_text("item_id,title\n0,Zero\n0,Two\n")
     checks = {check.name: check for check in validate(tmp_path / "log")}
-    assert not checks["the table of items can be read"].passed
+    assert not checks["the item table can be read"].passed
 
 
 def test_nothing_but_bad_rows_and_no_log_at_all(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_outcomes_without_reward_are_shown(tmp_path: Path) -> None:
     lines = ["user,item,time,action,event", "u,a,1600000000,click,1", "u,a,1600000000,like,1", "v,b,1600000001,buy,2"]
     checks = checked(tmp_path / "log.csv", lines, Options(outcomes={"click": 1.0, "like": 2.0}))
     assert checks["every outcome has a reward"].examples[0].startswith('log.csv, line 4: "buy" is an outcome without')
-    assert checks["no row stands twice"].passed  # two outcomes of one item are one row
+    assert checks["no row is repeated"].passed  # two outcomes of one item are one row
 
 
 def test_decisions_and_outcomes(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_decisions_and_outcomes(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(record) + "\n" for record in (decision, orphan)))
     checks = {check.name: check for check in validate(tmp_path)}
     assert checks["every line is a decision or an outcome"].passed
-    assert "outcomes" in checks["every record counts once and finds its decision"].examples[0]
+    assert "outcomes" in checks["every record counts once and has its decision"].examples[0]
     assert not checks["there are two users or more"].passed
     file.write_text(json.dumps(decision) + '\n{"record":"decision"}\n')
     checks = {check.name: check for check in validate(tmp_path)}
@@ -157,7 +157,7 @@ def test_prepared_data(tmp_path: Path) -> None:
         ("choice", 3, "the choice is a row of its event, or -1"),
         ("time", 2**50, "events of a user are in order of time"),
         ("logp", 0.5, "propensities lie in (0, 1]"),
-        ("user_offsets", 9, "offsets ascend from 0"),
+        ("user_offsets", 9, "offsets are ascending from 0"),
     ):
         column = np.load(data.path / f"{file}.npy")
         broken = column.copy()
@@ -165,7 +165,7 @@ def test_prepared_data(tmp_path: Path) -> None:
         np.save(data.path / f"{file}.npy", broken)
         found = {check.name: check for check in validate(data.path)}
         assert not found[name].passed
-        assert found["every file is as it was written"].examples == (f"{file}.npy",)
+        assert found["every file is unchanged"].examples == (f"{file}.npy",)
         np.save(data.path / f"{file}.npy", column)
     (data.path / "item.npy").unlink()
     assert [check.passed for check in validate(data.path)] == [False]
@@ -177,9 +177,9 @@ def test_prepared_slates_are_checked_like_the_log(tmp_path: Path) -> None:
     data = import_path(tmp_path / "log.csv", tmp_path / "out")
     failed = [check.name for check in validate(data.path) if not check.passed]
     assert failed == [
-        "no time lies before 1990",
+        "no time is before 1990",
         "half of the users or more have 3 events",
-        "no item stands twice in an event",
+        "no item is repeated in an event",
     ]
 
 
@@ -213,9 +213,9 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert run(str(file)) == 1
     printed = capsys.readouterr()
     assert "FAIL  reward is a finite number: fails 5 times (the import refuses this)" in printed.out
-    assert 'log.csv, line 14: "nan" is no finite number' in printed.out
+    assert 'log.csv, line 14: "nan" is not a finite number' in printed.out
     assert "and 2 more" in printed.out
-    assert "Mend the cell or remove the row." in printed.out
+    assert "Correct the cell or remove the row." in printed.out
     assert run(str(file), "--json") == 1
     answer = json.loads(capsys.readouterr().out)
     assert answer["passed"] is False

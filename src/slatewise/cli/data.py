@@ -17,7 +17,7 @@ from slatewise.errors import SlatewiseError, located
 if TYPE_CHECKING:
     from slatewise.data.fetching.datasets import Fetched
     from slatewise.data.prepared import Dataset
-    from slatewise.data.reading.importing import Options, Tell
+    from slatewise.data.reading.importing import Options, Progress
     from slatewise.data.reading.log_checks import Check
 
 data = typer.Typer(help="Logs: import, check, fetch.", no_args_is_help=True, rich_markup_mode=None)
@@ -265,7 +265,7 @@ def _pairs(assignments: Sequence[str] | None, option: str, example: str) -> dict
     for assignment in (part for text in assignments or () for part in text.split(",")):
         key, equals, value = (part.strip() for part in assignment.partition("="))
         if not (equals and key and value):
-            raise located(f'{option} "{assignment}" is no pair', advice=f"Expected for example {option} {example}.")
+            raise located(f'{option} "{assignment}" is not a pair', advice=f"Expected for example {option} {example}.")
         pairs[key] = value
     return pairs
 
@@ -274,11 +274,13 @@ def _number(key: str, text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise located(f'--outcome {key}={text}: "{text}" is no number', advice="Expected a reward: click=1.") from error
+        raise located(
+            f'--outcome {key}={text}: "{text}" is not a number', advice="Expected a reward: click=1."
+        ) from error
 
 
 @contextmanager
-def _steps(*, show: bool) -> Iterator[Tell]:
+def _steps(*, show: bool) -> Iterator[Progress]:
     """A bar that the steps of an import move."""
     with progress(show=show) as bars:
         task = bars.add_task("starting", total=None, note="")

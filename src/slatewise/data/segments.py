@@ -142,7 +142,7 @@ def _decoded(lines: bytes, file: Path, first: int) -> list[Record]:
                     f"no decision or outcome: {what}",
                     file=file,
                     row=number,
-                    advice="Nothing was imported. Mend or remove the line.",
+                    advice="Nothing was imported. Correct or remove the line.",
                 ) from error
         raise
 

@@ -1,1 +1,1 @@
-"""Public data sets by name: where their files come from, pinned, and how they become a log."""
+"""Public data sets by name: pinned downloads and their conversion to a log."""

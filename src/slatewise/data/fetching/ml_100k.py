@@ -30,7 +30,7 @@ def _sources(options: Options) -> Sequence[Source]:
 
 
 def _tables(folder: Path, options: Options) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Ratings and films. The wheel's ratings are the archive's, byte for byte, below a header."""
+    """Ratings and films. The wheel's ratings are those of the archive, byte for byte, below a header."""
     del options
     archive = (folder / "u.data").is_file()
     ratings = pl.read_csv(
@@ -44,7 +44,7 @@ def _tables(folder: Path, options: Options) -> tuple[pl.DataFrame, pl.DataFrame]
     )
     frame = ratings.with_columns(pl.col("timestamp") * 1_000_000)
     films = _archive_films(folder) if archive else _wheel_films(folder)
-    # the wheel's titles have lost their year, but for a few
+    # most titles in the wheel lack their year, which has a column of its own
     named = pl.col("year").str.contains(r"^\d{4}$") & ~pl.col("text").str.contains(r"\(\d{4}\)")
     text = pl.when(named).then(pl.format("{} ({})", "text", "year")).otherwise("text")
     year = text.str.extract(r"\((\d{4})\)").cast(pl.Float64).alias("feature_year")

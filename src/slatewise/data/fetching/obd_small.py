@@ -1,8 +1,8 @@
-"""The small sample of the Open Bandit Dataset: impressions with propensities, of a random and of a learned policy.
+"""The small sample of the Open Bandit Dataset: impressions with propensities, by a random and by a learned policy.
 
-Both logs stand in one data set, so that one vocabulary and one set of context columns serves both: the value of the
-policy "bts" is estimated from the events of "random" and held against the mean click of its own. They are told apart
-by policy_id, and no user has events of both.
+Both logs are in one data set, with one vocabulary and one set of context columns: the value of the policy "bts" is
+estimated from the events of "random" and compared with the mean click of its own events. policy_id distinguishes them,
+and no user has events of both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import polars as pl
 from slatewise.data.fetching.download import Files, Source, Wheel
 from slatewise.data.fetching.recipe import Options, Recipe
 
-# name in the cache → path, SHA-256. Both logs code the items alike up to the names of the codes: one table is enough.
+# name in the cache → path, SHA-256; both logs encode the items identically except for the codes' names, so one item
+# table is enough
 _FILES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "all": {
         "random.csv": ("random/all/all.csv", "7168295b6e0a9eabcf3392320a5dd434e542b68e705d5cd9491499af589812f1"),
@@ -62,10 +63,10 @@ def _sources(options: Options) -> Sequence[Source]:
 
 
 def _tables(folder: Path, options: Options) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Impressions of one item each, with what was known of the visitor and where on the screen the item stood.
+    """Impressions of one item each, with the features of the visitor and the item's position on the screen.
 
-    The log knows no persons, only four codes of each visitor: a "user" is one combination of codes under one policy,
-    and every event is a session of its own, so that no return reaches over from one visitor to another.
+    The log has no user ids, only four codes per visitor: a "user" is a combination of codes under one policy, and every
+    event is a session of its own, so that returns never span two visitors.
     """
     logs = [
         pl.read_csv(folder / f"{policy}.csv", infer_schema_length=10_000).with_columns(policy_id=pl.lit(policy))
@@ -73,8 +74,8 @@ def _tables(folder: Path, options: Options) -> tuple[pl.DataFrame, pl.DataFrame]
     ]
     log = pl.concat(logs).with_row_index("event_id").with_columns(pl.col("event_id").cast(pl.Int64))
     codes = [f"user_feature_{index}" for index in range(4)]
-    # of both logs, whichever is wanted: a policy learned on one must fit the other
-    known = [(code, value) for code in codes for value in sorted(log[code].unique().to_list())]
+    # from both logs, whichever is selected: a policy trained on one must be applicable to the other
+    code_values = [(code, value) for code in codes for value in sorted(log[code].unique().to_list())]
     places = sorted(log["position"].unique().to_list())
     if options.policy != "both":
         log = log.filter(pl.col("policy_id") == options.policy)
@@ -91,7 +92,7 @@ def _tables(folder: Path, options: Options) -> tuple[pl.DataFrame, pl.DataFrame]
         (pl.col("click") > 0).alias("chosen"),
         *(
             (pl.col(code) == value).cast(pl.Float32).alias(f"context_{code.removeprefix('user_')}_{value[:6]}")
-            for code, value in known
+            for code, value in code_values
         ),
         *((pl.col("position") == place).cast(pl.Float32).alias(f"context_place_{place}") for place in places),
     )
@@ -100,7 +101,7 @@ def _tables(folder: Path, options: Options) -> tuple[pl.DataFrame, pl.DataFrame]
         pl.col("item_id").cast(pl.String),
         pl.format("item {}", "item_id").alias("text"),
         pl.concat_list(
-            # the code of the fewest values first: it becomes the group
+            # the code with the fewest values first, because it becomes the group
             pl.format(f"{index}/{{}}", pl.col(f"item_feature_{index}").str.slice(0, 6))
             for index in (3, 1, 2)
         ).alias("labels"),

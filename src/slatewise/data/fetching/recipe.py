@@ -1,4 +1,4 @@
-"""What a public data set is to us: where its files are, what they may be used for, what their columns mean."""
+"""Recipe of a public data set: sources, terms of use, and the meaning of its columns."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LoggingPolicy = Literal["both", "random", "bts"]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What of a data set is wanted; read by obd-small alone."""
+    """The variant of a data set; used by obd-small only."""
 
     campaign: Campaign = "all"
-    """Which shop page: each has its own items."""
+    """The shop page; each has its own items."""
     policy: LoggingPolicy = "both"
-    """Whose log: both stand in one data set, told apart by policy_id and by the names of the users."""
+    """The logging policy; "both" are in one data set, distinguished by policy_id and by the user names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +34,15 @@ class Recipe:
     title: str
     kind: Kind
     licence: str
-    """Terms of use, in our words."""
+    """Summary of the terms of use."""
     citation: str
     sources: Callable[[Options], Sequence[Source]]
     tables: Callable[[Path, Options], tuple[pl.DataFrame, pl.DataFrame]]
     """Files in a folder → canonical frame, item table."""
     options: tuple[str, ...] = ()
-    """Names of the options it reads."""
+    """Names of the options that it has."""
 
     @property
     def terms(self) -> str:
-        """What a user must accept before anything is fetched."""
+        """The terms that a user must accept before the download."""
         return f"{self.title}\n\nTerms of use: {self.licence}\n\nPlease cite: {self.citation}"

@@ -1,1 +1,1 @@
-"""A log as it comes → the canonical rows, every one checked: recognised by content, faults named by line and column."""
+"""Reading of logs in foreign formats into canonical rows, with every fault named by line and column."""

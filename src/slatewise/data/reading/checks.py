@@ -1,6 +1,6 @@
-"""The canonical frame of a log: its columns, and what must hold of every row before it becomes a data set.
+"""The canonical frame of a log: its columns, and the checks that every row must pass.
 
-One row per shown or used item. Needed: user_id, item_id (text), timestamp (µs since 1970, UTC), reward. Where known:
+One row per shown or used item. Required: user_id, item_id (text), timestamp (µs since 1970, UTC), reward. Optional:
 event_id (whole number or text), session_id, position (0 or 1 = top), propensity or logp, policy_id, cost, chosen, and
 any number of context_… columns.
 """
@@ -30,14 +30,14 @@ DTYPES: dict[str, pl.DataType] = {
 NEEDED = ("user_id", "item_id", "timestamp", "reward")
 CONTEXT = "context_"
 LAST_MOMENT = 253_402_300_799_999_999
-"""The end of the year 9999 in microseconds: nanoseconds do not pass as microseconds."""
+"""The end of the year 9999 in microseconds: nanoseconds taken for microseconds lie beyond it."""
 
 
 def canonical(frame: pl.DataFrame) -> pl.DataFrame:
-    """The canonical columns of a frame in their types; other columns are an error.
+    """The canonical columns of a frame, cast to their types; other columns are an error.
 
     Raises:
-        InputError: a needed column is missing, a name is unknown, or a column cannot have its type.
+        InputError: a required column is missing, a name is unknown, or a column cannot be cast.
     """
     for name in NEEDED:
         if name not in frame.columns:
@@ -50,7 +50,9 @@ def canonical(frame: pl.DataFrame) -> pl.DataFrame:
         elif name.startswith(CONTEXT):
             dtype = pl.Float32()
         elif dtype is None:
-            raise located(f'"{name}" is no column of the log schema: {", ".join([*DTYPES, "event_id", CONTEXT + "…"])}')
+            raise located(
+                f'"{name}" is not a column of the log schema: {", ".join([*DTYPES, "event_id", CONTEXT + "…"])}'
+            )
         try:
             columns.append(frame[name].cast(dtype))
         except pl.exceptions.PolarsError as error:
@@ -59,20 +61,26 @@ def canonical(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def check_rows(frame: pl.DataFrame) -> list[Fault]:
-    """What must hold of single rows of a canonical frame."""
+    """Faults of single rows of a canonical frame, in the order of the checks."""
     faults = [
         *_texts(frame),
         _fault(
             frame["timestamp"].is_null() | ~frame["timestamp"].is_between(0, LAST_MOMENT).fill_null(value=False),
             check="timestamp is a time",
             column="timestamp",
-            what="is no usable time (expected microseconds between 1970 and 9999)",
+            what="is not a usable time (expected microseconds between 1970 and 9999)",
         ),
         _number(frame, "reward", "reward"),
     ]
     if "cost" in frame.columns:
         faults.append(_number(frame, "cost", "cost"))
     faults += [_number(frame, name, name) for name in frame.columns if name.startswith(CONTEXT)]
+    return faults + _optional_faults(frame)
+
+
+def _optional_faults(frame: pl.DataFrame) -> list[Fault]:
+    """Faults of the columns that a log may have."""
+    faults = []
     if "event_id" in frame.columns:
         ids = frame["event_id"]
         empty = (
@@ -82,7 +90,10 @@ def check_rows(frame: pl.DataFrame) -> list[Fault]:
         )
         faults.append(
             _fault(
-                empty, check="event_id is there", column="event_id", what="is no event (expected a name or a number)"
+                empty,
+                check="event_id is not empty",
+                column="event_id",
+                what="is not an event (expected a name or a number)",
             )
         )
     if "position" in frame.columns:
@@ -91,7 +102,7 @@ def check_rows(frame: pl.DataFrame) -> list[Fault]:
                 frame["position"].is_null() | (frame["position"] < 0).fill_null(value=True),
                 check="position is 0 or more",
                 column="position",
-                what="is no position (expected a whole number, 0 or more)",
+                what="is not a position (expected a whole number, 0 or more)",
             )
         )
     if "propensity" in frame.columns:
@@ -101,7 +112,7 @@ def check_rows(frame: pl.DataFrame) -> list[Fault]:
                 p.is_not_null() & ~((p > 0) & (p <= 1) & p.is_not_nan()),
                 check="propensity lies in (0, 1]",
                 column="propensity",
-                what="is no propensity (expected the probability with which the item was shown, above 0 and at most 1)",
+                what="is not a propensity (expected the probability of showing the item, above 0 and at most 1)",
                 advice="Leave the cell empty where the propensity is not known.",
             )
         )
@@ -112,7 +123,7 @@ def check_rows(frame: pl.DataFrame) -> list[Fault]:
                 logp.is_not_null() & ~((logp <= 0) & logp.is_finite()),
                 check="logp is the log of a probability",
                 column="logp",
-                what="is no log-propensity (expected a finite number, at most 0)",
+                what="is not a log-propensity (expected a finite number, at most 0)",
                 advice="Leave the cell empty where the propensity is not known.",
             )
         )
@@ -120,7 +131,7 @@ def check_rows(frame: pl.DataFrame) -> list[Fault]:
 
 
 def check_events(frame: pl.DataFrame) -> list[Fault]:
-    """What must hold between the rows of one event of a canonical frame: one user, every position once."""
+    """Faults between the rows of an event of a canonical frame: one user, every position once."""
     if "event_id" not in frame.columns:
         return []
     users = frame.select((pl.col("user_id") != pl.col("user_id").first().over("event_id")).alias("bad"))["bad"]
@@ -129,17 +140,17 @@ def check_events(frame: pl.DataFrame) -> list[Fault]:
             users,
             check="an event has one user",
             column="event_id",
-            what="stands at rows of different users (expected one user an event)",
-            advice="If the column names the kind of an outcome (view, click), say so: --column outcome=NAME.",
+            what="has rows of different users (expected one user per event)",
+            advice="If the column holds the type of an outcome (view, click), use --column outcome=NAME.",
         )
     ]
     if "position" in frame.columns:
         faults.append(
             _fault(
                 ~frame.select(pl.struct("event_id", "position").is_first_distinct().alias("first"))["first"],
-                check="a position stands once in an event",
+                check="a position occurs once in an event",
                 column="position",
-                what="stands twice in one event (expected every position once)",
+                what="occurs twice in one event (expected every position once)",
                 advice="Remove the repeated row.",
             )
         )
@@ -148,7 +159,7 @@ def check_events(frame: pl.DataFrame) -> list[Fault]:
 
 def _texts(frame: pl.DataFrame) -> list[Fault]:
     faults = []
-    for name, thing in (("user_id", "user"), ("item_id", "item")):
+    for name, thing in (("user_id", "a user"), ("item_id", "an item")):
         values = frame[name]
         empty = values.is_null() | (values.str.strip_chars() == "").fill_null(value=True)
         faults += [
@@ -156,15 +167,15 @@ def _texts(frame: pl.DataFrame) -> list[Fault]:
                 empty,
                 check=f"{name} is not empty",
                 column=name,
-                what=f"is no {thing} (expected a name or a number)",
+                what=f"is not {thing} (expected a name or a number)",
                 advice="Fill the cell or remove the row.",
             ),
             _fault(
                 values.str.contains("\n", literal=True).fill_null(value=False),
-                check=f"{name} stands on one line",
+                check=f"{name} has no line break",
                 column=name,
                 what="has a line break (expected a name on one line)",
-                advice="In CSV a quote may be left open.",
+                advice="In CSV, a quote may not be closed.",
             ),
         ]
     return faults
@@ -175,8 +186,8 @@ def _number(frame: pl.DataFrame, name: str, thing: str) -> Fault:
         ~frame[name].is_finite().fill_null(value=False),
         check=f"{thing} is a finite number",
         column=name,
-        what="is no finite number (expected a number such as 1 or 0.5)",
-        advice="Mend the cell or remove the row.",
+        what="is not a finite number (expected a number such as 1 or 0.5)",
+        advice="Correct the cell or remove the row.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Names that columns go by in other people's logs, and the canonical column each stands for."""
+"""Aliases of column names in common logs, and the canonical column that each stands for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slatewise.errors import InputError, located
 
 RECBOLE_TYPES = ("token", "token_seq", "float", "float_seq")
 
-# Of two columns for one purpose the name that stands first here is taken.
+# of two columns with the same meaning, the alias that comes first is used
 ALIASES: dict[str, tuple[str, ...]] = {
     "user_id": ("user_id", "user", "userid", "uid", "visitor_id", "visitorid", "customer_id", "reviewer_id"),
     "item_id": (
@@ -34,20 +34,20 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "labels": ("labels", "genres", "genre", "class", "categories", "category", "group", "topic"),
 }
 LOG = (*ALIASES,)[:-2]
-"""Canonical columns that a log can have; the last two belong to a table of items."""
+"""Canonical columns that a log can have; the last two belong to an item table."""
 CLICKS = ("label", "click", "clicked", "is_click")
-"""Rewards by these names and values 0 and 1 mean: shown, and used or not."""
+"""A reward column of this name with values 0 and 1 marks impressions: items shown, and used or not."""
 _CANONICAL = {alias: canonical for canonical, aliases in ALIASES.items() for alias in aliases}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Named:
-    """Which column of a file stands for which canonical one."""
+class ColumnNames:
+    """The file's column for each canonical column."""
 
     columns: dict[str, str]
     """Canonical name → name in the file."""
     doubles: dict[str, str]
-    """Name in the file → canonical column that another one was taken for."""
+    """Name in the file → canonical column for which another name was preferred."""
 
     @property
     def context(self) -> list[str]:
@@ -56,7 +56,7 @@ class Named:
 
 
 def plain(name: str) -> str:
-    """A column's name in small letters with underscores, without a RecBole type: "movieId" and "Movie ID" agree."""
+    """A column's name in lower case with underscores, without a RecBole type: "movieId" and "Movie ID" agree."""
     name = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", recbole(name)[0].strip())
     return re.sub(r"[\s.\-]+", "_", name).lower()
 
@@ -67,15 +67,15 @@ def recbole(name: str) -> tuple[str, str | None]:
     return (head, kind) if colon and kind in RECBOLE_TYPES else (name.strip(), None)
 
 
-def name_columns(names: Sequence[str], assigned: Mapping[str, str] | None = None) -> Named:
-    """Find the canonical columns among the names of a file.
+def name_columns(names: Sequence[str], assigned: Mapping[str, str] | None = None) -> ColumnNames:
+    """Match the column names of a file to canonical columns.
 
     Args:
-        names: as the file has them.
-        assigned: canonical name → name in the file, where the user says so.
+        names: as in the file.
+        assigned: canonical name → name in the file, where the user specified it.
     """
     columns = {canonical: name for canonical, name in (assigned or {}).items() if name in names}
-    taken: dict[str, tuple[int, str]] = {}
+    best: dict[str, tuple[int, str]] = {}
     doubles: dict[str, str] = {}
     for name in names:
         alias = plain(name)
@@ -87,27 +87,34 @@ def name_columns(names: Sequence[str], assigned: Mapping[str, str] | None = None
         if canonical in (assigned or {}):
             continue
         rank = ALIASES[canonical].index(alias)
-        if canonical not in taken:
-            taken[canonical] = (rank, name)
+        if canonical not in best:
+            best[canonical] = (rank, name)
             continue
-        worse = max(taken[canonical], (rank, name))
-        taken[canonical] = min(taken[canonical], (rank, name))
+        worse = max(best[canonical], (rank, name))
+        best[canonical] = min(best[canonical], (rank, name))
         doubles[worse[1]] = canonical
-    columns |= {canonical: name for canonical, (_, name) in taken.items()}
-    return Named(columns=columns, doubles=doubles)
+    columns |= {canonical: name for canonical, (_, name) in best.items()}
+    return ColumnNames(columns=columns, doubles=doubles)
 
 
 def missing(canonical: str, names: Sequence[str], *, file: object, row: int | None = 1) -> InputError:
-    """The error about a column that a log lacks, with the most likely candidate among those it has."""
+    """The error about a column that a log lacks, suggesting the most similar of its columns.
+
+    Args:
+        canonical: name of the missing column.
+        names: columns of the file.
+        file: path of the file.
+        row: line of the header; None where there are no lines.
+    """
     free = [name for name in names if plain(name) not in _CANONICAL]
     near = difflib.get_close_matches(canonical, [plain(name) for name in free], n=1)
     candidate = next((name for name in free if near and plain(name) == near[0]), "NAME")
     shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     advice = f"Nothing was imported. Say which column it is: --column {canonical}={candidate}"
     if canonical == "timestamp":
-        advice += ", or take the order of the file for the order in time: --no-time"
+        advice += ", or use the order of the rows as time: --no-time"
     return located(
-        f"no such column; the first line names: {shown[:300]}",
+        f"no such column; the file has: {shown[:300]}",
         file=str(file),
         row=row,
         column=canonical,

@@ -1,4 +1,4 @@
-"""What a file holds, seen from its first bytes: Parquet, lines of JSON, a table of text, or nothing we read."""
+"""The kind of content of a file, from its first bytes: Parquet, JSON lines, delimited text, or unsupported."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import codecs
 import gzip
 import mmap
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from slatewise.errors import InputError, located
+from slatewise.errors import located
 
 HEAD = 1 << 16
 GZIP = b"\x1f\x8b"
@@ -31,7 +33,7 @@ def content(file: Path) -> Content:
     """The kind of content of a file.
 
     Raises:
-        InputError: empty, binary, an archive, UTF-16, a web page, or not to be read; with what to do.
+        InputError: empty, binary, an archive, UTF-16, a web page, or unreadable; with advice.
     """
     head = read_head(file)
     if head.startswith(PARQUET):
@@ -42,61 +44,59 @@ def content(file: Path) -> Content:
     _refuse(head, start, file)
     if start.startswith(b"["):
         raise located(
-            "a JSON array (expected one JSON object a line)",
+            "a JSON array (expected one JSON object per line)",
             file=file,
             row=1,
-            advice="Turn it into lines: jq -c '.[]' FILE > FILE.jsonl",
+            advice="Convert it to lines: jq -c '.[]' FILE > FILE.jsonl",
         )
     if b"\n" not in head and b"\r" in start:
         raise located(
             "its lines end with a carriage return alone",
             file=file,
             row=1,
-            advice="Bring the line ends up to date: tr '\\r' '\\n' < FILE > NEW",
+            advice="Convert the line ends: tr '\\r' '\\n' < FILE > NEW",
         )
     return "json" if start.startswith(b"{") else "text"
 
 
 def read_head(file: Path) -> bytes:
-    """The first bytes of a file, unpacked where it is packed with gzip.
+    """The first bytes of a file, decompressed where it is gzip.
 
     Raises:
         InputError: the file cannot be read.
     """
-    try:
+    with _input_errors(file):
         with file.open("rb") as stream:
             head = stream.read(HEAD)
         if head.startswith(GZIP):
             with gzip.open(file) as packed:
                 head = packed.read(HEAD)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _cut(file, error) from error
-    except OSError as error:
-        raise located(f"it cannot be read: {error.strerror}", file=file, advice="Check its permissions.") from error
     return head
 
 
 def read_text(file: Path) -> bytes | mmap.mmap:
-    """All bytes of a text file, unpacked where it is packed with gzip, mapped into memory where it is not.
+    """All bytes of a text file: decompressed where it is gzip, else memory-mapped.
 
     Raises:
-        InputError: the file cannot be read, or its gzip data is cut short.
+        InputError: the file cannot be read, or its gzip data is damaged or cut short.
     """
+    with _input_errors(file), file.open("rb") as stream:
+        if stream.read(2) == GZIP:
+            return gzip.decompress(file.read_bytes())
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+@contextmanager
+def _input_errors(file: Path) -> Iterator[None]:
+    """Turn errors of reading a file into input errors."""
     try:
-        with file.open("rb") as stream:
-            if stream.read(2) == GZIP:
-                return gzip.decompress(file.read_bytes())
-            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _cut(file, error) from error
+        raise located(
+            f"the gzip data is damaged or cut short: {error}", file=file, advice="Copy or download it again, whole."
+        ) from error
     except OSError as error:
-        raise located(f"it cannot be read: {error.strerror}", file=file, advice="Check its permissions.") from error
-
-
-def _cut(file: Path, error: Exception) -> InputError:
-    return located(
-        f"its gzip data is damaged or cut short: {error}", file=file, advice="Copy or download it again, whole."
-    )
+        raise located(f"cannot be read: {error.strerror}", file=file, advice="Check its permissions.") from error
 
 
 def _refuse(head: bytes, start: bytes, file: Path) -> None:
@@ -109,9 +109,9 @@ def _refuse(head: bytes, start: bytes, file: Path) -> None:
             "the file is in UTF-16 or UTF-32 (expected UTF-8)",
             file=file,
             row=1,
-            advice="Turn it into UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW",
+            advice="Convert it to UTF-8: iconv -f UTF-16 -t UTF-8 FILE > NEW",
         )
-    # a stray NUL is a fault of one line; this many make no text
+    # a stray NUL is a fault of one line; this share of control characters means binary
     if len(head.translate(None, _CONTROL)) < 0.95 * len(head):
         raise located(
             "the file is binary (expected text, Parquet or JSON lines)",
@@ -119,15 +119,13 @@ def _refuse(head: bytes, start: bytes, file: Path) -> None:
             advice="Export the log as CSV, TSV, JSON lines or Parquet.",
         )
     if start[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise located(
-            "the file is a web page or XML", file=file, row=1, advice="The download has failed: fetch it again."
-        )
+        raise located("the file is a web page or XML", file=file, row=1, advice="The download failed: fetch it again.")
     if start.startswith(b"version https://git-lfs"):
         raise located("the file is a Git LFS pointer, not the data", file=file, row=1, advice="Run: git lfs pull")
 
 
 def _alternates(head: bytes) -> bool:
-    """Text of two-byte characters: of mostly ASCII every other byte is 0, and the others are printable."""
+    """True for two-byte characters of mostly ASCII text: every other byte is 0, and the others are printable."""
     for zeros, letters in ((head[1::2], head[0::2]), (head[0::2], head[1::2])):
         if zeros.count(0) > 0.8 * len(zeros) and len(letters.translate(None, _CONTROL)) > 0.9 * len(letters):
             return True

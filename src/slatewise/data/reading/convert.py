@@ -1,4 +1,4 @@
-"""Columns as a file has them (mostly text) → canonical columns in their types, with every cell that does not fit."""
+"""Conversion of raw columns (mostly text) to canonical types, with every cell that cannot be converted."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _FALSE = ("0", "0.0", "false", "f", "no", "n")
 def convert(
     raw: pl.DataFrame, columns: Mapping[str, str], *, time_format: str | None = None
 ) -> tuple[pl.DataFrame, list[Fault]]:
-    """The canonical columns of a raw frame; a cell that cannot be read is null and named in a fault.
+    """The canonical columns of a raw frame; a cell that cannot be converted is null and named in a fault.
 
     Args:
-        raw: columns of a file; of text where the file is text.
+        raw: columns of a file; text where the file is text.
         columns: canonical name → name in `raw`.
         time_format: see `slatewise.data.reading.times.to_microseconds`.
     """
@@ -29,18 +29,19 @@ def convert(
     for canonical, name in columns.items():
         values = raw[name]
         if canonical == "timestamp":
-            result, found = to_microseconds(values, time_format)
-            faults += found
+            result, time_faults = to_microseconds(values, time_format)
+            faults += time_faults
         else:
-            result = _typed(values, canonical)
+            result = _cast(values, canonical)
             fewer = result.null_count() > values.null_count()
-            unreadable = result.is_null() & _filled(values) if fewer else pl.Series([], dtype=pl.Boolean)
+            # comparing the counts first spares the common case a pass over the cells
+            unreadable = result.is_null() & _is_filled(values) if fewer else pl.Series([], dtype=pl.Boolean)
             faults.append(_fault(canonical, unreadable))
         converted.append(result.alias(canonical))
     return pl.DataFrame(converted), faults
 
 
-def _typed(values: pl.Series, canonical: str) -> pl.Series:
+def _cast(values: pl.Series, canonical: str) -> pl.Series:
     if canonical in ("reward", "cost", "propensity", "logp") or canonical.startswith(CONTEXT):
         return numbers(values)
     if canonical == "position":
@@ -50,7 +51,7 @@ def _typed(values: pl.Series, canonical: str) -> pl.Series:
 
 
 def texts(values: pl.Series) -> pl.Series:
-    """Names as text; whole floats lose their ".0" (tables with gaps keep whole numbers as floats)."""
+    """Names as text; whole floats lose their ".0" (tables with gaps store integers as floats)."""
     if values.dtype == pl.String:
         return values
     if values.dtype.is_float():
@@ -62,7 +63,7 @@ def texts(values: pl.Series) -> pl.Series:
 
 
 def numbers(values: pl.Series) -> pl.Series:
-    """Numbers as float64; null where there is none. "true" and "false" count as 1 and 0."""
+    """Numbers as float64, null where a cell is not a number; "true" and "false" count as 1 and 0."""
     if values.dtype.is_numeric() or values.dtype in (pl.Boolean, pl.Decimal):
         return values.cast(pl.Float64)
     if values.dtype != pl.String:
@@ -84,11 +85,11 @@ def _booleans(values: pl.Series) -> pl.Series:
     if values.dtype != pl.String and not values.dtype.is_numeric():
         return pl.Series(values.name, [None] * len(values), dtype=pl.Boolean)
     words = values.cast(pl.String).str.strip_chars().str.to_lowercase()
-    known = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
-    return words.replace_strict(known, default=None, return_dtype=pl.Boolean)
+    truth = dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)
+    return words.replace_strict(truth, default=None, return_dtype=pl.Boolean)
 
 
-def _filled(values: pl.Series) -> pl.Series:
+def _is_filled(values: pl.Series) -> pl.Series:
     if values.dtype == pl.String:
         return (values.str.strip_chars() != "").fill_null(value=False)
     return values.is_not_null()
@@ -97,12 +98,12 @@ def _filled(values: pl.Series) -> pl.Series:
 def _fault(canonical: str, unreadable: pl.Series) -> Fault:
     rows = unreadable.arg_true().to_numpy().astype("int64")
     if canonical == "position":
-        expected, advice = "is no position (expected a whole number, 0 or more)", "Mend the cell or remove the row."
+        expected, advice = "is not a position (expected a whole number ≥ 0)", "Correct the cell or remove the row."
     elif canonical == "chosen":
-        expected, advice = "is neither true nor false (expected 1, 0, true or false)", "Mend the cell."
+        expected, advice = "is neither true nor false (expected 1, 0, true or false)", "Correct the cell."
     elif canonical in ("user_id", "item_id", "event_id", "session_id", "policy_id", "outcome"):
-        expected, advice = "is no name (expected text or a whole number)", "Write the column as text."
+        expected, advice = "is not a name (expected text or a whole number)", "Write the column as text."
     else:
-        expected = "is no number (expected one such as 1 or 0.5, with a point)"
-        advice = "Mend the cell or remove the row."
+        expected = "is not a number (expected a number such as 1 or 0.5, with a decimal point)"
+        advice = "Correct the cell or remove the row."
     return Fault(check=f"{canonical} can be read", column=canonical, rows=rows, what=expected, advice=advice)

@@ -1,4 +1,4 @@
-"""How a table of text is written: its delimiter, its quotes, its header, found from its first lines."""
+"""The dialect of delimited text (delimiter, quotes, header), detected from its first lines."""
 
 from __future__ import annotations
 
@@ -14,72 +14,72 @@ from slatewise.errors import located
 
 DELIMITERS = (",", "\t", ";", "|", "::", " ")
 UNIT_SEPARATOR = "\x1f"
-"""Stands in the place of a delimiter of two characters: readers want one, and no text has it."""
+"""Replaces a delimiter of two characters: readers need a single one, and this one does not occur in text."""
 _WORDS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", "::": "double colons", " ": "spaces"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """How a table of text is written."""
+    """The format of delimited text."""
 
     delimiter: str
     quoted: bool
     names: tuple[str, ...]
-    """Of the columns; made up ("column 1") where there is no header and nothing is known."""
+    """Names of the columns; "column 1" and so on where the file has no header and its format is unknown."""
     header: bool
-    """The first line holds the names."""
+    """Whether the first line holds the names."""
     bom: bool = False
 
     @property
     def words(self) -> str:
-        """For messages: "values between commas"."""
+        """For messages: "values separated by commas"."""
         quoted = f'"{self.delimiter}"'
-        return f"values between {_WORDS.get(self.delimiter, quoted)}"
+        return f"values separated by {_WORDS.get(self.delimiter, quoted)}"
 
 
 def find_dialect(
     head: bytes, *, file: Path, assigned: Mapping[str, str] | None = None, header: Sequence[str] | None = None
 ) -> Dialect:
-    """The dialect of a table of text.
+    """Detect the dialect of delimited text.
 
-    Any delimiter will do that gives columns with known names; without a header, one that gives all lines as many
-    fields.
+    The delimiter is the one that yields most columns with known names; without a header, one that gives all lines the
+    same number of fields.
 
     Args:
         head: first bytes of the file.
         file: its path, for messages.
-        assigned: canonical name → name in the file, where the user says so.
+        assigned: canonical name → name in the file, where the user specified it.
         header: names of the columns of a file without a header.
 
     Raises:
-        InputError: one name twice, or RecBole types at some of the columns only.
+        InputError: a repeated name, or RecBole types on only some of the columns.
     """
     bom = head.startswith(codecs.BOM_UTF8)
     text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace").lstrip("\r\n")
     lines = [line for line in text.split("\n")[:20] if line.strip()]
     if len(head) == HEAD and len(lines) > 1:
-        lines = lines[:-1]  # it may be cut in the middle
+        lines = lines[:-1]  # the last line may be cut
     lines = [line.rstrip("\r") for line in lines]
     if header is not None:
-        delimiter = _steady(lines, _candidates(lines[0]), fields=len(header)) or ","
+        delimiter = _consistent(lines, _candidates(lines[0]), fields=len(header)) or ","
         return Dialect(
-            delimiter=delimiter, quoted=_quoted(lines, delimiter), names=tuple(header), header=False, bom=bom
+            delimiter=delimiter, quoted=_uses_quotes(lines, delimiter), names=tuple(header), header=False, bom=bom
         )
     best, most = None, 0
     for candidate in _candidates(lines[0]):
-        known = len(name_columns([recbole(name)[0] for name in split(lines[0], candidate)], assigned).columns)
-        # prose may speak of users and items, but not in lines of equally many words
-        if known > most and (candidate != " " or _steady(lines, [candidate])):
-            best, most = candidate, known
+        matches = len(name_columns([recbole(name)[0] for name in split(lines[0], candidate)], assigned).columns)
+        # prose may contain "user" and "item", but not in lines of equally many words
+        if matches > most and (candidate != " " or _consistent(lines, [candidate])):
+            best, most = candidate, matches
     if best is not None:
         names = tuple(name.strip() for name in split(lines[0], best))
         _check_names(names, file)
-        return Dialect(delimiter=best, quoted=_quoted(lines, best), names=names, header=True, bom=bom)
-    # the rarer in ordinary words the sooner: titles have commas and spaces
-    delimiter = _steady(lines, ("::", "\t", "|", ";", ",", " ")) or ","
+        return Dialect(delimiter=best, quoted=_uses_quotes(lines, best), names=names, header=True, bom=bom)
+    # delimiters that are rare in ordinary text first: titles have commas and spaces
+    delimiter = _consistent(lines, ("::", "\t", "|", ";", ",", " ")) or ","
     count = len(split(lines[0], delimiter))
     names = tuple(f"column {index}" for index in range(1, count + 1))
-    return Dialect(delimiter=delimiter, quoted=_quoted(lines, delimiter), names=names, header=False, bom=bom)
+    return Dialect(delimiter=delimiter, quoted=_uses_quotes(lines, delimiter), names=names, header=False, bom=bom)
 
 
 def split(line: str, delimiter: str) -> list[str]:
@@ -101,7 +101,7 @@ def _candidates(line: str) -> list[str]:
     return list(dict.fromkeys((*(each for each in DELIMITERS if each in line), *others)))
 
 
-def _steady(lines: Sequence[str], candidates: Sequence[str], fields: int | None = None) -> str | None:
+def _consistent(lines: Sequence[str], candidates: Sequence[str], fields: int | None = None) -> str | None:
     for candidate in candidates:
         counts = {len(split(line, candidate)) for line in lines}
         if len(counts) == 1 and (counts == {fields} if fields is not None else counts != {1}):
@@ -109,8 +109,8 @@ def _steady(lines: Sequence[str], candidates: Sequence[str], fields: int | None 
     return None
 
 
-def _quoted(lines: Sequence[str], delimiter: str) -> bool:
-    """Commas and semicolons come with quotes; other delimiters where a field of the first lines stands in quotes."""
+def _uses_quotes(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether fields may be quoted: with commas and semicolons always, else if a field of the first lines is quoted."""
     if delimiter in ",;":
         return True
     if len(delimiter) > 1:

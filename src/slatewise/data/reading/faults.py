@@ -1,4 +1,4 @@
-"""What is wrong with the rows of a log: found for whole columns at once, told about one row at a time."""
+"""Faults of a log's rows: detected for whole columns at once, reported for one row at a time."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from slatewise.errors import InputError, located
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fault:
-    """What should hold of every row of one column, and the rows for which it does not."""
+    """A check of one column, and the rows that fail it."""
 
     check: str
-    """What should hold, in a few words: "reward is a finite number"."""
+    """What should hold, for example "reward is a finite number"."""
     column: str
     """Canonical name of the column."""
     rows: NDArray[np.int64]
-    """0-based, ascending; none = the check holds."""
+    """0-based, ascending; empty = the check passed."""
     what: str
-    """What is wrong and what was expected; stands after the value."""
+    """What is wrong and what was expected; printed after the value."""
     advice: str = ""
 
 
 class RowError(InputError):
-    """A row of a frame that cannot be used; whoever knows the file puts file and line in front."""
+    """A row of a frame that cannot be used; the caller that knows the file adds file and line."""
 
     def __init__(self, *, row: int, column: str, what: str, advice: str) -> None:
         self.row = row
@@ -39,9 +39,9 @@ class RowError(InputError):
 
 
 def first(faults: Sequence[Fault]) -> Fault | None:
-    """The fault with the smallest row, of several the first in the list; None where every check holds."""
-    found = [fault for fault in faults if len(fault.rows)]
-    return min(found, key=lambda fault: int(fault.rows[0]), default=None)
+    """The fault with the smallest row, the first of several; None where every check passed."""
+    failing = [fault for fault in faults if len(fault.rows)]
+    return min(failing, key=lambda fault: int(fault.rows[0]), default=None)
 
 
 def row_error(fault: Fault, value: Callable[[str, int], object]) -> RowError:
@@ -49,16 +49,16 @@ def row_error(fault: Fault, value: Callable[[str, int], object]) -> RowError:
 
     Args:
         fault: what is wrong.
-        value: the value in a (canonical column, 0-based row), as the user wrote it.
+        value: returns the value at a (canonical column, 0-based row), as the user wrote it.
     """
     row = int(fault.rows[0])
     return RowError(
-        row=row, column=fault.column, what=f"{shown(value(fault.column, row))} {fault.what}", advice=fault.advice
+        row=row, column=fault.column, what=f"{quote(value(fault.column, row))} {fault.what}", advice=fault.advice
     )
 
 
-def shown(value: object) -> str:
-    """A value for a message: quoted where it is text, cut where it is long."""
+def quote(value: object) -> str:
+    """A value for a message: quoted where it is text, shortened where it is long."""
     if value is None:
         return "an empty cell"
     text = f'"{value}"' if isinstance(value, str) else str(value)

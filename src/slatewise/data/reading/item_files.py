@@ -1,4 +1,4 @@
-"""Tables of items as other people write them → item_id, text, labels and feature_… columns."""
+"""Item tables in common formats, converted to item_id, text, labels and feature_… columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import polars as pl
 
 from slatewise.data.reading.columns import name_columns, plain, recbole
 from slatewise.data.reading.convert import numbers, texts
-from slatewise.data.reading.faults import shown
+from slatewise.data.reading.faults import quote
 from slatewise.data.reading.item_table import FEATURE
 from slatewise.data.reading.movielens import FLAG
 from slatewise.data.reading.tables import Table
@@ -16,17 +16,17 @@ _NUMERIC = ("year", "release_year", "price", "duration", "runtime", "length", "p
 
 
 def item_frame(table: Table) -> pl.DataFrame:
-    """Items with their words, labels and numbers; columns of other kinds stay out.
+    """Items with their text, labels and numeric features; other columns are dropped.
 
-    Labels come from one column (values between bars; between spaces where RecBole says token_seq) or from columns of
-    0 and 1. Numbers are columns of RecBole type float, with "feature" in their name, or named year, price and so on,
-    if every filled cell is a number.
+    Labels come from one column (separated by bars; by spaces for the RecBole type token_seq) or from columns of 0 and
+    1. Features are columns of RecBole type float, with "feature" in their name, or named year, price and so on, if
+    every filled cell is a number.
 
     Args:
-        table: an item a row, with a column for its name.
+        table: one item per row, with a column for its name.
 
     Raises:
-        InputError: an item without a name, or the same one twice.
+        InputError: an item without a name, or a repeated one.
     """
     raw = table.frame
     columns = name_columns(raw.columns).columns
@@ -59,7 +59,7 @@ def item_frame(table: Table) -> pl.DataFrame:
 
 def _labels(values: pl.Series, *, spaced: bool) -> pl.Series:
     words = texts(values)
-    # "(no genres listed)" and the like are no label
+    # "(no genres listed)" and the like are not labels
     words = words.set(words.str.starts_with("(").fill_null(value=False), None)
     if words.str.contains("|", literal=True).any():
         return words.str.split("|")
@@ -68,14 +68,14 @@ def _labels(values: pl.Series, *, spaced: bool) -> pl.Series:
 
 def _check(ids: pl.Series, table: Table, column: str) -> None:
     empty = (ids.is_null() | (ids == "")).fill_null(value=True)
-    again = ~ids.is_first_distinct()
+    repeated = ~ids.is_first_distinct()
     for bad, what, advice in (
         (empty, "an item without a name (expected text or a whole number)", "Fill the cell or remove the row."),
-        (again, "stands here a second time (expected every item once)", "Keep one row an item."),
+        (repeated, "is here a second time (expected every item once)", "Keep one row per item."),
     ):
         if bad.any():
             row = int(bad.arg_max() or 0)
-            name = shown(ids[row]) + " " if bad is again else ""
+            name = quote(ids[row]) + " " if bad is repeated else ""
             raise located(
                 name + what,
                 file=table.file,

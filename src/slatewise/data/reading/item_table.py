@@ -1,4 +1,4 @@
-"""A table of items → the catalog: words, a group and numbers for every item of the vocabulary."""
+"""The catalog from an item table: text, group and numeric features of every item of the vocabulary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 
 FEATURE = "feature_"
 LABEL_LIMIT = 128
-"""Most different labels that become one column each; beyond it labels give a group only."""
+"""Up to this many distinct labels become one feature each; with more, labels define only the group."""
 
 
 def catalog(names: pa.StringArray, items: pl.DataFrame | None) -> Catalog:
@@ -20,11 +20,12 @@ def catalog(names: pa.StringArray, items: pl.DataFrame | None) -> Catalog:
 
     Args:
         names: names of the items in the order of their numbers.
-        items: item_id and, where known, text, group (text), labels (list of text: its first is the group where there
-            is no group; each becomes a 0/1 feature) and feature_… columns. Items it lacks have no words and features 0.
+        items: item_id and, where available, text, group (text), labels (list of text: the first is the group where
+            there is no group column; each becomes a 0/1 feature) and feature_… columns. Items missing from it have no
+            text and features 0.
 
     Raises:
-        InputError: two rows about one item, or a row without item_id.
+        InputError: two rows for one item, or a row without item_id.
     """
     table = _one_row_each(items) if items is not None else pl.DataFrame({"item_id": []}, schema={"item_id": pl.String})
     vocabulary = pl.DataFrame({"item_id": pl.Series(values=pl.from_arrow(names), dtype=pl.String)})
@@ -39,7 +40,7 @@ def catalog(names: pa.StringArray, items: pl.DataFrame | None) -> Catalog:
         group = pl.Series(values=[""] * len(table), dtype=pl.String)
     group_names = ("", *sorted(name for name in group.unique().to_list() if name))
     number = {name: index for index, name in enumerate(group_names)}
-    columns = [_standardised(table[name]) for name in table.columns if name.startswith(FEATURE)]
+    columns = [_standardise(table[name]) for name in table.columns if name.startswith(FEATURE)]
     if labels is not None:
         columns += _indicators(labels)
     features = np.zeros((len(table) + FIRST_ITEM, len(columns)), np.float32)
@@ -59,26 +60,26 @@ def _one_row_each(items: pl.DataFrame) -> pl.DataFrame:
     empty = table["item_id"].is_null() | (table["item_id"] == "")
     if empty.any():
         raise located(f"row {int(empty.arg_max() or 0) + 1:,} of the items has no item_id", column="item_id")
-    again = table["item_id"].is_duplicated()
-    if again.any():
-        name = table["item_id"].filter(again)[0]
-        raise located(f'the items name "{name}" twice', column="item_id", advice="Keep one row an item.")
+    repeated = table["item_id"].is_duplicated()
+    if repeated.any():
+        name = table["item_id"].filter(repeated)[0]
+        raise located(f'the items name "{name}" twice', column="item_id", advice="Keep one row per item.")
     return table
 
 
-def _standardised(column: pl.Series) -> Float[np.ndarray, "N"]:
-    """Mean 0 and deviation 1 over the known values; what is not known stands at the mean."""
+def _standardise(column: pl.Series) -> Float[np.ndarray, "N"]:
+    """Scale to mean 0 and standard deviation 1 over the known values; unknown values become the mean, 0."""
     values = column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy().astype(np.float64)
-    known = np.isfinite(values)
-    if not known.any():
+    is_known = np.isfinite(values)
+    if not is_known.any():
         return np.zeros(len(values))
-    deviation = float(values[known].std())
-    centred = np.where(known, values - values[known].mean(), 0.0)
+    deviation = float(values[is_known].std())
+    centred = np.where(is_known, values - values[is_known].mean(), 0.0)
     return centred / deviation if deviation > 0 else np.zeros(len(values))
 
 
 def _indicators(labels: pl.Series) -> list[Float[np.ndarray, "N"]]:
-    known = sorted(label for label in labels.explode().unique().drop_nulls().to_list() if label)
-    if not 1 < len(known) <= LABEL_LIMIT:
+    names = sorted(label for label in labels.explode().unique().drop_nulls().to_list() if label)
+    if not 1 < len(names) <= LABEL_LIMIT:
         return []
-    return [_standardised(labels.list.contains(label).fill_null(value=False).cast(pl.Float64)) for label in known]
+    return [_standardise(labels.list.contains(label).fill_null(value=False).cast(pl.Float64)) for label in names]

@@ -1,7 +1,7 @@
-"""Every record of a text file, exactly: where it begins, on which line, with how many fields, what is wrong with it.
+"""Records of a text file: their bytes, line numbers and fields, and the lines that are broken.
 
-The bytes are gone through once, in blocks, with whole-array operations: about .1 s for 10⁶ lines. So a fast reader can
-do the parsing, and whatever it meets can be told by line.
+One pass over the bytes in blocks, with array operations: about .1 s for 10⁶ lines. A fast parser can then do the
+parsing, and any fault can be reported with its line number.
 """
 
 from __future__ import annotations
@@ -13,39 +13,39 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 LONGEST = 1 << 20
-"""Bytes of the longest line that a log may have."""
+"""Maximum length of a line, in bytes."""
 _BLOCK = 1 << 24
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Broken:
-    """Lines that hold no usable record, for one reason."""
+class BrokenLines:
+    """Lines without a usable record, for one reason."""
 
     check: str
-    """What should hold, in a few words."""
+    """What should hold."""
     lines: Int[np.ndarray, "N"]
     """Line numbers, ascending."""
     what: str
     """What is wrong with the first of them, and what was expected."""
     advice: str
     column: int | None = None
-    """Field of the first of them in which it goes wrong, from 0."""
+    """0-based field of the first of them in which the fault is."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lines:
-    """The records of a text."""
+    """The records of a text, as arrays."""
 
     starts: Int[np.ndarray, "N"]
     """First byte of every record."""
     ends: Int[np.ndarray, "N"]
-    """The byte after its line end."""
+    """First byte after the line end."""
     numbers: Int[np.ndarray, "N"]
-    """Line on which it begins; 1 = first line of the file."""
+    """Line on which the record begins; 1 = first line of the file."""
     fields: Int[np.ndarray, "N"]
     blank: Bool[np.ndarray, "N"]
-    """Nothing on the line."""
+    """Whether the line is empty."""
     open_quote: bool
     """The last record ends inside a quoted field."""
 
@@ -57,7 +57,7 @@ def scan(text: bytes | mmap.mmap, *, delimiter: str, quoted: bool, begin: int = 
         text: bytes of the file.
         delimiter: one ASCII character.
         quoted: a field may stand in double quotes, and then contain delimiters and line ends (RFC 4180).
-        begin: first byte to look at.
+        begin: first byte to scan.
         line: its line number.
     """
     ends: list[Int[np.ndarray, "N"]] = []
@@ -70,21 +70,23 @@ def scan(text: bytes | mmap.mmap, *, delimiter: str, quoted: bool, begin: int = 
         block = np.frombuffer(text[start : start + _BLOCK], np.uint8)
         is_end = block == _NEWLINE
         is_separator = block == separator
-        where = np.flatnonzero(is_end)
-        every.append(where + start)
+        end_positions = np.flatnonzero(is_end)
+        every.append(end_positions + start)
         if quoted:
             quotes = block == _QUOTE
             if inside or quotes.any():
+                # parity of the quotes so far: True inside a quoted field, whatever block it began in
                 within = np.bitwise_xor.accumulate(quotes) ^ inside
                 inside = bool(within[-1])
                 is_separator &= ~within
-                where = where[~within[where]]
+                end_positions = end_positions[~within[end_positions]]
         separated = np.flatnonzero(is_separator)
-        ends.append(where + start)
-        totals.append(np.searchsorted(separated, where) + total)
+        ends.append(end_positions + start)
+        totals.append(np.searchsorted(separated, end_positions) + total)
         total += len(separated)
     last, newlines, separators = (np.concatenate([np.zeros(0, np.int64), *parts]) for parts in (ends, every, totals))
-    hidden = len(newlines) > len(last)  # line ends inside quotes
+    # line ends inside quotes: line numbers then differ from record numbers
+    hidden = len(newlines) > len(last)
     if begin < size and (not len(last) or last[-1] != size - 1):
         # the last line has no line end
         last, separators = np.append(last, size - 1), np.append(separators, total)
@@ -110,18 +112,18 @@ def _blank(
     return blank
 
 
-def broken(text: bytes | mmap.mmap, lines: Lines, *, num_fields: int | None) -> list[Broken]:
-    """Records that no reader should be given.
+def find_broken(text: bytes | mmap.mmap, lines: Lines, *, num_fields: int | None) -> list[BrokenLines]:
+    """Records that must not be passed to a parser.
 
     Args:
         text: bytes of the file.
         lines: its records.
         num_fields: fields that every record must have; None = any number.
     """
-    found: list[Broken] = []
+    faults: list[BrokenLines] = []
     if lines.open_quote:
-        found.append(
-            Broken(
+        faults.append(
+            BrokenLines(
                 check="quotes are closed",
                 lines=lines.numbers[-1:],
                 what="a quote opens here and is never closed",
@@ -129,13 +131,13 @@ def broken(text: bytes | mmap.mmap, lines: Lines, *, num_fields: int | None) -> 
             )
         )
     if num_fields is not None:
-        found += _ragged(lines, num_fields)
-    found += _long(lines)
-    found += _unreadable(text, lines)
-    return found
+        faults += _wrong_field_counts(lines, num_fields)
+    faults += _too_long(lines)
+    faults += _unreadable(text, lines)
+    return faults
 
 
-def _ragged(lines: Lines, expected: int) -> list[Broken]:
+def _wrong_field_counts(lines: Lines, expected: int) -> list[BrokenLines]:
     ragged = np.flatnonzero((lines.fields != expected) & ~lines.blank)
     if lines.open_quote:
         ragged = ragged[ragged < len(lines.fields) - 1]
@@ -143,21 +145,21 @@ def _ragged(lines: Lines, expected: int) -> list[Broken]:
         return []
     record = int(ragged[0])
     count = int(lines.fields[record])
-    after = int(lines.numbers[record + 1]) if record + 1 < len(lines.numbers) else int(lines.numbers[record]) + 1
-    spans = after - int(lines.numbers[record])
-    many = f" (the record runs over {spans:,} lines: a quote may be left open)" if spans > 1 else ""
+    next_line = int(lines.numbers[record + 1]) if record + 1 < len(lines.numbers) else int(lines.numbers[record]) + 1
+    spans = next_line - int(lines.numbers[record])
+    many = f" (the record spans {spans:,} lines: a quote may not be closed)" if spans > 1 else ""
     return [
-        Broken(
+        BrokenLines(
             check="every line has as many fields as the first",
             lines=lines.numbers[ragged],
             what=f"{count:,} field{'s' * (count != 1)}; expected {expected:,} as in the first line{many}",
-            advice="A delimiter inside a value needs quotes around the value.",
+            advice="A value that contains the delimiter needs quotes.",
             column=min(count, expected - 1),
         )
     ]
 
 
-def _long(lines: Lines) -> list[Broken]:
+def _too_long(lines: Lines) -> list[BrokenLines]:
     sizes = lines.ends - lines.starts
     long = np.flatnonzero(sizes > LONGEST)
     if lines.open_quote:
@@ -165,17 +167,17 @@ def _long(lines: Lines) -> list[Broken]:
     if not len(long):
         return []
     return [
-        Broken(
+        BrokenLines(
             check=f"no line is longer than {LONGEST:,} bytes",
             lines=lines.numbers[long],
             what=f"the line has {int(sizes[long[0]]):,} bytes; expected at most {LONGEST:,}",
-            advice="Line ends may be missing: look at the line, and split or remove it.",
+            advice="Line ends may be missing: split or remove the line.",
         )
     ]
 
 
-def _unreadable(text: bytes | mmap.mmap, lines: Lines) -> list[Broken]:
-    """NUL bytes, and bytes that are no UTF-8."""
+def _unreadable(text: bytes | mmap.mmap, lines: Lines) -> list[BrokenLines]:
+    """NUL bytes, and bytes that are not valid UTF-8."""
     nul: list[int] = []
     wrong: list[int] = []
     what = ""
@@ -194,13 +196,13 @@ def _unreadable(text: bytes | mmap.mmap, lines: Lines) -> list[Broken]:
                     line.decode()
                 except UnicodeDecodeError as error:
                     if not wrong:
-                        what = f"byte 0x{line[error.start]:02X} at place {error.start + 1:,} is no UTF-8"
+                        what = f"byte 0x{line[error.start]:02X} at position {error.start + 1:,} is not valid UTF-8"
                     wrong.append(index)
         record = following
-    found = []
+    faults = []
     if nul:
-        found.append(
-            Broken(
+        faults.append(
+            BrokenLines(
                 check="there are no NUL bytes",
                 lines=lines.numbers[nul],
                 what="a NUL byte (expected text)",
@@ -208,15 +210,15 @@ def _unreadable(text: bytes | mmap.mmap, lines: Lines) -> list[Broken]:
             )
         )
     if wrong:
-        found.append(
-            Broken(
+        faults.append(
+            BrokenLines(
                 check="the text is UTF-8",
                 lines=lines.numbers[wrong],
-                what=f"{what}: the file mixes encodings or is in another one",
-                advice="Turn it into UTF-8: iconv -f LATIN1 -t UTF-8 FILE > NEW",
+                what=f"{what}: the file has another encoding or mixes several",
+                advice="Convert it to UTF-8: iconv -f LATIN1 -t UTF-8 FILE > NEW",
             )
         )
-    return found
+    return faults
 
 
 def _is_utf8(piece: bytes) -> bool:

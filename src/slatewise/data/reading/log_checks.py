@@ -1,4 +1,4 @@
-"""What should hold of a log as a whole, whatever it came from."""
+"""Checks of a log as a whole, for any source."""
 
 from __future__ import annotations
 
@@ -11,38 +11,46 @@ import polars as pl
 from jaxtyping import Int
 
 from slatewise.data import prepared
-from slatewise.data.reading.faults import shown
+from slatewise.data.reading.faults import quote
 
-Place = Callable[[int], str]
-"""Words for the place of a row (0-based)."""
+Locate = Callable[[int], str]
+"""Describes where a row (0-based) comes from."""
 EXAMPLES = 3
-"""Examples of a failed check."""
+"""Number of examples reported for a failed check."""
 FEW_EVENTS = 3
-"""Fewer events of a user than this leave nothing to hold out."""
+"""Users with fewer events have none to hold out."""
 _DAY = 86_400_000_000
 _1990 = 631_152_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that should hold, and whether it does."""
+    """A check and its outcome."""
 
     name: str
     """What should hold: "reward is a finite number"."""
     passed: bool
     count: int = 0
-    """Rows, items or users for which it does not."""
+    """Number of rows, items or users that fail it."""
     examples: tuple[str, ...] = ()
-    """The first of them, with their place."""
+    """The first of them, with their location."""
     advice: str = ""
     stops_import: bool = False
-    """`data import` refuses the log for this."""
+    """Whether `data import` refuses a log that fails it."""
 
 
-def failed(
+def check_of(
     name: str, examples: Sequence[str], *, count: int | None = None, advice: str = "", stops: bool = False
 ) -> Check:
-    """A check by its examples: passed where there are none."""
+    """A check that passed if there are no examples of failures.
+
+    Args:
+        name: what should hold.
+        examples: failures, in words.
+        count: number of failures; None = number of examples.
+        advice: how to correct them.
+        stops: whether `data import` refuses the log.
+    """
     return Check(
         name=name,
         passed=not examples,
@@ -53,87 +61,89 @@ def failed(
     )
 
 
-def log_checks(frame: pl.DataFrame, place: Place, *, priced: bool) -> list[Check]:
-    """What should hold of a log as a whole.
+def log_checks(frame: pl.DataFrame, place: Locate, *, priced: bool) -> list[Check]:
+    """Checks of a log as a whole.
 
     Args:
-        frame: canonical columns, every row usable.
-        place: words for the place of a row.
-        priced: the rewards come from the log; where every row just counts 1, equal rewards mean nothing.
+        frame: canonical columns; every row has passed the row checks.
+        place: describes where a row comes from.
+        priced: whether rewards come from the log; where every row counts 1, equal rewards mean nothing.
     """
-    now = int(datetime.now(UTC).timestamp() * 1e6)
+    current_time = int(datetime.now(UTC).timestamp() * 1e6)
     repeats = [name for name in ("user_id", "item_id", "timestamp", "event_id", "position") if name in frame.columns]
     events = frame.group_by("user_id").agg(
         (pl.col("event_id").n_unique() if "event_id" in frame.columns else pl.len()).alias("events")
     )["events"]
-    few = int((events < FEW_EVENTS).sum())
+    short_users = int((events < FEW_EVENTS).sum())
     checks = [
         _of_rows(
-            "no row stands twice",
+            "no row is repeated",
             ~frame.select(pl.struct(repeats).is_first_distinct().alias("first"))["first"],
             frame,
             place,
             "item_id",
-            advice="The import keeps them; remove what was written twice.",
+            advice="The import keeps them; remove rows that were written twice.",
         ),
         _of_rows(
-            "no time lies in the future",
-            frame["timestamp"] > now + _DAY,
+            "no time is in the future",
+            frame["timestamp"] > current_time + _DAY,
             frame,
             place,
             "timestamp",
             advice="A clock or the unit of the times is wrong: --time-format.",
         ),
         _of_rows(
-            "no time lies before 1990",
+            "no time is before 1990",
             frame["timestamp"] < _1990,
             frame,
             place,
             "timestamp",
             advice="The unit of the times may be wrong: --time-format.",
         ),
-        _single("there are two users or more", frame["user_id"], "A policy for one user cannot be judged on others."),
+        _single(
+            "there are two users or more", frame["user_id"], "A policy for one user cannot be evaluated on others."
+        ),
         _single("there are two items or more", frame["item_id"], "With one item there is nothing to choose."),
-        failed(
+        check_of(
             f"half of the users or more have {FEW_EVENTS} events",
-            [f"{few:,} of {len(events):,} users have fewer"] if 2 * few > len(events) else [],
-            count=few,
+            [f"{short_users:,} of {len(events):,} users have fewer"] if 2 * short_users > len(events) else [],
+            count=short_users,
             advice="Their last events cannot be held out: split by time or by user.",
         ),
     ]
     if priced:
-        checks.append(_single("rewards differ", frame["reward"], "Equal rewards do not say which item is better."))
+        checks.append(_single("rewards differ", frame["reward"], "Equal rewards carry no preference between items."))
     if "event_id" in frame.columns:
         checks += _event_checks(frame, place)
     return checks
 
 
-def order_check(frame: pl.DataFrame, place: Place) -> Check:
-    """That no row is older than the one before it."""
+def order_check(frame: pl.DataFrame, place: Locate) -> Check:
+    """Check that no row is older than the one before it."""
     older = frame["timestamp"].shift(1) > frame["timestamp"]
     return _of_rows("times are in order", older, frame, place, "timestamp", advice="The import sorts them.")
 
 
-def _event_checks(frame: pl.DataFrame, place: Place) -> list[Check]:
+def _event_checks(frame: pl.DataFrame, place: Locate) -> list[Check]:
     in_event = pl.col("timestamp") != pl.col("timestamp").first().over("event_id")
     twice = ~pl.struct("event_id", "item_id").is_first_distinct()
-    found = frame.select(in_event.alias("times"), twice.alias("items"))
+    flags = frame.select(in_event.alias("times"), twice.alias("items"))
     checks = [
         _of_rows(
             "the rows of an event have one time",
-            found["times"],
+            flags["times"],
             frame,
             place,
             "timestamp",
             advice="The import takes the earliest.",
         ),
         _of_rows(
-            "no item stands twice in an event",
-            found["items"],
+            "no item is repeated in an event",
+            flags["items"],
             frame,
             place,
             "item_id",
-            advice="Show an item once a slate.",
+            advice="Show an item only once per slate.",
         ),
     ]
     if "session_id" in frame.columns:
@@ -142,30 +152,30 @@ def _event_checks(frame: pl.DataFrame, place: Place) -> list[Check]:
         )
         shared = users.filter(pl.col("user_id") > 1)["session_id"].to_list()
         checks.append(
-            failed(
+            check_of(
                 "a session has one user",
                 [f'session "{name}"' for name in shared],
-                advice="The import takes them for as many sessions.",
+                advice="The import treats them as one session per user.",
             )
         )
     return checks
 
 
 def _of_rows(
-    name: str, bad: pl.Series, frame: pl.DataFrame, place: Place, column: str, *, advice: str, stops: bool = False
+    name: str, bad: pl.Series, frame: pl.DataFrame, place: Locate, column: str, *, advice: str, stops: bool = False
 ) -> Check:
     rows: Int[np.ndarray, "N"] = bad.fill_null(value=False).arg_true().to_numpy()
     examples = []
     for row in rows[:EXAMPLES].tolist():
         value = frame[column][row]
-        examples.append(f"{place(row)}: {_moment(value) if column == 'timestamp' else shown(value)}")
-    return failed(name, examples, count=len(rows), advice=advice, stops=stops)
+        examples.append(f"{place(row)}: {_moment(value) if column == 'timestamp' else quote(value)}")
+    return check_of(name, examples, count=len(rows), advice=advice, stops=stops)
 
 
 def _single(name: str, values: pl.Series, advice: str) -> Check:
-    """Fails where a column holds one value alone."""
+    """Check that a column holds more than one value."""
     alone = values.n_unique() < 2
-    return failed(name, [f"all {len(values):,} rows: {shown(values[0])}"] if alone else [], advice=advice)
+    return check_of(name, [f"all {len(values):,} rows: {quote(values[0])}"] if alone else [], advice=advice)
 
 
 def _moment(microseconds: int) -> str:

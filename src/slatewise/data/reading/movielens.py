@@ -1,4 +1,4 @@
-"""The files of the MovieLens archives that have no header, known by the shape of their lines."""
+"""The MovieLens files without a header, recognised by the shape of their lines."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ROLES: dict[Shape, Role] = {
     "genres": "other",
 }
 WHOLE = ("u.data", "ratings.dat")
-"""Names of the whole log among files that hold parts of it once more."""
+"""Names of the complete log; the other files repeat parts of it as splits."""
 FLAG = "genre: "
-"""Stands before the name of a column of 0 and 1, one a genre."""
+"""Prefix of the 0/1 columns, one per genre."""
 _FLAGS_FROM = 5
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,19}")
 _SHORT_NUMBER = re.compile(r"[0-9]{1,2}(\.[0-9]{1,3})?")
 
 
 def shape(head: bytes, dialect: Dialect) -> Shape | None:
-    """Which of the files without header this is; None for none of them."""
+    """The MovieLens file that this is; None for none of them."""
     text = head.decode("latin-1")
     lines = [line.rstrip("\r") for line in text.split("\n")[:10] if line.strip()]
     if len(text) == HEAD:
@@ -54,7 +54,13 @@ def shape(head: bytes, dialect: Dialect) -> Shape | None:
 
 
 def names(kind: Shape, width: int, folder: Path) -> tuple[str, ...]:
-    """Names for the columns of such a file; those of genre flags come from `u.genre` beside it."""
+    """Column names for such a file; those of genre flags come from `u.genre` in its folder.
+
+    Args:
+        kind: which of the files.
+        width: number of columns.
+        folder: folder of the file.
+    """
     if kind == "ratings":
         return ("user_id", "item_id", "rating", "timestamp")
     if kind == "items":
@@ -72,7 +78,7 @@ def names(kind: Shape, width: int, folder: Path) -> tuple[str, ...]:
 
 
 def encoding(file: Path) -> str:
-    """utf-8 where the whole file is that, else latin-1, which the oldest of these files are in."""
+    """Encoding of a file: utf-8 where all of it decodes as such, else latin-1, as in the oldest of these files."""
     try:
         file.read_bytes().decode()
     except UnicodeDecodeError:
@@ -81,16 +87,21 @@ def encoding(file: Path) -> str:
 
 
 def check_folder(path: Path, shapes: Sequence[Shape | None], log: Shape | None) -> None:
-    """Refuse a folder of ratings without their items: titles would be missing everywhere.
+    """Refuse a folder of ratings without their items: every title would be missing.
+
+    Args:
+        path: the folder.
+        shapes: of its files.
+        log: shape of the file of events.
 
     Raises:
-        InputError: ratings of MovieLens, but no table of items.
+        InputError: MovieLens ratings without an item table.
     """
     if log == "ratings" and not {"items", "flagged items"} & set(shapes):
         raise located(
-            "ratings without their table of items (u.item or movies.dat)",
+            "ratings without their item table (u.item or movies.dat)",
             file=path,
-            advice="Unpack the whole archive, or name the file of ratings itself to go without titles.",
+            advice="Unpack the whole archive, or pass the file of ratings itself to import it without titles.",
         )
 
 
@@ -113,5 +124,5 @@ def _genres(folder: Path, count: int) -> list[str]:
         lines = file.read_text(encoding="latin-1").split() if file.is_file() else []
     except OSError:
         lines = []
-    found = [line.partition("|")[0] for line in lines if "|" in line]
-    return found if len(found) == count else [str(index) for index in range(count)]
+    genres = [line.partition("|")[0] for line in lines if "|" in line]
+    return genres if len(genres) == count else [str(index) for index in range(count)]

@@ -1,4 +1,4 @@
-"""Types of outcomes (click, like, purchase) → rewards; several outcomes of one shown item → one row."""
+"""Rewards from types of outcomes (click, like, purchase), and merging of several outcomes of one shown item."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from slatewise.errors import located
 def weigh(
     frame: pl.DataFrame, outcomes: Mapping[str, float], *, names: Mapping[str, str], file: Path
 ) -> tuple[pl.DataFrame, list[Fault], list[str]]:
-    """A reward for every row: the one in the log, that of the outcome's type (times the one in the log), or 1.
+    """Assign a reward to every row: that of the log, that of the outcome's type (times that of the log), or 1.
 
     Args:
-        frame: canonical columns, perhaps with `outcome`; empty = nothing happened = 0.
-        outcomes: type → reward of one unit; empty where the user gave none.
+        frame: canonical columns, possibly with `outcome`; an empty outcome has reward 0.
+        outcomes: type → reward per unit; empty where the user gave none.
         names: canonical column → name in the file.
         file: for messages.
 
     Returns:
-        The frame, types without a reward, and what was decided, a sentence each.
+        The frame, faults of types without a reward, and notes on what was decided.
 
     Raises:
-        InputError: shown items without any reward, or several types and no table.
+        InputError: impressions without a reward column, or several types without rewards.
     """
     if "outcome" not in frame.columns:
         if "reward" in frame.columns:
@@ -48,7 +48,7 @@ def weigh(
             f"outcomes of {len(types)} types and no rewards: {', '.join(types[:12])}",
             file=file,
             column=names["outcome"],
-            advice=f"Nothing was imported. Say what each is worth: {example}",
+            advice=f"Nothing was imported. Give each a reward: {example}",
         )
     table = dict(outcomes) or dict.fromkeys(types, 1.0)
     weight = outcome.replace_strict(table, default=None, return_dtype=pl.Float64)
@@ -57,7 +57,7 @@ def weigh(
         column="outcome",
         rows=(outcome.is_not_null() & weight.is_null()).arg_true().to_numpy().astype(np.int64),
         what=f"is an outcome without a reward (expected {', '.join(table)})",
-        advice="Say what it is worth: --outcome TYPE=REWARD.",
+        advice="Give it a reward: --outcome TYPE=REWARD.",
     )
     weight = weight.fill_null(0.0)
     reward = weight * frame["reward"] if "reward" in frame.columns else weight
@@ -65,19 +65,19 @@ def weigh(
 
 
 def merge(frame: pl.DataFrame) -> tuple[pl.DataFrame, Int[np.ndarray, "R"] | None]:
-    """Rows that tell several outcomes of one shown item as one row: its rewards added, one outcome told twice counted
-    once, the earliest time.
+    """Merge rows that hold several outcomes of one shown item: rewards are added, repeated outcomes count once, and the
+    earliest time is kept.
 
     Returns:
-        The frame without `outcome`, and for each row its first one in the old frame (None: nothing was merged).
+        The frame without `outcome`, and the first original row of each row (None: nothing was merged).
     """
     if "outcome" not in frame.columns or "event_id" not in frame.columns:
         return frame.drop("outcome", strict=False), None
-    place = [name for name in ("user_id", "event_id", "item_id", "position") if name in frame.columns]
-    if not frame.select(place).is_duplicated().any():
+    keys = [name for name in ("user_id", "event_id", "item_id", "position") if name in frame.columns]
+    if not frame.select(keys).is_duplicated().any():
         return frame.drop("outcome"), None
-    rows = frame.with_row_index("row").unique([*place, "outcome"], keep="first", maintain_order=True)
-    together = (pl.col("timestamp").min(), pl.col("reward").sum(), pl.col("row").first())
-    rest = [pl.col(name).first() for name in frame.columns if name not in (*place, "timestamp", "reward", "outcome")]
-    merged = rows.group_by(place, maintain_order=True).agg(*together, *rest)
+    rows = frame.with_row_index("row").unique([*keys, "outcome"], keep="first", maintain_order=True)
+    aggregates = (pl.col("timestamp").min(), pl.col("reward").sum(), pl.col("row").first())
+    rest = [pl.col(name).first() for name in frame.columns if name not in (*keys, "timestamp", "reward", "outcome")]
+    merged = rows.group_by(keys, maintain_order=True).agg(*aggregates, *rest)
     return merged.drop("row"), merged["row"].to_numpy().astype(np.int64)

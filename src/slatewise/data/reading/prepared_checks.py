@@ -1,4 +1,4 @@
-"""Checks of a prepared data set: its files, its numbers, and the log that it holds."""
+"""Checks of a prepared data set: its files, its arrays, and the log that it holds."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import polars as pl
 from jaxtyping import Bool
 
 from slatewise.data import prepared
-from slatewise.data.reading.log_checks import EXAMPLES, Check, failed, log_checks
+from slatewise.data.reading.log_checks import EXAMPLES, Check, check_of, log_checks
 from slatewise.errors import InputError
 from slatewise.log import FIRST_ITEM, Interactions
 
 
 def check_prepared(path: Path) -> list[Check]:
-    """Every check of a prepared data set, passed ones too; reads all of it."""
+    """Every check of a prepared data set, including those that passed; reads all of it."""
     name = "the data set can be read"
     try:
         data = prepared.load(path)
         changed = prepared.changed_files(path)
     except InputError as error:
-        return [failed(name, [str(error)], stops=True)]
-    files = failed(
-        "every file is as it was written",
+        return [check_of(name, [str(error)], stops=True)]
+    files = check_of(
+        "every file is unchanged",
         changed,
-        advice="Import the log again: figures made from this copy cannot be trusted.",
+        advice="Import the log again: metrics computed from this copy cannot be trusted.",
         stops=True,
     )
     log = data.interactions
     numbers = _numbers(log, data.catalog.num_rows)
-    checks = [failed(name, []), files, *numbers]
+    checks = [check_of(name, []), files, *numbers]
     if not all(check.passed for check in numbers):
         return checks
     return [*checks, *_log(data)]
@@ -44,30 +44,30 @@ def _numbers(log: Interactions, num_rows: int) -> list[Check]:
         if len(values) == 0 or values[0] != 0 or np.any(np.diff(values) < 0)
     ]
     if descending:
-        return [failed("offsets ascend from 0", descending, stops=True)]
+        return [check_of("offsets are ascending from 0", descending, stops=True)]
     sizes = np.diff(offsets[1])
     user = np.repeat(np.arange(log.num_users), np.diff(offsets[0]))
     time, choice, item, logp = (np.asarray(each) for each in (log.time, log.choice, log.item, log.logp))
-    known = np.asarray(log.logp_known)
+    logp_known = np.asarray(log.logp_known)
     older = np.zeros(log.num_events, np.bool_)
     older[1:] = (np.diff(time) < 0) & (user[1:] == user[:-1])
     finite = np.isfinite(log.reward) & np.isfinite(log.cost)
     return [
-        failed("offsets ascend from 0", []),
+        check_of("offsets are ascending from 0", []),
         _of("every event has rows", sizes < 1, "event"),
         _of("events of a user are in order of time", older, "event"),
         _of("the choice is a row of its event, or -1", (choice < -1) | (choice >= sizes), "event"),
         _of("contexts are finite numbers", ~np.isfinite(log.context).all(axis=1), "event"),
         _of("every item is in the catalog", (item < FIRST_ITEM) | (item >= num_rows), "row"),
         _of("rewards and costs are finite numbers", ~finite, "row"),
-        _of("propensities lie in (0, 1]", ~np.isfinite(logp) | (logp > 0) | (~known & (logp != 0)), "row"),
+        _of("propensities lie in (0, 1]", ~np.isfinite(logp) | (logp > 0) | (~logp_known & (logp != 0)), "row"),
     ]
 
 
 def _of(name: str, bad: Bool[np.ndarray, "N"], thing: str) -> Check:
     rows = np.flatnonzero(bad)
     examples = [f"{thing} {int(row):,}" for row in rows[:EXAMPLES]]
-    return failed(name, examples, count=len(rows), advice="Import the log again.", stops=True)
+    return check_of(name, examples, count=len(rows), advice="Import the log again.", stops=True)
 
 
 def _log(data: prepared.Dataset) -> list[Check]:

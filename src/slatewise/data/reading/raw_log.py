@@ -1,4 +1,4 @@
-"""The events of a source in canonical columns, with the place of every row: what import and validation start from."""
+"""The events of a source in canonical columns, with the origin of every row; import and validation start from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from slatewise.data.prepared import Dataset, Kind
 from slatewise.data.reading.checks import CONTEXT, canonical, check_events, check_rows
-from slatewise.data.reading.columns import CLICKS, LOG, Named, missing, name_columns, plain
+from slatewise.data.reading.columns import CLICKS, LOG, ColumnNames, missing, name_columns, plain
 from slatewise.data.reading.convert import convert
 from slatewise.data.reading.faults import Fault, RowError, first, row_error
 from slatewise.data.reading.item_files import item_frame
@@ -25,22 +25,22 @@ from slatewise.data.reading.times import check_format
 from slatewise.errors import InputError, located
 
 NOTHING = "Nothing was imported."
-Tell = Callable[[str, int, int], None]
-"""Called with what is being done, steps done, steps in all."""
+Progress = Callable[[str, int, int], None]
+"""Called with a description of the step, the number of steps done, and their total."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a log does not say of itself."""
+    """Settings that the log itself does not contain."""
 
     name: str | None = None
     """Short name, for reports; None = name of the file or folder."""
     kind: Kind | None = None
-    """impressions or uses; None = find out."""
+    """impressions or uses; None = detect."""
     time_format: str | None = None
-    """s, ms, us, ns, iso or a strptime pattern; None = find out."""
+    """s, ms, us, ns, iso or a strptime pattern; None = detect."""
     time: bool = True
-    """False: the order of the file is the order in time, a second a row."""
+    """False: there are no times; rows are one second apart, in the order of the file."""
     outcomes: Mapping[str, float] = field(default_factory=dict)
     """Type of outcome → reward."""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -48,26 +48,26 @@ class Options:
     header: tuple[str, ...] | None = None
     """Names of the columns of a file without a header."""
     simulated: bool = False
-    """No person made these events."""
+    """Whether the events come from a simulation."""
 
     def __post_init__(self) -> None:
         check_format(self.time_format)
         for outcome, reward in self.outcomes.items():
             if not math.isfinite(reward):
                 raise located(
-                    f"--outcome {outcome}={reward} is no finite number", advice="Expected for example click=1."
+                    f"--outcome {outcome}={reward} is not a finite number", advice="Expected for example click=1."
                 )
         for canonical_name in self.columns:
             if canonical_name not in LOG and not canonical_name.startswith("context_"):
                 raise located(
-                    f'--column {canonical_name}=…: "{canonical_name}" is no column of a log',
+                    f'--column {canonical_name}=…: "{canonical_name}" is not a column of a log',
                     advice=f"Expected one of {', '.join(LOG)}, context_….",
                 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was recognised; `Dataset.manifest["source"]` keeps it."""
+    """What was recognised in a log; stored as `Dataset.manifest["source"]`."""
 
     format: str
     """In words."""
@@ -82,14 +82,14 @@ class Report:
     ignored: tuple[str, ...]
     """Columns of the file that were not used."""
     notes: tuple[str, ...]
-    """What was decided or left out, a sentence each."""
+    """What was decided or left out, one sentence each."""
 
     @classmethod
     def of(cls, data: Dataset) -> Report:
         """The report of an imported data set.
 
         Raises:
-            KeyError: the data set came another way.
+            KeyError: the data set was not imported.
         """
         source = dict(data.manifest["source"])
         lists = {key: tuple(source[key]) for key in ("files", "passed_over", "ignored", "notes")}
@@ -98,21 +98,25 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Log:
-    """The rows of a log in canonical columns, and where each came from."""
+    """The rows of a log in canonical columns, and their origin."""
 
     frame: pl.DataFrame
     faults: tuple[Fault, ...]
-    """Cells that could not be read; null in the frame."""
+    """Cells that could not be converted; null in the frame."""
     tables: tuple[Table, ...]
     raw: pl.DataFrame
-    named: Named
+    named: ColumnNames
     kind: Kind | None
     report: Report
     origin: Int[np.ndarray, "R"] | None = None
-    """Row of the files that a row of the frame comes from; None = the same."""
+    """Row of the files that each row of the frame comes from; None = the same row."""
 
     def place(self, row: int) -> tuple[Path, int]:
-        """File and line of a row of the files (0-based)."""
+        """File and line of a row of the files (0-based).
+
+        Raises:
+            IndexError: beyond the last row.
+        """
         for table in self.tables:
             if row < table.frame.height:
                 return table.file, table.line(row)
@@ -120,18 +124,18 @@ class Log:
         raise IndexError(f"row {row} beyond the last one")
 
     def value(self, column: str, row: int) -> object:
-        """What the file says in a canonical column."""
+        """The value of the file in a canonical column."""
         name = self.named.columns.get(column)
         return self.raw[name][row] if name is not None else self.frame[column][row]
 
     def error(self, problem: RowError) -> InputError:
-        """A row's error with file and line in front."""
+        """The error about a row, with file and line."""
         file, line = self.place(problem.row)
         column = self.named.columns.get(problem.column, problem.column)
         return located(problem.what, file=file, row=line, column=column, advice=f"{NOTHING} {problem.advice}".strip())
 
-    def again(self, problem: RowError) -> RowError:
-        """An error about a row of the frame as one about the row of the files, with the value that stands there."""
+    def restate(self, problem: RowError) -> RowError:
+        """Restate an error about a row of the frame as one about the row of the files, with the file's value."""
         frame = canonical(self.frame)
         fault = first(check_rows(frame)) or first(check_events(frame))
         if fault is None:
@@ -139,8 +143,13 @@ class Log:
         return row_error(fault if self.origin is None else replace(fault, rows=self.origin[fault.rows]), self.value)
 
 
-def read_log(source: Source, options: Options, *, tell: Tell) -> Log:
-    """The events of a source in canonical columns.
+def read_log(source: Source, options: Options, *, progress: Progress) -> Log:
+    """Read the events of a source into canonical columns.
+
+    Args:
+        source: the files.
+        options: settings that the log itself does not contain.
+        progress: called at every step.
 
     Raises:
         InputError: a missing column, no rows, or outcomes without rewards; not for a bad row.
@@ -149,8 +158,8 @@ def read_log(source: Source, options: Options, *, tell: Tell) -> Log:
     tables: list[Table] = []
     names = head.names
     if head.form == JSON_LINES:
-        # a line names only what it has: which columns there are is known at the end
-        tables = _read(source, None, tell)
+        # a line names only the columns it has: all columns are known only at the end
+        tables = _read(source, None, progress)
         names = tuple(dict.fromkeys((*names, *(name for table in tables for name in table.frame.columns))))
     named = name_columns(names, options.columns)
     first_line = None if head.dialect is None else 1
@@ -161,23 +170,25 @@ def read_log(source: Source, options: Options, *, tell: Tell) -> Log:
     for canonical_name in needed:
         if options.columns.get(canonical_name, columns.get(canonical_name)) not in names:
             raise missing(canonical_name, names, file=head.file, row=first_line)
-    tables = tables or _read(source, set(columns.values()), tell)
-    raw = _together(tables, columns.values(), head.file)
+    tables = tables or _read(source, set(columns.values()), progress)
+    raw = _concatenate(tables, columns.values(), head.file)
     if raw.height == 0 and not any(table.broken for table in tables):
-        raise located("a header, but no rows", file=head.file, advice="Check that the file was written to its end.")
-    tell("checking every row", len(source.log), len(source.log) + 1)
-    notes = [f'column "{name}" was not used: another one is the {c}.' for name, c in named.doubles.items()]
+        raise located(
+            "there is a header, but no rows", file=head.file, advice="Check that the file was written to its end."
+        )
+    progress("checking every row", len(source.log), len(source.log) + 1)
+    notes = [f'column "{name}" was not used: another one is used as {c}.' for name, c in named.doubles.items()]
     frame, faults = convert(raw, columns, time_format=options.time_format)
     if not options.time:
         frame = frame.with_columns(timestamp=pl.int_range(pl.len(), dtype=pl.Int64) * 1_000_000)
-        notes.append("There is no clock: the order of the file is the order in time, a second a row.")
-    frame, more, decided = weigh(frame, options.outcomes, names=columns, file=head.file)
-    notes += decided
+        notes.append("There are no times: rows are one second apart, in the order of the file.")
+    frame, weight_faults, weight_notes = weigh(frame, options.outcomes, names=columns, file=head.file)
+    notes += weight_notes
     if "propensity" in frame.columns and "logp" in frame.columns:
         frame = frame.drop("propensity")
-        notes.append('column "propensity" was not used: there is its log.')
+        notes.append('column "propensity" was not used: there is a column with its logarithm.')
     if "position" in frame.columns and "event_id" not in frame.columns:
-        notes.append("Positions were not kept: without an event_id every row is a slate of its own.")
+        notes.append("Positions were dropped: without an event_id every row is a slate of one item.")
     report = Report(
         format=source.format,
         files=tuple(part.file.name for part in source.log),
@@ -189,43 +200,43 @@ def read_log(source: Source, options: Options, *, tell: Tell) -> Log:
     )
     return Log(
         frame=frame,
-        faults=(*faults, *more),
+        faults=(*faults, *weight_faults),
         tables=tuple(tables),
         raw=raw,
-        named=Named(columns=columns, doubles=named.doubles),
+        named=ColumnNames(columns=columns, doubles=named.doubles),
         kind=_kind(frame, columns),
         report=report,
     )
 
 
-def _read(source: Source, columns: set[str] | None, tell: Tell) -> list[Table]:
+def _read(source: Source, columns: set[str] | None, progress: Progress) -> list[Table]:
     tables = []
     for index, part in enumerate(source.log):
-        tell(f"reading {part.file.name}", index, len(source.log) + 1)
+        progress(f"reading {part.file.name}", index, len(source.log) + 1)
         tables.append(part.read(columns))
     return tables
 
 
-def _together(tables: Sequence[Table], names: Iterable[str], file: Path) -> pl.DataFrame:
-    wanted = list(dict.fromkeys(names))
+def _concatenate(tables: Sequence[Table], names: Iterable[str], file: Path) -> pl.DataFrame:
+    columns = list(dict.fromkeys(names))
     frames = []
     for table in tables:
-        absent = [name for name in wanted if name not in table.frame.columns]
+        absent = [name for name in columns if name not in table.frame.columns]
         # one file of JSON lines may lack a column that another has
         empty = [pl.lit(None, dtype=pl.String).alias(name) for name in absent]
-        frames.append(table.frame.with_columns(empty).select(wanted))
+        frames.append(table.frame.with_columns(empty).select(columns))
     try:
         return pl.concat(frames, how="vertical_relaxed") if len(frames) > 1 else frames[0]
     except pl.exceptions.PolarsError as error:
         raise located(
             f"the files hold one column in different types: {str(error).splitlines()[0]}",
             file=file.parent,
-            advice="Import them one by one, or write them alike.",
+            advice="Import them one by one, or write the columns with the same type.",
         ) from error
 
 
 def _kind(frame: pl.DataFrame, columns: Mapping[str, str]) -> Kind | None:
-    """Impressions where the log says what was shown: by its columns, or by rewards that are clicks, 0 and 1."""
+    """Impressions where the log records what was shown: by its columns, or by rewards that are clicks (0 or 1)."""
     if {"event_id", "position", "propensity", "logp"} & set(frame.columns):
         return "impressions"
     if "reward" in columns and plain(columns["reward"]) in CLICKS and frame["reward"].is_in([0.0, 1.0]).all():

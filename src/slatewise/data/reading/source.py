@@ -1,4 +1,4 @@
-"""What lies at a path: the files of a log, what each holds, and how to read them."""
+"""The source of a log: its files, what each holds, and how to read them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from slatewise.data.reading.tables import Table, read_delimited, read_json, read
 
 Role = Literal["log", "items", "users", "other"]
 Shape = Literal["ratings", "items", "flagged items", "users", "genres"]
-"""Which of the MovieLens files without a header a file is."""
+"""The MovieLens files without a header."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """One file: what it holds and how to read it."""
+class SourceFile:
+    """A file of a log: its role, and how to read it."""
 
     file: Path
     role: Role
     form: str
-    """In words: "Parquet", "values between commas"."""
+    """In words: "Parquet", "values separated by commas"."""
     names: tuple[str, ...]
-    """Of its columns."""
+    """Names of its columns."""
     dialect: Dialect | None = None
     encoding: str = "utf-8"
     shape: Shape | None = None
 
     def read(self, columns: Collection[str] | None = None) -> Table:
-        """Its rows.
+        """Read its rows.
 
         Raises:
             InputError: see `slatewise.data.reading.tables`.
@@ -42,13 +42,13 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """What lies at a path."""
+    """The log at a path."""
 
     format: str
-    """In words: "MovieLens", "RecBole atomic files", "decisions and outcomes", "values between commas"."""
-    log: tuple[Part, ...]
+    """In words: "MovieLens", "RecBole atomic files", "decisions and outcomes", "values separated by commas"."""
+    log: tuple[SourceFile, ...]
     """Files of events, read one after the other; empty for decisions and outcomes."""
-    items: Part | None = None
+    items: SourceFile | None = None
     passed_over: tuple[str, ...] = ()
     """Names of files that were not used."""
     events: Path | None = None

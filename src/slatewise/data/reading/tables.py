@@ -1,4 +1,4 @@
-"""One file → its columns as they stand there, with the line of every row and the lines that hold no row."""
+"""One file as a table of raw columns, with the line of every row and the lines that are broken."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from jaxtyping import Int
 from slatewise.data.reading import lines as exact
 from slatewise.data.reading.content import PARQUET, read_text
 from slatewise.data.reading.dialect import UNIT_SEPARATOR, Dialect
-from slatewise.data.reading.faults import shown
-from slatewise.data.reading.lines import Broken
+from slatewise.data.reading.faults import quote
+from slatewise.data.reading.lines import BrokenLines
 from slatewise.errors import InputError, located
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
-    """The rows of one file that can be read."""
+    """The readable rows of a file."""
 
     file: Path
     frame: pl.DataFrame
-    """Columns under the names of the file; of text where the file is text."""
+    """Columns under their names in the file; text where the file is text."""
     lines: Int[np.ndarray, "R"] | None
     """Line of every row; None where rows have no lines (Parquet)."""
-    broken: tuple[Broken, ...] = ()
-    """Lines that are missing in the frame."""
+    broken: tuple[BrokenLines, ...] = ()
+    """Lines that are not in the frame."""
 
     def line(self, row: int) -> int:
         """Line of a row (0-based); its 1-based number where rows have no lines."""
@@ -52,15 +52,15 @@ class Table:
 
 
 def read_delimited(file: Path, dialect: Dialect, *, encoding: str = "utf-8") -> Table:
-    """The rows of a table of text; lines with another number of fields, NULs or no UTF-8 are left out and told.
+    """Read delimited text; lines with a wrong number of fields, NULs or invalid UTF-8 are left out and reported.
 
     Args:
         file: path.
-        dialect: how it is written.
-        encoding: utf-8, or latin-1 for a file that is known to have been written long ago.
+        dialect: its format.
+        encoding: utf-8, or latin-1 for old files.
 
     Raises:
-        InputError: nothing to read, or a reader that sees other records than there are.
+        InputError: the file cannot be read, or its quotes and line ends disagree about the records.
     """
     source: bytes | Any = read_text(file)
     plain_file = encoding == "utf-8" and len(dialect.delimiter) == 1 and not dialect.bom
@@ -75,12 +75,12 @@ def read_delimited(file: Path, dialect: Dialect, *, encoding: str = "utf-8") -> 
     records = exact.scan(text, delimiter=delimiter, quoted=dialect.quoted)
     used = np.flatnonzero(~records.blank)
     skip = int(used[0]) + 1 if dialect.header and len(used) else 0
-    broken = exact.broken(text, records, num_fields=len(dialect.names))
+    broken = exact.find_broken(text, records, num_fields=len(dialect.names))
     body = np.arange(skip, len(records.starts))
     bad = np.concatenate([each.lines for each in broken]) if broken else np.zeros(0, np.int64)
     keep = body[~records.blank[body] & ~np.isin(records.numbers[body], bad)]
     if len(keep) and keep[-1] - keep[0] + 1 == len(keep):
-        # a slice of the mapped file, without its header
+        # the common case: one slice of the mapped file, without its header
         text = text[int(records.starts[keep[0]]) : int(records.ends[keep[-1]])]
     else:
         text = b"".join(text[int(records.starts[index]) : int(records.ends[index])] for index in keep)
@@ -89,7 +89,7 @@ def read_delimited(file: Path, dialect: Dialect, *, encoding: str = "utf-8") -> 
         raise located(
             f"{len(keep):,} records by their line ends, but {len(frame):,} by their quotes",
             file=file,
-            advice='Quotes inside a value must be doubled (""), and stand in a value that is quoted as a whole.',
+            advice='Quotes inside a value must be doubled (""), and the value quoted as a whole.',
         )
     frame.columns = list(dialect.names)
     return Table(file=file, frame=frame, lines=records.numbers[keep], broken=tuple(broken))
@@ -109,11 +109,11 @@ def _parse(text: bytes, delimiter: str, dialect: Dialect, file: Path) -> pl.Data
             infer_schema=False,
         )
     except pl.exceptions.PolarsError as error:
-        raise located(f"it cannot be read: {str(error).splitlines()[0]}", file=file) from error
+        raise located(f"cannot be read: {str(error).splitlines()[0]}", file=file) from error
 
 
 def read_parquet(file: Path, columns: Collection[str] | None = None) -> Table:
-    """Some columns of a Parquet file.
+    """Read columns of a Parquet file.
 
     Raises:
         InputError: damaged or cut short.
@@ -131,7 +131,7 @@ def read_parquet(file: Path, columns: Collection[str] | None = None) -> Table:
         names = None if columns is None else [name for name in parquet_names(file) if name in columns]
         return Table(file=file, frame=pl.read_parquet(file, columns=names, use_pyarrow=False), lines=None)
     except OSError as error:
-        raise located(f"it cannot be read: {error.strerror}", file=file, advice="Check its permissions.") from error
+        raise located(f"cannot be read: {error.strerror}", file=file, advice="Check its permissions.") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise located(
             f"damaged Parquet: {str(error).splitlines()[0]}", file=file, advice="Copy or download it again, whole."
@@ -155,7 +155,7 @@ def parquet_names(file: Path) -> list[str]:
 
 
 def read_json(file: Path) -> Table:
-    """The objects of a file of JSON lines as columns of text; lines that are no flat object are left out and told.
+    """Read the objects of JSON lines as columns of text; lines that are not flat objects are left out and reported.
 
     Raises:
         InputError: the file cannot be read.
@@ -170,7 +170,7 @@ def read_json(file: Path) -> Table:
             continue
         try:
             row = _object(line, decode)
-        except _NoRowError as error:
+        except _BrokenLineError as error:
             faults.setdefault(error.check, []).append((number, error.what))
             continue
         for name in [name for name in row if name not in columns]:
@@ -179,19 +179,19 @@ def read_json(file: Path) -> Table:
             values.append(row.get(name))
         numbers.append(number)
     broken = [
-        Broken(
+        BrokenLines(
             check=check,
-            lines=np.array([line for line, _ in found], np.int64),
-            what=found[0][1],
-            advice="Mend or remove the line.",
+            lines=np.array([line for line, _ in failures], np.int64),
+            what=failures[0][1],
+            advice="Correct or remove the line.",
         )
-        for check, found in faults.items()
+        for check, failures in faults.items()
     ]
     frame = pl.DataFrame({name: pl.Series(values, dtype=pl.String) for name, values in columns.items()})
     return Table(file=file, frame=frame, lines=np.array(numbers, np.int64), broken=tuple(broken))
 
 
-class _NoRowError(Exception):
+class _BrokenLineError(Exception):
     def __init__(self, check: str, what: str) -> None:
         self.check, self.what = check, what
 
@@ -199,27 +199,27 @@ class _NoRowError(Exception):
 def _object(line: bytes, decode: Any) -> dict[str, str | None]:
     """The values of a line of JSON as text."""
     if len(line) > exact.LONGEST:
-        raise _NoRowError(
+        raise _BrokenLineError(
             f"no line is longer than {exact.LONGEST:,} bytes",
             f"the line has {len(line):,} bytes; expected at most {exact.LONGEST:,}",
         )
     if b"\0" in line:
-        raise _NoRowError("there are no NUL bytes", "a NUL byte (expected text)")
+        raise _BrokenLineError("there are no NUL bytes", "a NUL byte (expected text)")
     try:
         value = decode(line)
     except UnicodeDecodeError as error:
-        raise _NoRowError("the text is UTF-8", f"byte 0x{line[error.start]:02X} is no UTF-8") from None
+        raise _BrokenLineError("the text is UTF-8", f"byte 0x{line[error.start]:02X} is not valid UTF-8") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        cut = "cut short" if "truncated" in str(error) else "no JSON"
-        raise _NoRowError("every line is JSON", f"{cut}: {error} (expected one JSON object a line)") from None
+        cut = "cut short" if "truncated" in str(error) else "not valid JSON"
+        raise _BrokenLineError("every line is JSON", f"{cut}: {error} (expected one JSON object per line)") from None
     if not isinstance(value, dict):
-        what = f"{shown(str(value))} is no object (expected one JSON object a line)"
-        raise _NoRowError("every line is a JSON object", what)
+        what = f"{quote(str(value))} is not an object (expected one JSON object per line)"
+        raise _BrokenLineError("every line is a JSON object", what)
     row: dict[str, str | None] = {}
     for name, cell in value.items():
         if isinstance(cell, list | dict):
             kind = "a list" if isinstance(cell, list) else "an object"
             what = f'"{name}" holds {kind} (expected text, a number, true, false or null)'
-            raise _NoRowError("values are flat", what)
+            raise _BrokenLineError("values are flat", what)
         row[name] = cell if isinstance(cell, str | None) else str(cell).lower()
     return row

@@ -1,4 +1,4 @@
-"""What is right and what is wrong with a log, check by check, with examples; a bad row is shown, never raised."""
+"""Validation of a log, check by check, with examples; a bad row is reported, never raised."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from slatewise.data import prepared
 from slatewise.data.reading.checks import canonical, check_events, check_rows
 from slatewise.data.reading.columns import name_columns
 from slatewise.data.reading.convert import texts
-from slatewise.data.reading.faults import Fault, shown
-from slatewise.data.reading.log_checks import EXAMPLES, Check, failed, log_checks, order_check
+from slatewise.data.reading.faults import Fault, quote
+from slatewise.data.reading.log_checks import EXAMPLES, Check, check_of, log_checks, order_check
 from slatewise.data.reading.outcomes import merge
 from slatewise.data.reading.prepared_checks import check_prepared
-from slatewise.data.reading.raw_log import Log, Options, Tell, read_items, read_log
+from slatewise.data.reading.raw_log import Log, Options, Progress, read_items, read_log
 from slatewise.data.reading.recognition import recognise
 from slatewise.data.reading.source import Source
 from slatewise.data.reading.tables import Table
 from slatewise.errors import InputError
 
 
-def validate(path: Path, options: Options | None = None, *, progress: Tell | None = None) -> list[Check]:
-    """Every check of a log, passed ones too.
+def validate(path: Path, options: Options | None = None, *, progress: Progress | None = None) -> list[Check]:
+    """Every check of a log, including those that passed.
 
     Args:
-        path: a log in any form that `import_path` reads, or a prepared data set.
-        options: what the log does not say of itself.
-        progress: told of the steps.
+        path: a log in any format that `import_path` reads, or a prepared data set.
+        options: settings that the log itself does not contain.
+        progress: called at every step.
     """
     if prepared.is_prepared(path):
         return check_prepared(path)
@@ -39,40 +39,40 @@ def validate(path: Path, options: Options | None = None, *, progress: Tell | Non
         source = recognise(path, assigned=options.columns, header=options.header)
         if source.events is not None:
             return [_readable(None), *_events(source, options)]
-        log = read_log(source, options, tell=progress or (lambda what, done, total: None))
+        log = read_log(source, options, progress=progress or (lambda what, done, total: None))
     except (InputError, OSError) as error:
         return [_readable(error)]
     return [_readable(None), *_tables(log.tables), *_rows(log), *_items(source, log)]
 
 
 def _readable(error: Exception | None) -> Check:
-    return failed("the log can be read", [str(error)] if error else [], stops=True)
+    return check_of("the log can be read", [str(error)] if error else [], stops=True)
 
 
 def _tables(tables: Iterable[Table]) -> list[Check]:
     names = ("every line has as many fields as the first", "the text is UTF-8")
-    found: dict[str, list[str]] = {name: [] for name in names}
+    failures: dict[str, list[str]] = {name: [] for name in names}
     counts: dict[str, int] = {}
     advice: dict[str, str] = {}
     for table in tables:
         for each in table.broken:
-            examples = found.setdefault(each.check, [])
+            examples = failures.setdefault(each.check, [])
             examples.append(f"{table.file.name}, line {int(each.lines[0]):,}: {each.what}")
             examples += [f"{table.file.name}, line {int(line):,}" for line in each.lines[1:EXAMPLES]]
             counts[each.check] = counts.get(each.check, 0) + len(each.lines)
             advice[each.check] = each.advice
     return [
-        failed(name, examples, count=counts.get(name, 0), advice=advice.get(name, ""), stops=True)
-        for name, examples in found.items()
+        check_of(name, examples, count=counts.get(name, 0), advice=advice.get(name, ""), stops=True)
+        for name, examples in failures.items()
     ]
 
 
 def _rows(log: Log) -> list[Check]:
-    """Cells, then rows, then the log as a whole; each only of what the one before it left."""
+    """Checks of cells, then of rows, then of the whole log; each only of the rows that passed the previous ones."""
     checks = [_of_fault(fault, log) for fault in log.faults]
     log = _without(log, log.faults)
     if log.frame.height == 0:
-        return [*checks, failed("there are rows that can be used", ["none"], stops=True)]
+        return [*checks, check_of("there are rows that can be used", ["none"], stops=True)]
     frame, merged = merge(log.frame)
     origin = log.origin if merged is None or log.origin is None else log.origin[merged]
     log = replace(log, frame=canonical(frame), origin=origin)
@@ -80,7 +80,7 @@ def _rows(log: Log) -> list[Check]:
     checks += [_of_fault(fault, log) for fault in faults]
     log = _without(log, faults)
     if log.frame.height == 0:
-        return [*checks, failed("there are rows that can be used", ["none"], stops=True)]
+        return [*checks, check_of("there are rows that can be used", ["none"], stops=True)]
     checks += [_of_fault(fault, log) for fault in check_events(log.frame)]
 
     def place(row: int) -> str:
@@ -91,22 +91,22 @@ def _rows(log: Log) -> list[Check]:
 
 
 def _items(source: Source, log: Log) -> list[Check]:
-    """Of the table of items, and between it and the log."""
+    """Checks of the item table, and of the log against it."""
     if source.items is None:
         return []
     try:
         table = read_items(source)
     except InputError as error:
-        return [failed("the table of items can be read", [str(error)], stops=True)]
-    known = pl.Series(table["item_id"].to_list() if table is not None else [], dtype=pl.String)
+        return [check_of("the item table can be read", [str(error)], stops=True)]
+    table_names = pl.Series(table["item_id"].to_list() if table is not None else [], dtype=pl.String)
     used = texts(log.raw[name_columns(log.raw.columns).columns.get("item_id", log.named.columns["item_id"])])
-    absent = used.filter(~used.is_in(known.implode()) & used.is_not_null()).unique(maintain_order=True).to_list()
+    absent = used.filter(~used.is_in(table_names.implode()) & used.is_not_null()).unique(maintain_order=True).to_list()
     return [
-        failed("the table of items can be read", []),
-        failed(
-            "every item of the log is in the table of items",
-            [f"item {shown(name)}" for name in absent],
-            advice="They are kept, without words and features.",
+        check_of("the item table can be read", []),
+        check_of(
+            "every item of the log is in the item table",
+            [f"item {quote(name)}" for name in absent],
+            advice="They are kept, without text and features.",
         ),
     ]
 
@@ -118,13 +118,13 @@ def _events(source: Source, options: Options) -> list[Check]:
     try:
         events = load_events(source.events, rewards=options.outcomes or None)
     except InputError as error:
-        return [failed("every line is a decision or an outcome", [str(error)], stops=True)]
+        return [check_of("every line is a decision or an outcome", [str(error)], stops=True)]
     checks = [
-        failed("every line is a decision or an outcome", []),
-        failed("every record counts once and finds its decision", events.tally.sentences()),
+        check_of("every line is a decision or an outcome", []),
+        check_of("every record counts once and has its decision", events.tally.sentences()),
     ]
     if events.frame.height == 0:
-        return [*checks, failed("there are rows that can be used", ["none"], stops=True)]
+        return [*checks, check_of("there are rows that can be used", ["none"], stops=True)]
     frame = canonical(events.frame)
 
     def place(row: int) -> str:
@@ -132,12 +132,12 @@ def _events(source: Source, options: Options) -> list[Check]:
 
     for fault in (*check_rows(frame), *check_events(frame)):
         examples = [f"{place(int(row))}: {frame[fault.column][int(row)]} {fault.what}" for row in fault.rows[:EXAMPLES]]
-        checks.append(failed(fault.check, examples, count=len(fault.rows), advice=fault.advice, stops=True))
+        checks.append(check_of(fault.check, examples, count=len(fault.rows), advice=fault.advice, stops=True))
     return [*checks, *log_checks(frame, place, priced=True)]
 
 
 def _without(log: Log, faults: Sequence[Fault]) -> Log:
-    """The log without the rows of these faults."""
+    """The log without the rows of the faults."""
     keep = np.ones(log.frame.height, np.bool_)
     for fault in faults:
         keep[fault.rows] = False
@@ -149,8 +149,8 @@ def _of_fault(fault: Fault, log: Log) -> Check:
     examples = []
     for row in fault.rows[:EXAMPLES]:
         where = int(row) if log.origin is None else int(log.origin[row])
-        examples.append(f"{_place(log, int(row))}: {shown(log.value(fault.column, where))} {fault.what}")
-    return failed(fault.check, examples, count=len(fault.rows), advice=fault.advice, stops=True)
+        examples.append(f"{_place(log, int(row))}: {quote(log.value(fault.column, where))} {fault.what}")
+    return check_of(fault.check, examples, count=len(fault.rows), advice=fault.advice, stops=True)
 
 
 def _place(log: Log, row: int) -> str:
