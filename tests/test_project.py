@@ -9,6 +9,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -62,6 +63,19 @@ def setting_names(config: type[Any]) -> set[str]:
     return {field.name for field in dataclasses.fields(config)} | {
         f"{name}.{inner}" for name, kind in nested.items() for inner in setting_names(kind)
     }
+
+
+def test_modules_named_on_the_pages_of_papers_exist() -> None:
+    """A page says where an equation is: `methods.fcpo.trust_region.constrained_step`, `nn/softmax.py`."""
+    package = ROOT / "src" / "slatewise"
+    rooms = {path.stem for path in package.iterdir()}
+    for page in (ROOT / "docs" / "papers").glob("*.md"):
+        for name in re.findall(r"`([a-z_]+(?:[./]\w+)+)`", page.read_text(encoding="utf-8")):
+            room = re.split(r"[./]", name)[0]
+            if "/" in name and room in rooms:
+                assert (package / name).exists(), f"{page.name}: {name}"
+            elif room in rooms or name.count(".") > 1:
+                resolve_name(f"slatewise.{name}")  # ImportError or AttributeError where there is no such thing
 
 
 @pytest.mark.parametrize("readme", [*READMES, "CONTRIBUTING.md"])
