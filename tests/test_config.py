@@ -106,12 +106,6 @@ def test_a_table_inside_one_without_brackets_is_named_too() -> None:
         config.convert(Nested, {"sample": {"x": 1}}, where="drift")
 
 
-def test_tables_merge_key_by_key() -> None:
-    table = {"a": {"x": 1, "y": 2}, "b": 3, "c": {"z": 4}}
-    assert config.merge(table, {"a": {"y": 5}, "b": {"w": 6}, "c": 7}) == {"a": {"x": 1, "y": 5}, "b": {"w": 6}, "c": 7}
-    assert table == {"a": {"x": 1, "y": 2}, "b": 3, "c": {"z": 4}}
-
-
 def test_whole_numbers_are_numbers() -> None:
     assert config.convert(Sample, {"gamma": 1, "edges": [1, 2]}, where="x") == Sample(gamma=1.0, edges=(1.0, 2.0))
 

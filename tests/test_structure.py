@@ -23,16 +23,14 @@ FUNCTION_LINES = 60
 CONFIG_KEYS = 16
 
 LONG_FILES = {
-    "slatewise.methods.fcpo",
     "slatewise.methods.tpgr",
     "slatewise.reproduce.fcpo.runs",
     "slatewise.reproduce.slateq",
     "slatewise.sim.interest_evolution",
 }
-LONG_FUNCTIONS = {"_checks", "_figures", "_improve", "checks", "serve", "simulate", "variational_codes"}
+LONG_FUNCTIONS = {"_checks", "_figures", "checks", "serve", "simulate", "variational_codes"}
 """Names alone, so that a function may be moved meanwhile."""
 LARGE_CONFIGS = {
-    "slatewise.methods.fcpo",
     "slatewise.methods.reinforce",
     "slatewise.methods.slateq",
     "slatewise.methods.tpgr",

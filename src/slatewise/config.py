@@ -207,15 +207,6 @@ def override(tables: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     return result
 
 
-def merge(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A table with changes put in; tables inside it are merged key by key."""
-    merged = dict(table)
-    for key, value in changes.items():
-        inner = merged.get(key)
-        merged[key] = merge(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return merged
-
-
 def to_table(config: Any) -> dict[str, Any]:
     """A Config as a table that TOML can hold, with a table for each Config inside it.
 
@@ -250,7 +241,6 @@ __all__ = [
     "convert",
     "dump_toml",
     "find",
-    "merge",
     "name_of",
     "nested_configs",
     "override",

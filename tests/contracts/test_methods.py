@@ -19,11 +19,15 @@ def test_a_method_keeps_it_on_every_encoder(encoder: str) -> None:
 SCHEDULED = {"first": 0.003, "last": 0.0003, "updates": 5}
 
 
-@pytest.mark.parametrize("method", ["cloning", "fcpo", "reinforce", "slateq", "tpgr", "wolpertinger"])
+@pytest.mark.parametrize("method", ["cloning", "reinforce", "slateq", "tpgr", "wolpertinger"])
 def test_a_method_keeps_it_with_a_scheduled_rate(method: str) -> None:
     """A learner that is restored in the middle of the schedule goes on with its rates."""
     check_method(method, settings={"lr": SCHEDULED})
 
 
+def test_a_method_keeps_it_with_a_scheduled_rate_of_imitation() -> None:
+    check_method("fcpo", settings={"imitation": {"lr": SCHEDULED}})
+
+
 def test_a_method_keeps_it_with_a_scheduled_trust_region() -> None:
-    check_method("fcpo", settings={"slate_size": 3, "max_kl": SCHEDULED | {"shape": "geometric"}})
+    check_method("fcpo", settings={"slate_size": 3, "trust_region": {"max_kl": SCHEDULED | {"shape": "geometric"}}})

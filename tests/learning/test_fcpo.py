@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Generator
 
+from slatewise.config import convert
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.log import FIRST_ITEM
 from slatewise.methods import fcpo
@@ -26,18 +27,15 @@ WORLD = toys.Config(rewards=(1.0, 1.0, 0.5, 0.5, 0.0, 0.0), behaviour=(1 / 6,) *
 EVERYTHING = Exploration(top_m=6)
 
 
-def learner(**settings: Any) -> fcpo.Learner:
-    config = fcpo.Config(
-        **{
-            "slate_size": 2,
-            "width": 6,
-            "costs": "exposure",
-            "popular_share": 0.34,
-            "max_kl": 0.02,
-            "damping": 1e-3,
-            **settings,
-        }
-    )
+def learner(*, max_kl: float = 0.02, **settings: Any) -> fcpo.Learner:
+    table = {
+        "slate_size": 2,
+        "width": 6,
+        "costs": "exposure",
+        "popular": {"share": 0.34},
+        "trust_region": {"max_kl": max_kl, "damping": 1e-3},
+    }
+    config = convert(fcpo.Config, table | settings, where="fcpo")
     made = fcpo.Learner(config, StatelessEncoder(), toys.catalog(6), generator=Generator().manual_seed(0))
     made.start_exposure(torch.tensor([0.0, 0, 9, 9, 1, 1, 1, 1]))
     return made
@@ -67,10 +65,10 @@ def expected(made: fcpo.Learner) -> tuple[float, float]:
     return float((logp.exp() * pay).sum()), float((logp.exp() * cost).sum())
 
 
-PRICED = {"constraint": "lagrangian", "multiplier_lr": 0.1, "multiplier_gain": 4.0, "max_kl": 0.005}
+PENALISED = {"constraint": "lagrangian", "multiplier": {"lr": 0.1, "gain": 4.0}, "max_kl": 0.005}
 
 
-@pytest.mark.parametrize(("limit", "settings"), [(None, {}), (0.5, {}), (0.25, {}), (0.5, PRICED)])
+@pytest.mark.parametrize(("limit", "settings"), [(None, {}), (0.5, {}), (0.25, {}), (0.5, PENALISED)])
 def test_the_best_that_the_limit_allows(limit: float | None, settings: dict[str, Any]) -> None:
     made = learner(cost_limit=limit, **settings)
     taught(made, updates=120)
@@ -92,7 +90,7 @@ def test_from_far_above_the_limit_recovery_steps_lead_back() -> None:
     assert [said["recovery"] for said in figures] == [1.0] * 5
     assert "the cost limit 0.25 was not met" in (again.violation() or "")
     more = taught(again, updates=120, seed=2)
-    assert again.recoveries == 5 + sum(said["recovery"] for said in more)
+    assert again.constraint.recoveries == 5 + sum(said["recovery"] for said in more)
     assert sum(said["recovery"] for said in more[-20:]) == 0
     pay, cost = expected(again)
     assert cost <= 0.28

@@ -27,7 +27,14 @@ def tables(data: Path) -> dict[str, Any]:
     return {
         "data": {"path": str(data), "split": "leave_one_out"},
         "encoder": {"name": "gru", "width": 8, "item_width": 8},
-        "method": {"name": "fcpo", "slate_size": 3, "width": 8, "costs": "exposure", "cost_limit": 0.5, "lr": 0.02},
+        "method": {
+            "name": "fcpo",
+            "slate_size": 3,
+            "width": 8,
+            "costs": "exposure",
+            "cost_limit": 0.5,
+            "imitation": {"lr": 0.02},
+        },
         "train": {"epochs": 3, "select": "ndcg@3"},
         "evaluate": {"k": [3]},
     }

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Generator
 
-from slatewise.methods.fcpo.exposure import Exposure
-from slatewise.methods.fcpo.slot_critic import SlotCritic
+from slatewise.methods.fcpo.exposure import Exposure, ExposureConfig
+from slatewise.methods.fcpo.slot_critic import SlotCritic, SlotCriticConfig
 
 
 def popular(exposure: Exposure) -> list[int]:
@@ -14,7 +14,7 @@ def popular(exposure: Exposure) -> list[int]:
 
 
 def test_groups_that_drift() -> None:
-    exposure = Exposure(8, share=0.34, memory=0.5, regroup_every=2)  # 2 of 6 items
+    exposure = Exposure(ExposureConfig(share=0.34, memory=0.5, regroup_every=2), 8)  # 2 of 6 items
     exposure.count(torch.tensor([[2, 3], [2, 0]]))
     assert popular(exposure) == [2, 3]  # the first count chooses
     exposure.count(torch.tensor([4, 4, 4, 1]))
@@ -29,13 +29,13 @@ def test_groups_that_drift() -> None:
 
 
 def test_groups_that_stay() -> None:
-    exposure = Exposure(8, share=0.34)
+    exposure = Exposure(ExposureConfig(share=0.34), 8)
     exposure.start(torch.tensor([9.0, 9.0, 0, 0, 1, 0, 2, 0]))
     assert exposure.counts[:2].tolist() == [0.0, 0.0]
     for _ in range(5):
         exposure.count(torch.tensor([2] * 9))
     assert popular(exposure) == [4, 6]
-    again = Exposure(8, share=0.34)
+    again = Exposure(ExposureConfig(share=0.34), 8)
     again.load_state_dict(exposure.state_dict())
     assert popular(again) == [4, 6]
     assert torch.equal(again.counts, exposure.counts)
@@ -43,7 +43,8 @@ def test_groups_that_stay() -> None:
 
 def test_a_critic_learns_what_slots_give_and_what_follows() -> None:
     generator = Generator().manual_seed(0)
-    critic = SlotCritic(2, 3, hidden=8, lr=0.05, steps=200, generator=generator)
+    config = SlotCriticConfig(hidden=8, lr=0.05, steps=200)
+    critic = SlotCritic(config, state_width=2, slots=3, generator=generator)
     state = torch.randn(64, 2, generator=generator)
     parts = torch.stack([state[:, 0], torch.full((64,), 2.0), torch.full((64,), 5.0)], dim=1)
     shown = torch.ones(64, 2, dtype=torch.bool)

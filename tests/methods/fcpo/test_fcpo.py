@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from slatewise.config import convert
 from slatewise.data.batches import trajectories
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
@@ -31,7 +32,7 @@ def batch(*users: list[dict[str, Any]]) -> Trajectories:
 
 def untouched(num_items: int = 4, **settings: Any) -> fcpo.Learner:
     """Every item is as likely as every other: V is 0."""
-    config = fcpo.Config(**{"slate_size": 2, "width": 3, **settings})
+    config = convert(fcpo.Config, {"slate_size": 2, "width": 3, **settings}, where="fcpo")
     learner = fcpo.Learner(config, StatelessEncoder(), toy_catalog(num_items), generator=Generator().manual_seed(0))
     with torch.no_grad():
         learner.policy.item.weight.zero_()
@@ -60,16 +61,16 @@ def test_nothing_liked_teaches_nothing() -> None:
 
 
 def test_imitation_prices_popular_items() -> None:
-    learner = untouched(costs="exposure", popular_share=0.25, cost_limit=0.1, multiplier_lr=2.0)
+    learner = untouched(costs="exposure", popular={"share": 0.25}, cost_limit=0.1, multiplier={"lr": 2.0})
     learner.start_exposure(torch.tensor([0.0, 0, 9, 1, 1, 1]))
     figures = learner.update(batch([one(2), one(3)]))
     # one of four items is popular. First slots hold it with ¼; the second one comes after it was shown
     assert figures["cost"] == pytest.approx((1 / 4 + 0 + 1 / 4) / 3)
-    assert figures["multiplier"] == learner.multiplier == pytest.approx(2.0 * (1 / 6 - 0.1))
+    assert figures["multiplier"] == learner.constraint.multiplier == pytest.approx(2.0 * (1 / 6 - 0.1))
 
 
 def test_rows_can_turn_from_all_popular_items_alike() -> None:
-    learner = untouched(16, costs="exposure", popular_share=0.5, mark=2.0)
+    learner = untouched(16, costs="exposure", popular={"share": 0.5, "mark": 2.0})
     learner.start_exposure(torch.tensor([0.0, 0] + [9] * 8 + [1] * 8))
     policy = learner.policy
     assert policy.vectors()[:, -1].tolist() == [0, 0] + [2] * 8 + [0] * 8
@@ -92,14 +93,17 @@ def test_rows_can_turn_from_all_popular_items_alike() -> None:
 
 def test_marks_follow_the_groups() -> None:
     learner = untouched(
-        costs="exposure", popular_share=0.5, exposure_memory=0.1, regroup_every=1, max_kl=1e-3, cost_limit=0.3
+        costs="exposure",
+        popular={"share": 0.5, "memory": 0.1, "regroup_every": 1},
+        trust_region={"max_kl": 1e-3},
+        cost_limit=0.3,
     )
     learner.start_exposure(torch.tensor([0.0, 0, 9, 9, 1, 1]))
     before = learner.policy.vectors()[2:, -1].tolist()
     learner.update(shown([[4, 5], [5, 4], [4, 5]], [[1.0, 0.0]] * 3, [[0.0, 0.0]] * 3))
     assert before == [10, 10, 0, 0]
     assert learner.policy.vectors()[2:, -1].tolist() == [0, 0, 10, 10]
-    again = untouched(costs="exposure", popular_share=0.5)
+    again = untouched(costs="exposure", popular={"share": 0.5})
     again.load_state_dict(learner.state_dict())
     assert torch.equal(again.policy.vectors(), learner.policy.vectors())
 
@@ -111,7 +115,7 @@ def shown(items: list[list[int]], rewards: list[list[float]], costs: list[list[f
 
 def towards(**settings: Any) -> fcpo.Learner:
     """Items 2 and 3 against 4 and 5, along one direction of V."""
-    learner = untouched(max_kl=1e-3, damping=1e-3, **settings)
+    learner = untouched(trust_region={"max_kl": 1e-3, "damping": 1e-3}, **settings)
     with torch.no_grad():
         learner.policy.item.weight[FIRST_ITEM:] = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [-1, -1, -1]])
     return learner
@@ -144,7 +148,7 @@ def test_far_above_the_limit_a_recovery_step_goes_down_the_cost() -> None:
     before = first_slot(learner)
     figures = learner.update(shown(LISTS, PAYS, COSTS))
     assert figures["recovery"] == 1.0
-    assert learner.recoveries == 1
+    assert learner.constraint.recoveries == 1
     # items 2 and 3 are what costs, though 2 is what pays
     assert float(first_slot(learner)[:2].sum()) < float(before[:2].sum())
     assert "the cost limit 0.05 was not met: 0.500 after 1 updates" in (learner.violation() or "")
@@ -162,7 +166,7 @@ def test_a_limit_that_is_kept_says_nothing() -> None:
 
 
 def test_the_multiplier_rises_while_the_limit_is_not_kept() -> None:
-    learner = towards(cost_limit=0.2, constraint="lagrangian", multiplier_lr=2.0)
+    learner = towards(cost_limit=0.2, constraint="lagrangian", multiplier={"lr": 2.0})
     assert learner.update(shown(LISTS, PAYS, COSTS))["multiplier"] == pytest.approx(2.0 * 0.3)
     free = shown([[4, 5]] * 6, [[0.0, 0.0]] * 6, [[0.0, 0.0]] * 6)
     assert learner.update(free)["multiplier"] == pytest.approx(2.0 * 0.3 - 2.0 * 0.2)
@@ -222,34 +226,43 @@ def test_lists_are_served_row_by_row() -> None:
 @pytest.mark.parametrize(
     ("settings", "encoder"),
     [
-        ({"costs": "exposure", "cost_limit": 0.3, "regroup_every": 2, "exposure_memory": 0.5}, "gru"),
+        ({"costs": "exposure", "cost_limit": 0.3, "popular": {"regroup_every": 2, "memory": 0.5}}, "gru"),
         ({"constraint": "lagrangian", "cost_limit": 0.2, "hidden": 8, "temperature": 0.5}, "gru"),
-        ({"slate_size": 3, "max_kl": 0.01, "cost_limit": 0.1}, "cfn"),
+        ({"slate_size": 3, "trust_region": {"max_kl": 0.01}, "cost_limit": 0.1}, "cfn"),
         ({"cost_limit": 0.3}, "liked"),
     ],
     ids=["drifting", "lagrangian", "three rows", "liked"],
 )
 def test_its_settings_keep_the_contract(settings: dict[str, Any], encoder: str) -> None:
     # few steps of the conjugate gradient: what they come to is tested elsewhere
-    check_method(fcpo, settings={"cg_iterations": 2, "critic_steps": 2, **settings}, encoder=encoder)
+    short = {"critic": {"steps": 2}, "trust_region": {"cg_iterations": 2} | settings.get("trust_region", {})}
+    check_method(fcpo, settings=settings | short, encoder=encoder)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"slate_size": 0}, "slate_size is 0; expected at least 1"),
-        ({"max_kl": 0.0}, r"max_kl is 0\.0; expected a number above 0"),
+        ({"temperature": 0.0}, r"temperature is 0\.0; expected a number above 0"),
+        ({"trust_region": {"max_kl": 0.0}}, r"\[trust_region\]: max_kl is 0\.0; expected a number above 0"),
+        ({"trust_region": {"line_search": 0}}, "line_search is 0; expected at least 1"),
+        ({"critic": {"steps": 0}}, "steps is 0; expected at least 1"),
+        ({"critic": {"lr": 0}}, r"lr is 0\.0; expected a number above 0"),
+        ({"imitation": {"lr": 0}}, r"lr is 0\.0; expected a number above 0"),
+        ({"imitation": {"states": 0}}, "states is 0; expected at least 1"),
         ({"gamma": 2.0}, r"gamma is 2\.0; expected a discount in \[0, 1\]"),
-        ({"popular_share": 1.0}, r"popular_share is 1\.0; expected a share in \(0, 1\)"),
-        ({"exposure_memory": 0.0}, r"exposure_memory is 0\.0"),
-        ({"mark": 0.0}, r"mark is 0\.0; expected a number above 0"),
+        ({"popular": {"share": 1.0}}, r"\[popular\]: share is 1\.0; expected a share in \(0, 1\)"),
+        ({"popular": {"memory": 0.0}}, r"memory is 0\.0"),
+        ({"popular": {"mark": 0.0}}, r"mark is 0\.0; expected a number above 0"),
+        ({"popular": {"regroup_every": -1}}, "regroup_every is -1; expected 0 or more"),
+        ({"hidden": -1}, "hidden is -1; expected 0"),
+        ({"multiplier": {"gain": -1}}, r"gain is -1\.0; expected 0 or more"),
         ({"cost_limit": -0.1}, r"cost_limit is -0\.1; expected 0 or more, or none at all"),
-        ({"regroup_every": -1}, "must be 0 or more"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        fcpo.Config(**settings)
+    with pytest.raises(InputError, match=message):
+        convert(fcpo.Config, settings, where="fcpo")
 
 
 def test_catalogs_that_are_too_small() -> None:
@@ -262,8 +275,8 @@ def test_catalogs_that_are_too_small() -> None:
 def test_a_limit_that_no_list_can_meet() -> None:
     # 3 of 4 items are popular: a list of 2 shows at least one of them
     with pytest.raises(ValueError, match=r"cost_limit 0\.4 cannot be met: 3 of 4 .* of a list of 2 is 0\.5"):
-        untouched(costs="exposure", popular_share=0.75, cost_limit=0.4)
-    assert untouched(costs="exposure", popular_share=0.75, cost_limit=0.5).violation() is None
+        untouched(costs="exposure", popular={"share": 0.75}, cost_limit=0.4)
+    assert untouched(costs="exposure", popular={"share": 0.75}, cost_limit=0.5).violation() is None
 
 
 def test_vectors_that_cannot_tell_items_apart() -> None:
@@ -300,7 +313,7 @@ def test_features_as_vectors() -> None:
 
 def test_factors_as_vectors_leave_what_nobody_rated_where_it_was() -> None:
     log = written_log([[one(2, 1.0), one(3, 5.0)], [one(2, 4.0), one(4, 2.0)], [one(3, 1.0), one(4, 5.0)]])
-    learner = towards(vectors="factors", popular_share=0.25)
+    learner = towards(vectors="factors", popular={"share": 0.25})
     drawn = learner.policy.item.weight.detach().clone()
     learner.prepare(LogPart.whole(log))
     assert torch.equal(learner.policy.item.weight.detach()[5], drawn[5])

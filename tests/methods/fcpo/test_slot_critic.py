@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Generator
 
-from slatewise.methods.fcpo.slot_critic import SlotCritic
+from slatewise.methods.fcpo.slot_critic import SlotCritic, SlotCriticConfig
 
 
 def critic(steps: int = 1) -> SlotCritic:
-    return SlotCritic(1, 2, hidden=4, lr=0.05, steps=steps, generator=Generator().manual_seed(0))
+    config = SlotCriticConfig(hidden=4, lr=0.05, steps=steps)
+    return SlotCritic(config, state_width=1, slots=2, generator=Generator().manual_seed(0))
 
 
 STATES = torch.zeros(2, 1)

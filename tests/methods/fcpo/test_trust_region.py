@@ -38,7 +38,7 @@ def test_steps_in_a_disc_by_hand(
     assert found.case == case
     torch.testing.assert_close(step, torch.tensor(x), atol=1e-5, rtol=1e-5)
     assert found.trust == pytest.approx(trust, abs=1e-5)
-    assert found.price == pytest.approx(price, abs=1e-5)
+    assert found.penalty == pytest.approx(price, abs=1e-5)
 
 
 def test_a_region_that_is_an_ellipse() -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from slatewise.methods.fcpo.gaussian_lists import GaussianListHead, RowGaussians, RowSoftmaxes
+from slatewise.methods.fcpo.drawn_lists import RowGaussians, RowSoftmaxes
+from slatewise.methods.fcpo.gaussian_lists import GaussianListHead
 from slatewise.methods.fcpo.weight_step import TrustRegion
 
 SLATE = torch.tensor([[3, 5], [2, 0], [4, 3]])

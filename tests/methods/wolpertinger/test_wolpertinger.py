@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from slatewise.config import convert, merge
+from slatewise.config import convert
 from slatewise.encoders import gru, observed
 from slatewise.errors import InputError
 from slatewise.log import Catalog, Vocabulary
@@ -46,7 +46,8 @@ def by_hand(
     *, proto: list[float], values: list[float], items: Catalog = CORNERS, **settings: Any
 ) -> wolpertinger.Learner:
     """The proto-action and the items' values are given, the same in every state."""
-    built = learner(items, **merge({"actor": {"hidden": []}, "critic": {"state_hidden": []}}, settings))
+    critic = {"state_hidden": []} | settings.pop("critic", {})
+    built = learner(items, actor={"hidden": []}, critic=critic, **settings)
     for networks in (built.policy.networks, built.target):
         with torch.no_grad():
             for weight in (*networks.actor.parameters(), *networks.critic().parameters()):
@@ -87,6 +88,7 @@ def one_step(
 STATE = torch.zeros(1, WIDTH)
 BY_OUTCOME: dict[str, Any] = {"link": "logistic", "item_span": True, "loss": "by_outcome"}
 APPROXIMATE: dict[str, Any] = {"index": "approximate"}
+TURNS: dict[str, Any] = {"twin": False, "smoothing": 0, "actor_every": 2}
 TWIN = {"smoothing": 0, "actor_every": 1}
 
 
@@ -247,7 +249,7 @@ def test_the_actor_moves_up_the_critic() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"neighbour_penalty": 1.0}, {"td3": {"twin": True}, "critic": {"item_lr": 0.1}}]
+    "settings", [{}, {"neighbour_penalty": 1.0}, {"td3": TURNS | {"twin": True}, "critic": {"item_lr": 0.1}}]
 )
 def test_the_actor_loss_moves_the_actor_alone(settings: dict[str, Any]) -> None:
     """An update with the actor's turn and one without it come to the same critics, vectors and encoder, bit for bit."""
@@ -256,8 +258,8 @@ def test_the_actor_loss_moves_the_actor_alone(settings: dict[str, Any]) -> None:
         items, generator = toy_catalog(), Generator().manual_seed(0)
         encoder = gru.Encoder(gru.Config(width=6, item_width=5, context_width=2), items, generator=generator)
         # the norm of the gradient is that of both losses together, so it must not be cut
-        turns = {"td3": {"twin": False, "smoothing": 0, "actor_every": 2}, "lr": 0.1, "clip_norm": 1e9}
-        config = convert(wolpertinger.Config, merge(turns, settings), where="wolpertinger")
+        table = {"td3": TURNS, "lr": 0.1, "clip_norm": 1e9} | settings
+        config = convert(wolpertinger.Config, table, where="wolpertinger")
         built = wolpertinger.Learner(config, encoder, items, generator=generator)
         built.updates = updates
         start = {name: weight.clone() for name, weight in built.policy.named_parameters()}

@@ -1,22 +1,21 @@
-"""K rows of a Gaussian at once, and the two distributions of lists that rows give (Ge et al. 2021, eq. 7–9).
-
-Both say how likely what was shown is, how far other outputs of the head are from those remembered, and what the Hessian
-of that divergence does to a direction; that is all a trust region needs.
-"""
+"""K rows of a Gaussian at once, and the lists that they give (Ge et al. 2021, eq. 7–9)."""
 
 from __future__ import annotations
 
 import math
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.log import FIRST_ITEM
-from slatewise.ops.initial import fan_in_
-from slatewise.ops.list_rows import closed_columns, curvature_product, row_divergence, row_mean, row_normaliser
-from slatewise.ops.sampling import NEG_INF
+from slatewise.nn.item_table import ItemTable
+from slatewise.ops import list_rows
+from slatewise.ops.initial import fan_in_, normal_
+from slatewise.ops.shown_rows import at_steps
+from slatewise.policies.listed import ListedPolicy, numbers
+from slatewise.protocols import StateEncoder
+from slatewise.types import SlateRequest, Trajectories
 
 LOG_STD = (-5.0, 2.0)
 """Bounds of log σ."""
@@ -49,131 +48,85 @@ class GaussianListHead(nn.Module):
         return mean[:, row], log_std[:, row]
 
     @torch.no_grad()
-    def start_at_zero(self, column: int, *, spread: float) -> None:
-        """One number of every row is 0 in the mean at first, and its σ the spread of the others times `spread`."""
+    def start_at_zero(self, column: int, *, std_factor: float) -> None:
+        """One number of every row has mean 0 at first, and the σ of the others times `std_factor`."""
         self.mean.weight.view(self.slots, self.width, -1)[:, column] = 0.0
         self.mean.bias.view(self.slots, self.width)[:, column] = 0.0
-        self.log_std.bias.view(self.slots, self.width)[:, column] = FIRST_LOG_STD + math.log(spread)
+        self.log_std.bias.view(self.slots, self.width)[:, column] = FIRST_LOG_STD + math.log(std_factor)
 
     def both(self, state: Float[Tensor, "B D"], k: int) -> Float[Tensor, "B K E2"]:
         """[μ ; log σ]."""
         return torch.cat(self(state, k), dim=2)
 
 
-@runtime_checkable
-class Drawn(Protocol):
-    """What was drawn at some states, held against outputs [μ ; log σ] of the head."""
-
-    log_p: Float[Tensor, "P K"]
-    """As the policy that drew has it."""
-
-    def slope(self, gain: Float[Tensor, "P K"]) -> Float[Tensor, "P K E2"]: ...  # noqa: D102
-    def compare(  # noqa: D102
-        self, outputs: Float[Tensor, "P K E2"]
-    ) -> tuple[Float[Tensor, "P K"], Float[Tensor, ""]]: ...
-    def metric(self, along: Float[Tensor, "Q K E2"]) -> Float[Tensor, "Q K E2"]: ...  # noqa: D102
-
-
-class RowSoftmaxes:
-    """Lists at W = μ: each row a softmax over what earlier slots left.
+class GaussianListPolicy(ListedPolicy):
+    """Rows of W from the state, and lists by softmax of their products with V.
 
     Args:
-        old: outputs of the policy that drew.
-        vectors: V / τ; rows of reserved numbers are never chosen.
-        slate: items shown; 0 = an empty slot.
-        open_items: what could be shown; None = everything.
-        some: states that the metric is a mean over.
+        encoder: of the state.
+        num_rows: rows of the item table.
+        slots: K, rows of W.
+        width: E of the item vectors.
+        hidden: width of a layer between state and rows; 0 = none.
+        temperature: τ.
+        mark: what V holds in one more column for popular items; None = V has no such column.
+        generator: of the first weights.
     """
 
     def __init__(
         self,
-        old: Float[Tensor, "P K E2"],
-        vectors: Float[Tensor, "N E"],
-        slate: Int[Tensor, "P K"],
-        open_items: Bool[Tensor, "P N"] | None,
-        some: Bool[Tensor, " P"],
+        encoder: StateEncoder,
+        num_rows: int,
+        *,
+        slots: int,
+        width: int,
+        hidden: int,
+        temperature: float,
+        mark: float | None,
+        generator: Generator | None = None,
     ) -> None:
-        self.vectors, self.width = vectors, vectors.shape[1]
-        self.chosen = vectors[slate]
-        self.shown = slate >= FIRST_ITEM
-        real = (torch.arange(len(vectors)) >= FIRST_ITEM).unsqueeze(0)
-        self.closed = closed_columns(slate, real if open_items is None else open_items & real)
-        with torch.no_grad():
-            self.old = old[..., : self.width].detach()
-            self.normaliser = row_normaliser(self.old, vectors, self.closed)
-            self.mean = row_mean(self.old, vectors, self.closed, self.normaliser)
-            self.log_p = ((self.old * self.chosen).sum(dim=2) - self.normaliser) * self.shown
-            logits = (self.old[some] @ vectors.T).masked_fill_(self.closed[some], NEG_INF)
-            self.old_some = torch.softmax(logits, dim=2) * self.shown[some].unsqueeze(2)
+        super().__init__(encoder, ItemTable(num_rows, width), temperature=temperature)
+        marked = mark is not None
+        self.head = GaussianListHead(encoder.width, slots, width + marked, hidden=hidden, generator=generator)
+        self.register_buffer("popular", torch.zeros(num_rows, int(marked)))
+        self.popular: Float[Tensor, "rows M"]
+        """The last column of V: the mark of popular items; of width 0 where nobody says which they are."""
+        self.mark = mark
+        if generator is not None:
+            normal_(self.item.weight, width**-0.5, generator)
+            with torch.no_grad():
+                self.item.weight[:FIRST_ITEM] = 0.0
+                if mark is not None:
+                    self.head.start_at_zero(width, std_factor=1 / mark)
 
-    def slope(self, gain: Float[Tensor, "P K"]) -> Float[Tensor, "P K E2"]:
-        """Gradient of Σ gain · log p of a list, mean over states, by the outputs that drew: gain · (v − E[v])."""
-        mean = (gain * self.shown).unsqueeze(2) * (self.chosen - self.mean) / len(self.old)
-        return torch.cat([mean, torch.zeros_like(mean)], dim=2)
+    def vectors(self, items: Int[Tensor, "*A"] | None = None) -> Float[Tensor, "*A E"]:
+        """V with the mark of the popular items."""
+        learned = super().vectors(items)
+        return torch.cat([learned, self.popular if items is None else self.popular[items]], dim=-1)
 
-    def compare(self, outputs: Float[Tensor, "P K E2"]) -> tuple[Float[Tensor, "P K"], Float[Tensor, ""]]:
-        """Log-probability of each item shown, 0 for empty slots; and KL(old‖new) of lists, mean over states.
+    def mark_popular(self, popular: Bool[Tensor, " rows"]) -> None:
+        """Say which items are popular now."""
+        if self.mark is not None:
+            self.popular.copy_(self.mark * popular.unsqueeze(1))
 
-        The divergence goes along the lists shown, which makes it the chain rule's mean over lists.
-        """
-        rows = outputs[..., : self.width]
-        normaliser = row_normaliser(rows, self.vectors, self.closed)
-        log_p = ((rows * self.chosen).sum(dim=2) - normaliser) * self.shown
-        kl = row_divergence(self.old, rows, self.mean, self.normaliser, normaliser)
-        return log_p, (kl * self.shown).sum() / len(rows)
+    def rows(self, state: Float[Tensor, "B D"], k: int) -> Float[Tensor, "B K E"]:
+        """μ of the first k rows."""
+        mean: Tensor = self.head(state, k)[0]
+        return mean
 
-    def metric(self, along: Float[Tensor, "Q K E2"]) -> Float[Tensor, "Q K E2"]:
-        """Hessian of the divergence by the outputs at `some` states; σ has no part in it."""
-        moved = curvature_product(self.old_some, self.vectors, along[..., : self.width]) / len(along)
-        return torch.cat([moved, torch.zeros_like(moved)], dim=2)
+    def head_outputs(self, trajectories: Trajectories, steps: Bool[Tensor, "B T"]) -> Float[Tensor, "P K E2"]:
+        """[μ ; log σ] at these steps, a row for each slot of the slates."""
+        states = at_steps(self.encoder(trajectories), steps)
+        return self.head.both(states, trajectories.slate.shape[2])
 
-
-class RowGaussians:
-    """Rows W themselves as what was drawn.
-
-    Args:
-        old: outputs of the policy that drew.
-        rows: W.
-        slate: items shown; rows of empty slots count nothing.
-        some: states that the metric is a mean over.
-    """
-
-    def __init__(
-        self,
-        old: Float[Tensor, "P K E2"],
-        rows: Float[Tensor, "P K E"],
-        slate: Int[Tensor, "P K"],
-        some: Bool[Tensor, " P"],
-    ) -> None:
-        self.rows, self.old, self.some = rows, old.detach(), some
-        self.shown = slate >= FIRST_ITEM
-        self.log_p = self.compare(self.old)[0]
-
-    def slope(self, gain: Float[Tensor, "P K"]) -> Float[Tensor, "P K E2"]:
-        """Gradient of Σ gain · log-density, mean over states: gain · z/σ by μ, gain · (z² − 1) by log σ."""
-        mean, log_std = self.old.chunk(2, dim=2)
-        z = (self.rows - mean) * torch.exp(-log_std)
-        by = (gain * self.shown).unsqueeze(2) / len(self.old)
-        return torch.cat([by * z * torch.exp(-log_std), by * (z.square() - 1)], dim=2)
-
-    def compare(self, outputs: Float[Tensor, "P K E2"]) -> tuple[Float[Tensor, "P K"], Float[Tensor, ""]]:
-        """Log-density of each row, without the constant that every ratio cancels; and KL(old‖new), mean over states.
-
-        KL = Σ log(σ'/σ) + (σ² + (μ − μ')²)/(2σ'²) − ½.
-        """
-        old_mean, old_log_std = self.old.chunk(2, dim=2)
-        mean, log_std = outputs.chunk(2, dim=2)
-        density = -0.5 * ((self.rows - mean) * torch.exp(-log_std)).square() - log_std
-        squares = (2 * old_log_std).exp() + (old_mean - mean).square()
-        kl = log_std - old_log_std + 0.5 * squares * torch.exp(-2 * log_std) - 0.5
-        return density.sum(dim=2) * self.shown, (kl.sum(dim=2) * self.shown).sum() / len(self.rows)
-
-    def metric(self, along: Float[Tensor, "Q K E2"]) -> Float[Tensor, "Q K E2"]:
-        """Its Hessian by the outputs at `some` states: 1/σ² for μ, 2 for log σ."""
-        mean, log_std = along.chunk(2, dim=2)
-        old = self.old[self.some].chunk(2, dim=2)[1]
-        moved = torch.cat([mean * torch.exp(-2 * old), 2 * log_std], dim=2)
-        return moved * self.shown[self.some].unsqueeze(2) / len(along)
+    def draw(
+        self, state: Float[Tensor, "B D"], request: SlateRequest, *, generator: Generator
+    ) -> tuple[Float[Tensor, "B K E"], Int[Tensor, "B K"]]:
+        """W drawn from the Gaussian, and its list, row by row the best item that is left (eq. 7–9)."""
+        mean, log_std = self.head(state, request.k)
+        rows = mean + log_std.exp() * torch.empty_like(mean).normal_(generator=generator)
+        logits, items = self.open_logits(rows, request)
+        return rows, numbers(list_rows.draw_rows(logits, None, None), items)
 
 
 def _linear(reads: int, width: int, generator: Generator | None) -> nn.Linear:

@@ -30,7 +30,7 @@ class Step(NamedTuple):
     of_cost: float
     trust: float
     """λ, of the trust region."""
-    price: float
+    penalty: float
     """ν, of the constraint."""
     case: Case
     """free: the constraint does not bind; bound: it does; recovery: no point of the region keeps it, so the step goes
@@ -45,7 +45,7 @@ def constrained_step(*, q: float, r: float, s: float, c: float, delta: float) ->
         −½ (A/λ + Bλ) + rc/s    where λc + r > 0   (the constraint binds, ν = (λc + r)/s)
         −½ (q/λ + 2δλ)          elsewhere          (ν = 0)
 
-    and each part has its maximum at a square root, moved to the end of its stretch where it lies outside.
+    and each part has its maximum at a square root, moved to the end of its interval where it lies outside.
 
     Args:
         q: gᵀH⁻¹g.
@@ -74,8 +74,8 @@ def constrained_step(*, q: float, r: float, s: float, c: float, delta: float) ->
     if bound_trust <= 0 or NOTHING * max(q, 1.0) > A:
         # along the constraint there is nothing to gain: go to it, straight
         return Step(0.0, -c / s, 0.0, r / s, "bound")
-    price = (bound_trust * c + r) / s
-    return Step(1 / bound_trust, -price / bound_trust, bound_trust, price, "bound")
+    penalty = (bound_trust * c + r) / s
+    return Step(1 / bound_trust, -penalty / bound_trust, bound_trust, penalty, "bound")
 
 
 def conjugate_gradient(
@@ -93,7 +93,7 @@ def conjugate_gradient(
         iterations: at most.
         tolerance: squared length of what is left, relative to that of the right side, at which to stop.
     """
-    found = torch.zeros_like(right)
+    solution = torch.zeros_like(right)
     rest = right.clone()
     direction = right.clone()
     size = first = torch.dot(rest, rest)
@@ -105,27 +105,28 @@ def conjugate_gradient(
         if not float(curvature) > 0:
             break
         along = size / curvature
-        found = found + along * direction
+        solution = solution + along * direction
         rest = rest - along * moved
-        after = torch.dot(rest, rest)
-        direction = rest + (after / size) * direction
-        size = after
-    return found
+        new_size = torch.dot(rest, rest)
+        direction = rest + (new_size / size) * direction
+        size = new_size
+    return solution
 
 
-def backtrack(fits: Callable[[float], float], *, shrink: float = 0.9, tries: int = 20) -> float:
+def backtrack(accept: Callable[[float], float], *, shrink: float = 0.9, tries: int = 20) -> float:
     """A share 1, shrink, shrink², … of a step that is accepted; 0 where none of them is.
 
     Args:
-        fits: told the share; 1 accepts it, less refuses it and guesses what part of it might be accepted. Shares above
-            the guess are not tried: where a divergence is too large, its root says at once how far to go back.
+        accept: called with the share; 1 accepts it, less refuses it and guesses what part of it might be accepted.
+            Shares above the guess are not tried: where a divergence is too large, its root says at once how far to go
+            back.
         shrink: in (0, 1).
         tries: how many shares there are.
     """
     power = 0
     while power < tries:
         share = shrink**power
-        guess = fits(share)
+        guess = accept(share)
         if guess >= 1:
             return share
         # a hair less than the guess is the guess

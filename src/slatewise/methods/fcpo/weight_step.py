@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from slatewise.methods.fcpo.trust_region import Step, backtrack, conjugate_gradient, constrained_step
+from slatewise.schedules import Schedule, value_at
 
 NUDGE = 1e-2
 """Length of the step by which outputs are differentiated along a direction."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrustRegionConfig:
+    """Size of a step, and how it is computed."""
+
+    max_kl: float | Schedule = 1e-4
+    """δ: divergence of the lists' distribution in one update, mean over states."""
+    damping: float = 1e-2
+    """Added to the diagonal of H."""
+    cg_iterations: int = 10
+    """Of the conjugate gradients."""
+    line_search: int = 20
+    """Steps of the line search, each .9 of the one before."""
+    fisher_states: int = 128
+    """States that H is a mean over."""
+
+    def __post_init__(self) -> None:
+        for name in ("cg_iterations", "line_search", "fisher_states"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("max_kl", "damping"):
+            if not value_at(getattr(self, name), 0) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a number above 0")
+
+
 class TrustRegion:
-    """Some weights of a network, and the steps of constrained policy optimisation on them (arXiv 1705.10528)."""
+    """Weights of a network, and the steps of constrained policy optimisation on them (arXiv 1705.10528)."""
 
     def __init__(self, weights: Sequence[nn.Parameter]) -> None:
         self.weights = list(weights)
@@ -84,24 +110,24 @@ class TrustRegion:
 
         return product
 
-    def search(self, x: Float[Tensor, " M"], fits: Callable[[], float], *, tries: int) -> float:
+    def search(self, x: Float[Tensor, " M"], accept: Callable[[], float], *, tries: int) -> float:
         """Move along x as far as is accepted, by shares 1, .9, .9², …; returns the share of x, 0 where nothing is.
 
         Args:
             x: the step.
-            fits: asked with the weights moved; 1 accepts, less guesses what part of the move might be accepted.
+            accept: called with the weights moved; 1 accepts, less guesses what part of the move might be accepted.
             tries: how many shares.
         """
         start = self.flat()
 
-        def tried(share: float) -> float:
+        def accept_share(share: float) -> float:
             self.move(start + share * x)
-            return fits()
+            return accept()
 
-        moved = backtrack(tried, tries=tries) if bool(x.any()) else 0.0
-        if not moved:
+        share = backtrack(accept_share, tries=tries) if bool(x.any()) else 0.0
+        if not share:
             self.move(start)
-        return moved
+        return share
 
     @staticmethod
     def step(
@@ -126,8 +152,8 @@ class TrustRegion:
         v = conjugate_gradient(product, g, iterations=iterations)
         q = float(torch.dot(g, v))
         if b is None:
-            found = constrained_step(q=q, r=0.0, s=0.0, c=-1.0, delta=max_kl)
-            return found, found.of_reward * v
+            step = constrained_step(q=q, r=0.0, s=0.0, c=-1.0, delta=max_kl)
+            return step, step.of_reward * v
         w = conjugate_gradient(product, b, iterations=iterations)
-        found = constrained_step(q=q, r=float(torch.dot(g, w)), s=float(torch.dot(b, w)), c=excess, delta=max_kl)
-        return found, found.of_reward * v + found.of_cost * w
+        step = constrained_step(q=q, r=float(torch.dot(g, w)), s=float(torch.dot(b, w)), c=excess, delta=max_kl)
+        return step, step.of_reward * v + step.of_cost * w

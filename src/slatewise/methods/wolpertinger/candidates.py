@@ -281,12 +281,12 @@ def best_near(
     product, spans = (None if part is None else part[FIRST_ITEM:] for part in (keys or keys_of(networks)))
     assert product is not None
     item_keys = Keys(product, spans)
-    searches, few = count < len(positions), count * FEW <= len(positions)
+    searches, reads_single_rows = count < len(positions), count * FEW <= len(positions)
     best: list[tuple[Tensor, Tensor]] = []
     rows = max(1, BLOCK // len(positions))
     for query_block, proto_block in zip(torch.split(query, rows), torch.split(proto, rows), strict=True):
         closeness = proto_block @ positions.T if searches else None
-        if few and closeness is not None:
+        if reads_single_rows and closeness is not None:
             near = largest_columns(closeness, count)
             largest, column = _ranking_of(critic, query_block, item_keys, near).max(dim=1, keepdim=True)
             best.append((largest, near.gather(1, column)))

@@ -151,7 +151,14 @@ def imitated(place: Place, setting: Setting, size: Size, seed: int) -> fcpo.Lear
 
 
 def fresh(
-    place: Place, setting: Setting, size: Size, *, seed: int, temperature: float | None = None, **more: Any
+    place: Place,
+    setting: Setting,
+    size: Size,
+    *,
+    seed: int,
+    temperature: float | None = None,
+    popular: fcpo.ExposureConfig | None = None,
+    **more: Any,
 ) -> fcpo.Learner:
     """A learner with first weights from a seed."""
     catalog, generator = place.world.catalog, Generator().manual_seed(stream_seed(seed, 10))
@@ -161,15 +168,19 @@ def fresh(
         width=setting.width,
         temperature=setting.temperature if temperature is None else temperature,
         costs="exposure",
+        popular=popular or fcpo.ExposureConfig(),
         gamma=setting.gamma,
-        max_kl=geometric(setting.max_kl, setting.last_kl, updates=max(1, size.updates - 1)),
-        damping=setting.damping,
-        cg_iterations=setting.cg_iterations,
-        fisher_states=setting.fisher_states,
-        multiplier_lr=setting.multiplier_lr,
-        multiplier_gain=setting.multiplier_gain,
-        imitation_states=setting.imitation_states,
-        lr=linear(setting.imitation_lr, 0.0, updates=epoch * size.epochs, every=epoch),
+        trust_region=fcpo.TrustRegionConfig(
+            max_kl=geometric(setting.max_kl, setting.last_kl, updates=max(1, size.updates - 1)),
+            damping=setting.damping,
+            cg_iterations=setting.cg_iterations,
+            fisher_states=setting.fisher_states,
+        ),
+        multiplier=fcpo.MultiplierConfig(lr=setting.multiplier_lr, gain=setting.multiplier_gain),
+        imitation=fcpo.ImitationConfig(
+            lr=linear(setting.imitation_lr, 0.0, updates=epoch * size.epochs, every=epoch),
+            states=setting.imitation_states,
+        ),
         reward_at_least=LIKED,
         **more,
     )
@@ -251,7 +262,7 @@ def fine_tune(
         seed=seed,
         on_update=note,
     )
-    return history | {"recoveries": learner.recoveries, "unmet": learner.violation() or ""}
+    return history | {"recoveries": learner.constraint.recoveries, "unmet": learner.violation() or ""}
 
 
 @torch.no_grad()
@@ -339,8 +350,8 @@ def limited(settings: dict[str, Any]) -> dict[str, Any]:
             fixed = MostLiked(served, likes(place), place.world.popular, limit, place.slate_size)
             found[f"most_liked-{_name(limit)}"] = {"judged": judge(fixed, 1, greedy=True)}
     for number, limit in enumerate(settings["limits"]):
-        more: dict[str, Any] = {"cost_limit": limit, "constraint": settings["kind"], "exposure_memory": MEMORY}
-        learner = fresh(place, setting, size, seed=seed, **more)
+        more: dict[str, Any] = {"cost_limit": limit, "constraint": settings["kind"]}
+        learner = fresh(place, setting, size, seed=seed, popular=fcpo.ExposureConfig(memory=MEMORY), **more)
         first = learner.exposure.popular.clone()
         told = fine_tune(place, start, learner, size, seed=stream_seed(seed, 12))
         found[_name(limit)] = told | {
@@ -353,7 +364,8 @@ def limited(settings: dict[str, Any]) -> dict[str, Any]:
                 for at, price in enumerate(PRICES)
             ]
         if limit is not None and limit == settings.get("drift"):
-            drifting = fresh(place, setting, size, seed=seed, **more, regroup_every=REGROUP)
+            regrouped = fcpo.ExposureConfig(memory=MEMORY, regroup_every=REGROUP)
+            drifting = fresh(place, setting, size, seed=seed, popular=regrouped, **more)
             told = fine_tune(place, start, drifting, size, seed=stream_seed(seed, 12))
             found["drifting"] = {
                 "once": found[_name(limit)] | followed(learner, first, partial(judge, number=40)),

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from slatewise.config import merge
 from slatewise.reproduce.large_actions.learners import Budget
 
 SIZES = (1000, 10_000, 100_000, 1_000_000)
@@ -51,6 +50,7 @@ class Way:
 
 IDS = "item numbers and the state"
 FEATURES = "items' features and the state"
+_SEARCH: dict[str, Any] = {"index": "approximate", "flat_below": 20_000, "probes": 64}
 _WOLPERTINGER: dict[str, Any] = {
     "embedding": "catalog",
     "critic": {"item_bias": False, "link": "logistic", "state_hidden": [], "initial_value": 1.0},
@@ -59,7 +59,7 @@ _WOLPERTINGER: dict[str, Any] = {
     "actor": {"lr": 1e-3},
     "target_rate": 0.01,
     "serve": "target",
-    "search": {"index": "approximate", "flat_below": 20_000, "probes": 64},
+    "search": _SEARCH,
 }
 _SCHEDULE = {"schedule": {"updates": 4, "batch_size": 128, "epsilon": 0.05, "epsilon_steps": 50}}
 _TREE: dict[str, Any] = {"gamma": GAMMA, "lr": 3e-2, "baseline": "step", "no_repeats": False, "entropy": 0.01}
@@ -106,7 +106,7 @@ WAYS: dict[str, Way] = {
         method="wolpertinger",
         learns="replay",
         knows=FEATURES,
-        settings=merge(_WOLPERTINGER, {"neighbours": 1, "search": {"probes": 8}}),
+        settings=_WOLPERTINGER | {"neighbours": 1, "search": _SEARCH | {"probes": 8}},
         extra=_SCHEDULE,
     ),
     K_SHARE: Way(
@@ -142,9 +142,7 @@ WAYS: dict[str, Way] = {
             "width": 20,
             "vectors": "features",
             "gamma": GAMMA,
-            "max_kl": 0.01,
-            "cg_iterations": 5,
-            "fisher_states": 64,
+            "trust_region": {"max_kl": 0.01, "cg_iterations": 5, "fisher_states": 64},
         },
         largest=10_000,
         why="each update differentiates a softmax over all items ten times and more: too long",

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Categorical, Normal, kl_divergence
 
-from slatewise.methods.fcpo.gaussian_lists import Drawn, RowGaussians, RowSoftmaxes
+from slatewise.methods.fcpo.drawn_lists import Drawn, RowGaussians, RowSoftmaxes
 
 LISTS, SLOTS, WIDTH, ROWS = 4, 2, 3, 7
 SLATE = torch.tensor([[2, 3], [6, 2], [4, 0], [5, 4]])
