@@ -26,6 +26,44 @@ FIRST_ITEM = 2
 
 
 @dataclass(frozen=True, kw_only=True)
+class ItemLists:
+    """A list of items per event: that of event e is ``item[offsets[e] : offsets[e + 1]]``; most may be empty."""
+
+    offsets: Int[np.ndarray, "V1"]
+    item: Int[np.ndarray, "P"]
+
+    def of(self, event: int) -> Int[np.ndarray, "_"]:
+        """The list of one event."""
+        items: Int[np.ndarray, "_"] = np.asarray(self.item[self.offsets[event] : self.offsets[event + 1]])
+        return items
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedRequests:
+    """Under which conditions each event's slate was drawn, as far as the log says it.
+
+    Seen items are not listed: they are the items that the user used before the event.
+    """
+
+    k: Int[np.ndarray, "V"]
+    """Positions asked for; 0 = the log does not say under which conditions this event's slate was drawn."""
+    top_m: Int[np.ndarray, "V"]
+    """Of the exploration; 0 = the best items were shown."""
+    keep: Int[np.ndarray, "V"]
+    temperature: Float[np.ndarray, "V"]
+    exclude_seen: Bool[np.ndarray, "V"]
+    """True where items that the user had used before were excluded."""
+    catalog: Int[np.ndarray, "V"]
+    """Number of the version of the catalog in force; 0 = the log does not say."""
+    exclude: ItemLists | None = None
+    """Items that the request or a rule excluded; None where no event has any."""
+    candidates: ItemLists | None = None
+    """Items to choose from, none for the whole catalog."""
+    fixed: ItemLists | None = None
+    """What the k positions show for certain, 0 = free; none where nothing is fixed."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Interactions:
     """Columns of a log, one row per shown or used item, ordered by (user, time, event, position).
 
@@ -49,6 +87,8 @@ class Interactions:
     logp: Float[np.ndarray, "R"]
     """Log of the propensity; 0 where the log has none."""
     logp_known: Bool[np.ndarray, "R"]
+    requests: LoggedRequests | None = None
+    """None where the log says nothing of the conditions of its slates."""
 
     @property
     def num_users(self) -> int:

@@ -131,7 +131,7 @@ def test_written_and_loaded_are_the_same_and_mapped(tmp_path: Path) -> None:
 
 @given(order=st.permutations(range(SHOWN.height)))
 def test_order_of_the_rows_does_not_matter(order: list[int]) -> None:
-    log, users, names, policies = assemble(SHOWN[order], kind="impressions")
+    log, users, names, policies, _ = assemble(SHOWN[order], kind="impressions")
     expected, *others = assemble(SHOWN, kind="impressions")
     again = {item: str(names[int(item) - 2]) for item in log.item}
     assert [again[item] for item in log.item] == [str(others[1][int(item) - 2]) for item in expected.item]

@@ -249,7 +249,7 @@ def test_a_whole_last_line_needs_no_newline(tmp_path: Path) -> None:
 def test_a_bad_line_is_named(tmp_path: Path, line: bytes, what: str) -> None:
     file = write(tmp_path / "1.jsonl", decision("e1", "a"), decision("e2", "a"))
     file.write_bytes(file.read_bytes() + b"\n" + line + b"\n" + encode([decision("e3", "a")]))
-    with pytest.raises(InputError, match=f"{file}, line 4: no decision or outcome: .*({what})"):
+    with pytest.raises(InputError, match=f"{file}, line 4: no decision, outcome or catalog: .*({what})"):
         read_events(tmp_path)
 
 

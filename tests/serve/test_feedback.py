@@ -24,7 +24,10 @@ def slate(recommender: Recommender, user_id: str = "ann", k: int = 5) -> tuple[s
 
 
 def lines(recommender: Recommender) -> list[str]:
-    return (recommender.events_folder / "events-00000001.jsonl").read_text().splitlines()
+    """Decisions and outcomes; the log begins with the catalog."""
+    catalog, *records = (recommender.events_folder / "events-00000001.jsonl").read_text().splitlines()
+    assert '"catalog"' in catalog
+    return records
 
 
 def test_the_first_outcome_moves_the_state_later_ones_are_recorded(run: Path, serve: Open) -> None:

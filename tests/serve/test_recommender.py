@@ -133,9 +133,10 @@ def test_a_user_who_had_everything_is_told_so(run: Path, serve: Open) -> None:
 )
 def test_what_cannot_be_served_is_refused(run: Path, serve: Open, request_: RecommendRequest, message: str) -> None:
     recommender = serve(run)
+    before = (recommender.events_folder / "events-00000001.jsonl").read_bytes()
     with pytest.raises(RefusedError, match=message):
         recommender.recommend(request_)
-    assert (recommender.events_folder / "events-00000001.jsonl").read_bytes() == b""
+    assert (recommender.events_folder / "events-00000001.jsonl").read_bytes() == before
 
 
 def test_a_user_of_the_training_log_starts_with_that_history(tmp_path: Path, serve: Open) -> None:

@@ -195,7 +195,7 @@ def test_a_foreign_line_in_the_log_is_named_and_nothing_stays_locked(run: Path, 
     good = log.read_bytes()
     log.write_bytes(good + b'{"record":"surprise"}\n')
     for _ in range(2):
-        with pytest.raises(InputError, match=r"events-00000001\.jsonl: no decision and no outcome"):
+        with pytest.raises(InputError, match=r"events-00000001\.jsonl: no decision, outcome or catalog"):
             serve(run)
     log.write_bytes(good)
     serve(run)

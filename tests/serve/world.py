@@ -12,9 +12,8 @@ from torch import Generator, Tensor, nn
 
 from slatewise import artifact as artifacts
 from slatewise import config as configs
-from slatewise.data import Dataset, prepare
+from slatewise.data import Dataset, import_path
 from slatewise.data.batches import trajectories
-from slatewise.data.wire import read_events
 from slatewise.log import FIRST_ITEM, Catalog, Vocabulary, Windows
 from slatewise.serve import Recommender
 from slatewise.types import Trajectories
@@ -41,7 +40,9 @@ def catalog(num_items: int = NUM_ITEMS) -> Catalog:
     )
 
 
-def save_artifact(folder: Path, *, seed: int = 0, tables: dict[str, Any] | None = None, **source: Any) -> Path:
+def save_artifact(
+    folder: Path, *, seed: int = 0, num_items: int = NUM_ITEMS, tables: dict[str, Any] | None = None, **source: Any
+) -> Path:
     """An artifact of a policy with first weights."""
     tables = {
         "method": {"name": "cloning"},
@@ -54,7 +55,7 @@ def save_artifact(folder: Path, *, seed: int = 0, tables: dict[str, Any] | None 
         },
         **(tables or {}),
     }
-    items = catalog()
+    items = catalog(num_items)
     generator = Generator().manual_seed(seed)
     encoders = configs.find("encoders", tables["encoder"]["name"])
     methods = configs.find("methods", tables["method"]["name"])
@@ -76,7 +77,7 @@ def save_artifact(folder: Path, *, seed: int = 0, tables: dict[str, Any] | None 
 
 def imported(events: Path, out: Path) -> Dataset:
     """The folder of events, as `data import` reads it."""
-    return prepare(read_events(events), out=out, name="events")
+    return import_path(events, out)
 
 
 def history(dataset: Dataset, user_id: str) -> Trajectories:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
 from slatewise.data import prepared
+from slatewise.data.conditions import NO_CATALOG, Conditions, logged_requests, with_named_items
 from slatewise.data.prepared import Dataset, Kind
 from slatewise.data.reading.checks import CONTEXT, canonical, check_events, check_rows
 from slatewise.data.reading.faults import first, row_error
@@ -27,6 +28,7 @@ def prepare(
     out: Path,
     name: str,
     items: pl.DataFrame | None = None,
+    conditions: Conditions | None = None,
     kind: Kind | None = None,
     source: dict[str, Any] | None = None,
     clock: bool = True,
@@ -44,6 +46,7 @@ def prepare(
         out: folder to make; an older prepared data set there is replaced.
         name: short name, for reports.
         items: item table (see `slatewise.data.reading.item_table.catalog`).
+        conditions: under which the slates were drawn, by event_id; items that stand only there are numbered last.
         kind: impressions (choice = first position used, −1 for none) or uses (every row is an event that was chosen);
             None: impressions where the log has event_id, position, propensity or logp.
         source: where it comes from, as JSON can hold it; kept in the manifest.
@@ -73,8 +76,8 @@ def prepare(
             column="event_id",
             advice="Say --kind impressions, or leave the column out.",
         )
-    interactions, users, item_names, policies = assemble(
-        frame, kind=kind, item_names=None if items is None else items["item_id"]
+    interactions, users, item_names, policies, catalogs = assemble(
+        frame, kind=kind, item_names=None if items is None else items["item_id"], conditions=conditions
     )
     return prepared.write(
         out,
@@ -83,6 +86,7 @@ def prepare(
         catalog=catalog(item_names, items),
         users=users,
         policies=policies,
+        catalogs=catalogs,
         kind=kind,
         source=source or {},
         context=tuple(column for column in frame.columns if column.startswith(CONTEXT)),
@@ -94,9 +98,9 @@ def prepare(
 
 
 def assemble(
-    frame: pl.DataFrame, *, kind: Kind, item_names: pl.Series | None = None
-) -> tuple[Interactions, Vocabulary, pa.StringArray, Vocabulary]:
-    """Columns of a checked canonical frame as `Interactions`, with users, names of the items, and policies.
+    frame: pl.DataFrame, *, kind: Kind, item_names: pl.Series | None = None, conditions: Conditions | None = None
+) -> tuple[Interactions, Vocabulary, pa.StringArray, Vocabulary, Vocabulary]:
+    """Columns of a checked canonical frame as `Interactions`, with users, names of the items, policies and catalogs.
 
     Raises:
         InputError: two event names that hash to the same number.
@@ -117,6 +121,10 @@ def assemble(
     earliest = np.full(len(event_ids), np.iinfo(np.int64).max)
     np.minimum.at(earliest, event, time[order])
     logp, known = _logp(frame)
+    requests, catalogs = None, NO_CATALOG
+    if conditions is not None and len(conditions.events):
+        item_table = with_named_items(item_table, conditions)
+        requests, catalogs = logged_requests(conditions, frame["event_id"].gather(firsts), item_table)
     reward = frame["reward"].to_numpy()[order]
     interactions = Interactions(
         user_offsets=np.searchsorted(event_user, np.arange(len(user_names) + 1)).astype(np.int64),
@@ -132,8 +140,9 @@ def assemble(
         cost=frame["cost"].to_numpy()[order] if "cost" in frame.columns else np.zeros(len(order), np.float32),
         logp=logp[order],
         logp_known=known[order],
+        requests=requests,
     )
-    return interactions, Vocabulary(names=user_names, first=0, unknown=-1), item_table, policies
+    return interactions, Vocabulary(names=user_names, first=0, unknown=-1), item_table, policies, catalogs
 
 
 def _by_time(time: Int[np.ndarray, "R"]) -> Int[np.ndarray, "R"]:

@@ -5,6 +5,8 @@
     users.parquet        names of the users, numbers from 0
     policies.parquet     names of the logging policies; number 0 is "" (the log does not say)
     user_offsets.npy …   one file per column of `Interactions`
+    request_k.npy …      conditions of the slates, only where the log says them; with catalogs.parquet, the names of the
+                         catalog versions
 
 Nothing in it can run code: no pickle, in no file.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
@@ -24,6 +27,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slatewise.catalog_file import read_catalog, write_catalog
+from slatewise.data.conditions import NO_CATALOG
+from slatewise.data.request_columns import REQUEST_COLUMNS, request_columns, request_files, requests_of, wrong_lengths
 from slatewise.errors import InputError, located
 from slatewise.files import atomic_folder, sha256
 from slatewise.log import Catalog, Interactions, Vocabulary
@@ -63,6 +68,8 @@ class Dataset:
     """User numbers start at 0; −1 stands for a user that the log does not know."""
     policies: Vocabulary
     """Policy numbers; 0 is "", where the log does not say which policy served."""
+    catalogs: Vocabulary
+    """Numbers of catalog versions; 0 is "", where the log does not say which was in force."""
     manifest: dict[str, Any]
 
     @property
@@ -125,6 +132,7 @@ def write(
     catalog: Catalog,
     users: Vocabulary,
     policies: Vocabulary,
+    catalogs: Vocabulary = NO_CATALOG,
     kind: Kind,
     source: dict[str, Any],
     context: tuple[str, ...] = (),
@@ -142,6 +150,7 @@ def write(
         catalog: the items; their numbers are those in the log.
         users: names of the users, ``first`` = 0.
         policies: names of the policies, ``first`` = 0, the first name "".
+        catalogs: names of the catalog versions, ``first`` = 0, the first name "".
         kind: impressions or uses.
         source: where it comes from, as JSON can hold it.
         context: names of the context columns.
@@ -157,6 +166,10 @@ def write(
     with atomic_folder(path) as folder:
         for column, dtype in COLUMNS.items():
             np.save(folder / f"{column}.npy", np.asarray(getattr(interactions, column), dtype), allow_pickle=False)
+        if interactions.requests is not None:
+            for column, values in request_columns(interactions.requests).items():
+                np.save(folder / f"{column}.npy", values, allow_pickle=False)
+            pq.write_table(pa.table({"catalog_version": catalogs.names}), folder / "catalogs.parquet")
         write_catalog(folder / "items.parquet", catalog)
         pq.write_table(pa.table({"user_id": users.names}), folder / "users.parquet")
         pq.write_table(pa.table({"policy_id": policies.names}), folder / "policies.parquet")
@@ -204,21 +217,31 @@ def load(path: Path) -> Dataset:
         size = (path / file).stat().st_size
         if size != entry["bytes"]:
             raise located(f"it has {size:,} bytes; expected {entry['bytes']:,}", file=path / file, advice=_ADVICE)
-    columns = {column: _column(path, column) for column in COLUMNS}
+    columns = {column: _column(path, column, dtype) for column, dtype in COLUMNS.items()}
+    conditions = {
+        column: _column(path, column, dtype)
+        for column, dtype in REQUEST_COLUMNS.items()
+        if f"{column}.npy" in manifest["files"]
+    }
     try:
         catalog = read_catalog(path / "items.parquet")
     except (pa.ArrowException, OSError, KeyError) as error:
         raise located(f"no catalog: {error}", file=path / "items.parquet", advice=_ADVICE) from error
     users = Vocabulary(names=_names(path / "users.parquet"), first=0, unknown=-1)
     policies = Vocabulary(names=_names(path / "policies.parquet"), first=0, unknown=0)
+    catalogs = NO_CATALOG
+    if conditions:
+        catalogs = Vocabulary(names=_names(path / "catalogs.parquet"), first=0, unknown=0)
     _check_lengths(path, columns, len(users))
+    _check_requests(path, conditions, len(columns["time"]))
     return Dataset(
         path=path,
         name=str(manifest["name"]),
-        interactions=Interactions(**columns),
+        interactions=Interactions(**columns, requests=requests_of(conditions) if conditions else None),
         catalog=catalog,
         users=users,
         policies=policies,
+        catalogs=catalogs,
         manifest=manifest,
     )
 
@@ -244,7 +267,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"format {manifest.get('format')!r}; this version reads format {FORMAT}", file=file, advice=_ADVICE
         )
     needed = {*(f"{column}.npy" for column in COLUMNS), "items.parquet", "users.parquet", "policies.parquet"}
-    if not isinstance(manifest.get("files"), dict) or set(manifest["files"]) != needed:
+    if (
+        not isinstance(manifest.get("files"), dict)
+        or set(manifest["files"]) - request_files(manifest["files"]) != needed
+    ):
         raise located(f"its list of files is not the expected one: {', '.join(sorted(needed))}", file=file)
     return manifest
 
@@ -273,7 +299,7 @@ def _range(time: np.ndarray) -> dict[str, str]:
     return {"first": iso(int(time.min())), "last": iso(int(time.max()))} if len(time) else {"first": "", "last": ""}
 
 
-def _column(path: Path, name: str) -> np.ndarray:
+def _column(path: Path, name: str, dtype: type[np.generic]) -> np.ndarray:
     file = path / f"{name}.npy"
     try:
         # a column of width 0 has no bytes to map
@@ -283,9 +309,9 @@ def _column(path: Path, name: str) -> np.ndarray:
             array = np.load(file, allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise located(f"no column of numbers: {error}", file=file, advice=_ADVICE) from error
-    if array.dtype != COLUMNS[name] or array.ndim != (2 if name == "context" else 1):
+    if array.dtype != dtype or array.ndim != (2 if name == "context" else 1):
         raise located(
-            f"it holds {array.dtype} of {array.ndim} axes; expected {np.dtype(COLUMNS[name])}",
+            f"it holds {array.dtype} of {array.ndim} axes; expected {np.dtype(dtype)}",
             file=file,
             advice=_ADVICE,
         )
@@ -310,6 +336,12 @@ def _check_lengths(path: Path, columns: dict[str, np.ndarray], num_users: int) -
         expected |= dict.fromkeys(("event_id", "policy_id", "time", "session_end", "choice", "context"), num_events)
         expected |= dict.fromkeys(("item", "reward", "cost", "logp", "logp_known"), num_rows)
     wrong = [column for column, length in expected.items() if len(columns[column]) != length]
+    if wrong:
+        raise InputError(f"{path}: columns of different lengths: {', '.join(wrong)}. {_ADVICE}")
+
+
+def _check_requests(path: Path, conditions: Mapping[str, np.ndarray], num_events: int) -> None:
+    wrong = wrong_lengths(conditions, num_events)
     if wrong:
         raise InputError(f"{path}: columns of different lengths: {', '.join(wrong)}. {_ADVICE}")
 

@@ -1,8 +1,9 @@
-"""The public log on the wire: decisions and outcomes, one JSON object a line, joined by event_id.
+"""The public log on the wire: decisions, outcomes and catalogs, one JSON object a line.
 
-A *decision* is one slate that was served, with the log-propensity factor of every position. An *outcome* is one thing
-that a user did with one item of it: a click, a rating, seconds watched. Floats are written with as many digits as it
-takes to read the same bits again.
+A *decision* is one slate that was served, with the log-propensity factor of every position and the conditions under
+which it was drawn. An *outcome* is one thing that a user did with one item of it: a click, a rating, seconds watched;
+event_id joins the two. A *catalog* says which items could be shown from its time on. Floats are written with as many
+digits as it takes to read the same bits again.
 """
 
 from __future__ import annotations
@@ -20,11 +21,29 @@ Name = Annotated[str, Meta(min_length=1)]
 Value = Annotated[float, Meta(ge=-3.4e38, le=3.4e38)]
 
 
+class LoggedExploration(msgspec.Struct, frozen=True, kw_only=True):
+    """How the free positions of a slate were drawn; every value is written."""
+
+    top_m: Annotated[int, Meta(ge=1, lt=1 << 31)]
+    keep: Annotated[int, Meta(ge=0, lt=1 << 31)]
+    temperature: Annotated[float, Meta(gt=0)]
+
+
+class FixedItem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An item that a position shows whatever the policy says."""
+
+    position: Annotated[int, Meta(ge=0, le=1_000_000, description="0 = first.")]
+    item_id: Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="record", tag="decision"):
-    """One served slate.
+    """One served slate, and the conditions under which it was drawn.
+
+    The items that the user had used are not listed among the excluded ones: the log itself says what they were.
 
     Raises:
-        ValueError: lists of different lengths, or a logp that is no log of a probability.
+        ValueError: lists of different lengths, a logp that is no log of a probability, a slate longer than k or
+            without a fixed item, or conditions without k.
     """
 
     event_id: Name
@@ -40,6 +59,19 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     """True where a position was drawn by chance, not taken as the best."""
     context: list[Value] | None = None
     """What was seen of the user before the slate; as many numbers in every decision of a log."""
+    k: Annotated[int, Meta(ge=1, lt=1 << 31)] | None = None
+    """Positions asked for; the slate is shorter where items ran out. Left out where the conditions are not known."""
+    exploration: LoggedExploration | None = None
+    """Left out where the best items were shown."""
+    exclude: list[Name] | None = None
+    """Items that the request or a rule excluded."""
+    exclude_seen: bool = False
+    """True where the items that the user had used before were excluded, too."""
+    candidates: Annotated[list[Name], Meta(min_length=1)] | None = None
+    """Items to choose from; left out for the whole catalog."""
+    fixed: list[FixedItem] | None = None
+    catalog_version: Name | None = None
+    """Of the catalog in force."""
 
     def __post_init__(self) -> None:
         for name, values in (("logp", self.logp), ("explored", self.explored)):
@@ -48,6 +80,17 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
         # the sum is finite only if every term is: one pass in C in place of a Python loop over the positions
         if self.logp is not None and not (math.isfinite(sum(self.logp)) and max(self.logp) <= 0):
             raise ValueError(f"logp is {self.logp}; expected finite numbers ≤ 0, the logs of probabilities")
+        if self.k is not None:
+            if len(self.slate) > self.k:
+                raise ValueError(f"the slate has {len(self.slate)} items for k = {self.k}")
+            at_fixed = {item.position: item.item_id for item in self.fixed or ()}
+            if len(at_fixed) < len(self.fixed or ()):
+                raise ValueError("fixed names a position twice")
+            for position, name in at_fixed.items():
+                if position >= len(self.slate) or self.slate[position] != name:
+                    raise ValueError(f"fixed says that position {position} shows {name!r}; the slate does not")
+        elif self.exploration or self.exclude or self.exclude_seen or self.candidates or self.fixed:
+            raise ValueError("exploration, exclude, exclude_seen, candidates and fixed need k")
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="record", tag="outcome"):
@@ -76,7 +119,22 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
             raise ValueError("an outcome needs item_id or position")
 
 
-Record = Decision | Outcome
+class CatalogRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="record", tag="catalog"):
+    """From this time on slates are made of these items, until the next such record."""
+
+    timestamp: Microseconds
+    catalog_version: Name
+    """Hash of the items' names and masks."""
+    policy_version: Name | None = None
+    items: Annotated[int, Meta(ge=0)]
+    """How many there are."""
+    masked: Annotated[int, Meta(ge=0)] = 0
+    """How many of them may not be shown."""
+    file: Annotated[str, Meta(pattern=r"^[^/\\]+$")]
+    """Parquet beside the log, once for each version: item_id, and masked where an item is."""
+
+
+Record = Decision | Outcome | CatalogRecord
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)

@@ -1,4 +1,4 @@
-"""Files of decisions and outcomes → columns, a block of lines at a time."""
+"""Files of decisions, outcomes and catalogs → columns, a block of lines at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from slatewise.data.records import Decision, Outcome, Record, decode
+from slatewise.data.conditions import Conditions, concatenate, read_conditions
+from slatewise.data.records import CatalogRecord, Decision, Outcome, Record, decode
 from slatewise.errors import located
 
 BLOCK = 16 << 20
@@ -42,6 +43,10 @@ class Columns:
     """Zeros where a decision has none."""
     outcomes: pl.DataFrame
     """event_id, timestamp, item_id, position, type, value, outcome_id, user_id; one row an outcome."""
+    conditions: Conditions
+    """By the number of the decision."""
+    catalogs: tuple[tuple[Path, CatalogRecord], ...]
+    """The folder of the file in which a catalog was recorded, and the record."""
     torn: tuple[Path, ...]
     """Files that end in the middle of a record."""
 
@@ -61,9 +66,9 @@ def segments(path: Path) -> list[Path]:
 
 
 def is_events(line: bytes) -> bool:
-    """True where a line of JSON says of itself that it is a decision or an outcome."""
+    """True where a line of JSON says of itself that it is a decision, an outcome or a catalog."""
     try:
-        return msgspec.json.decode(line, type=_Tagged).record in ("decision", "outcome")
+        return msgspec.json.decode(line, type=_Tagged).record in ("decision", "outcome", "catalog")
     except _DECODING:
         return False
 
@@ -79,6 +84,8 @@ def read_columns(files: Sequence[Path]) -> Columns:
     rows: list[pl.DataFrame] = []
     contexts: list[Float[np.ndarray, "V X"]] = []
     outcomes: list[pl.DataFrame] = []
+    conditions: list[Conditions] = []
+    catalogs: list[tuple[Path, CatalogRecord]] = []
     torn: list[Path] = []
     events = 0
     width = 0
@@ -92,6 +99,8 @@ def read_columns(files: Sequence[Path]) -> Columns:
                 width = max(width, context.shape[1])
                 contexts.append(context)
                 outcomes.append(_table([record for record in records if isinstance(record, Outcome)], _OUTCOME))
+                conditions.append(read_conditions(served, events))
+                catalogs += [(file.parent, record) for record in records if isinstance(record, CatalogRecord)]
                 events += len(served)
     none: list[Decision] = []
     return Columns(
@@ -99,6 +108,8 @@ def read_columns(files: Sequence[Path]) -> Columns:
         rows=pl.concat([_rows(none, 0), *rows]),
         context=np.concatenate([np.zeros((0, width), np.float32), *(_widened(context, width) for context in contexts)]),
         outcomes=pl.concat([_table([], _OUTCOME), *outcomes]),
+        conditions=concatenate(conditions),
+        catalogs=tuple(catalogs),
         torn=tuple(torn),
     )
 
@@ -139,7 +150,7 @@ def _decoded(lines: bytes, file: Path, first: int) -> list[Record]:
             except _DECODING as error:
                 what = str(error).replace(" - at `$[0]`", "").replace("`$[0].", "`")
                 raise located(
-                    f"no decision or outcome: {what}",
+                    f"no decision, outcome or catalog: {what}",
                     file=file,
                     row=number,
                     advice="Nothing was imported. Correct or remove the line.",

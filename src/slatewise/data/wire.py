@@ -12,9 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from slatewise.data.catalogs import recorded_items
+from slatewise.data.conditions import Conditions
 from slatewise.data.preparation import hashed
-from slatewise.data.records import Decision, Microseconds, Name, Outcome, Record, Value, decode, encode
+from slatewise.data.records import (
+    CatalogRecord,
+    Decision,
+    FixedItem,
+    LoggedExploration,
+    Microseconds,
+    Name,
+    Outcome,
+    Record,
+    Value,
+    decode,
+    encode,
+)
 from slatewise.data.segments import Columns, is_events, read_columns, segments
 from slatewise.errors import located
 
@@ -39,6 +55,8 @@ class Tally:
     """Outcomes of an item or position that is not in the slate of their decision: dropped."""
     torn: tuple[str, ...]
     """Files whose last line was cut short."""
+    catalogs_missing: tuple[str, ...] = ()
+    """Files with the items of a catalog that do not lie beside the log."""
 
     def sentences(self) -> list[str]:
         """One line for each kind of record that was passed over; none for a clean log."""
@@ -51,7 +69,11 @@ class Tally:
         }
         said = [f"{what}: {count:,}" for what, count in counts.items() if count]
         torn = [f"last line cut short by the end of its writer, left out: {file}" for file in self.torn]
-        return said + torn
+        missing = [
+            f"items of a catalog are not beside the log, every excluded name was taken for an item: {file}"
+            for file in self.catalogs_missing
+        ]
+        return said + torn + missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +82,8 @@ class Events:
 
     frame: pl.DataFrame
     """event_id, user_id, session_id, timestamp (µs), policy_id, position, item_id, logp, reward, chosen, context_…"""
+    conditions: Conditions
+    """Of the events, by event_id."""
     tally: Tally
 
 
@@ -107,10 +131,12 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
     whole = unknown.filter(pl.col("user_id").is_not_null() & pl.col("item_id").is_not_null())
     used = _once(whole, ["event_id", "user_id", "item_id"])
     uses = _uses(used)
+    conditions, missing = _existing_items(columns, decisions, rows)
     return Events(
         frame=pl.concat([_shown(decisions, rows, counted), uses], how="diagonal").with_columns(
             pl.col("^context_.*$").fill_null(0.0)
         ),
+        conditions=conditions,
         tally=Tally(
             decisions=len(decisions),
             outcomes=len(outcomes),
@@ -120,8 +146,30 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
             orphans=len(unknown) - len(whole),
             strangers=len(known) - len(placed),
             torn=tuple(str(file) for file in columns.torn),
+            catalogs_missing=missing,
         ),
     )
+
+
+def _existing_items(
+    columns: Columns, decisions: pl.DataFrame, rows: pl.DataFrame
+) -> tuple[Conditions, tuple[str, ...]]:
+    """The conditions of decisions without excluded names that no catalog of the log has, and the missing catalogs.
+
+    A service takes any name to exclude; not every name that a client sends is an item.
+    """
+    conditions = columns.conditions.by_event_id(decisions)
+    excluded = pl.col("role") == "exclude"
+    if conditions.items.filter(excluded).is_empty():
+        return conditions, ()
+    catalogs, missing = recorded_items(columns.catalogs)
+    if missing or not catalogs:
+        return conditions, missing
+    shown = pl.concat([rows["item_id"], conditions.items.filter(~excluded)["item_id"]]).unique().to_arrow()
+    existing = pa.concat_arrays([*catalogs, shown.cast(pa.string())])
+    exists = pc.is_in(conditions.items["item_id"].rechunk().to_arrow().cast(pa.string()), value_set=existing)
+    items = conditions.items.filter(~excluded | pl.Series(values=pl.from_arrow(exists)))
+    return Conditions(events=conditions.events, items=items), missing
 
 
 def _distinct(columns: Columns, path: Path) -> tuple[pl.DataFrame, pl.DataFrame, int]:
@@ -137,7 +185,16 @@ def _distinct(columns: Columns, path: Path) -> tuple[pl.DataFrame, pl.DataFrame,
     again = decisions.filter(pl.col("event_id").is_duplicated())
     slates = columns.rows.join(again.select("event"), on="event", how="semi")
     slates = slates.group_by("event", maintain_order=True).agg("item_id", "logp")
-    contents = again.join(slates, on="event").drop("event").unique(maintain_order=True)
+    listed = columns.conditions.items.group_by("event", maintain_order=True).agg(
+        "role", pl.col("item_id").alias("listed")
+    )
+    contents = (
+        again.join(slates, on="event")
+        .join(columns.conditions.events, on="event", how="left")
+        .join(listed, on="event", how="left")
+        .drop("event")
+        .unique(maintain_order=True)
+    )
     clash = contents.filter(pl.col("event_id").is_duplicated())
     if len(clash):
         raise located(
@@ -229,8 +286,12 @@ def _uses(outcomes: pl.DataFrame) -> pl.DataFrame:
 
 
 __all__ = [
+    "CatalogRecord",
+    "Conditions",
     "Decision",
     "Events",
+    "FixedItem",
+    "LoggedExploration",
     "Microseconds",
     "Name",
     "Outcome",

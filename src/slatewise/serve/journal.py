@@ -10,7 +10,7 @@ from itertools import islice
 
 import msgspec
 
-from slatewise.data.wire import Decision, Outcome, Record
+from slatewise.data.wire import CatalogRecord, Decision, Outcome, Record
 from slatewise.errors import located
 from slatewise.serve.events.files import START, SegmentedLog
 from slatewise.serve.stores.lmdb import Play, Store
@@ -42,13 +42,30 @@ class Journal:
         with self._store.transaction():
             position = self._store.followed(self._name)
         # a store ahead of its log belongs to a log that is gone; all of this one may be news to it
-        records = self._log.since(position if position <= self._log.position else START)
+        if position > self._log.position:
+            position = START
+        if position == START:
+            with self._store.transaction():
+                self._store.put_catalog("")
+        records = self._log.since(position)
         while block := list(islice(records, BLOCK)):
             with self._store.transaction():
                 for end, record in block:
                     self._apply(self._read(record, end.segment))
                 self._store.put_followed(self._name, block[-1][0])
         self._followed = self._log.position
+
+    def record_catalog(self, record: CatalogRecord) -> None:
+        """Append what can be shown from now on, unless the log ends with that catalog in force.
+
+        Raises:
+            SlatewiseError: nothing was recorded.
+        """
+        with self._store.transaction():
+            if self._log.position > START and self._store.catalog() == record.catalog_version:
+                return
+            self.record([record])
+        self.recorded()
 
     def record(self, records: Sequence[Record]) -> list[bool]:
         """Append records and apply them inside the store's open transaction; call `recorded` when that is over.
@@ -83,13 +100,16 @@ class Journal:
             found: Record = msgspec.convert(record, Record)
         except msgspec.ValidationError as error:
             raise located(
-                f"no decision and no outcome: {error}",
+                f"no decision, outcome or catalog: {error}",
                 file=self._log.folder / f"events-{segment:08d}.jsonl",
                 advice="Something else wrote to this file: mend or remove the line.",
             ) from error
         return found
 
     def _apply(self, record: Record) -> bool:
+        if isinstance(record, CatalogRecord):
+            self._store.put_catalog(record.catalog_version)
+            return False
         if isinstance(record, Decision):
             if self._store.play(record.event_id) is None:
                 self._store.put_play(

@@ -18,7 +18,8 @@ import torch
 from torch import Generator, nn
 
 from slatewise.artifact import Artifact
-from slatewise.data.wire import Decision, Outcome
+from slatewise.data.catalogs import catalog_version, write_items
+from slatewise.data.wire import CatalogRecord, Decision, LoggedExploration, Outcome
 from slatewise.log import PAD
 from slatewise.protocols import ReadsContext
 from slatewise.serve.clock import Clock, event_name
@@ -31,7 +32,7 @@ from slatewise.serve.refused import RefusedError
 from slatewise.serve.requests import Door
 from slatewise.serve.stores.lmdb import Store
 from slatewise.serve.users import Users
-from slatewise.types import SlateRequest
+from slatewise.types import SlateRequest, Slates
 
 
 class Recommender:
@@ -92,6 +93,18 @@ class Recommender:
         self._clock = clock or Clock()
         with torch.inference_mode():
             self._journal.follow()
+        names = artifact.catalog.vocabulary.names
+        self.catalog_version = catalog_version(names)
+        """Of the items that are served."""
+        self._journal.record_catalog(
+            CatalogRecord(
+                timestamp=self._clock(),
+                catalog_version=self.catalog_version,
+                policy_version=artifact.version,
+                items=len(names),
+                file=write_items(log.folder, self.catalog_version, names),
+            )
+        )
 
     @property
     def simulated(self) -> bool:
@@ -106,43 +119,18 @@ class Recommender:
             RefusedError: a slate that cannot be made; nothing is recorded.
             SlatewiseError: it could not be recorded.
         """
-        exploration = self._door.exploration(request)
-        candidates = self._door.candidates(request)
+        conditions = self._door.conditions(request)
         context = self._door.context(request)
         self._journal.follow()
         with self.store.transaction():
             user = self.users.find(request.user_id)
-            conditions = SlateRequest(
-                k=request.k,
-                candidates=candidates,
-                exclude=self._door.excluded(request, user.seen),
-                exploration=exploration,
-            )
             slates = self.artifact.policy.recommend(
-                self.users.state(user, context), conditions, generator=self._generator
+                self.users.state(user, context),
+                self._door.with_seen(conditions, user.seen),
+                generator=self._generator,
             )
-            real = slates.items[0] != PAD
-            numbers: list[int] = slates.items[0][real].tolist()
-            logp: list[float] = slates.logp[0][real].tolist()
-            if not numbers:
-                raise RefusedError(
-                    f'no item is left to show to "{request.user_id}"',
-                    expected="an item that is neither excluded nor seen by this user",
-                    advice="Send other candidates or fewer exclusions, or start the service with --allow-repeats.",
-                )
-            now = self._clock()
-            names = self.artifact.catalog.vocabulary
-            decision = Decision(
-                event_id=event_name(now),
-                timestamp=now,
-                user_id=request.user_id,
-                session_id=request.session_id,
-                slate=[names.name(number) for number in numbers],
-                logp=logp,
-                policy_version=self.artifact.version,
-                explored=[factor < 0 for factor in logp],
-                context=context or None,
-            )
+            numbers, logp = _served_items(slates, request)
+            decision = self._decision(request, conditions, numbers, logp, context)
             self._journal.record([decision])
         self._journal.recorded()
         self.decisions += 1
@@ -186,6 +174,39 @@ class Recommender:
     def _reward(self, outcome: Outcome) -> float:
         return self.config.reward(outcome.type, outcome.value)
 
+    def _decision(
+        self,
+        request: RecommendRequest,
+        conditions: SlateRequest,
+        numbers: list[int],
+        logp: list[float],
+        context: list[float],
+    ) -> Decision:
+        """What the log keeps of a slate: what was shown, with which propensities, and under which conditions."""
+        now = self._clock()
+        names = self.artifact.catalog.vocabulary
+        draw = conditions.exploration
+        return Decision(
+            event_id=event_name(now),
+            timestamp=now,
+            user_id=request.user_id,
+            session_id=request.session_id,
+            slate=[names.name(number) for number in numbers],
+            logp=logp,
+            policy_version=self.artifact.version,
+            explored=[factor < 0 for factor in logp],
+            context=context or None,
+            k=request.k,
+            exploration=None
+            if draw is None
+            else LoggedExploration(top_m=draw.top_m, keep=draw.keep, temperature=draw.temperature),
+            exclude=request.exclude or None,
+            exclude_seen=not self.config.allow_repeats,
+            candidates=request.candidates,
+            fixed=request.fixed or None,
+            catalog_version=self.catalog_version,
+        )
+
     def _answer(self, decision: Decision, numbers: list[int], logp: list[float]) -> RecommendAnswer:
         shown = [
             Shown(
@@ -205,3 +226,27 @@ class Recommender:
             logp=math.fsum(logp),
             simulated=self.simulated,
         )
+
+
+def _served_items(slates: Slates, request: RecommendRequest) -> tuple[list[int], list[float]]:
+    """Item numbers of one slate and their log-propensities, without the positions at its end for which none was left.
+
+    Raises:
+        RefusedError: no item is left, or too few to fill the positions before a fixed one.
+    """
+    real = slates.items[0] != PAD
+    numbers: list[int] = slates.items[0][real].tolist()
+    logp: list[float] = slates.logp[0][real].tolist()
+    if not numbers:
+        raise RefusedError(
+            f'no item is left to show to "{request.user_id}"',
+            expected="an item that is neither excluded nor seen by this user",
+            advice="Send other candidates or fewer exclusions, or start the service with --allow-repeats.",
+        )
+    if not bool(real[: len(numbers)].all()):
+        raise RefusedError(
+            f'{len(numbers) - len(request.fixed)} items are left to show to "{request.user_id}" beside the fixed ones',
+            expected="as many as there are positions before the last fixed one",
+            advice="Fix earlier positions, or send other candidates or fewer exclusions.",
+        )
+    return numbers, logp

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from slatewise.data.requests import excluded_items
 from slatewise.data.wire import Outcome
-from slatewise.log import UNKNOWN, Catalog
+from slatewise.log import PAD, UNKNOWN, Catalog
 from slatewise.serve.clock import event_name, system_clock
 from slatewise.serve.config import Config
 from slatewise.serve.http.schema import Feedback, RecommendRequest
 from slatewise.serve.journal import outcome_key, position_in
 from slatewise.serve.refused import RefusedError, UnknownEventError
 from slatewise.serve.stores.lmdb import Store
-from slatewise.types import Exploration
+from slatewise.types import Exploration, SlateRequest
 
 DAY = 86_400_000_000
 EARLIEST = 946_684_800_000_000
@@ -43,12 +44,31 @@ class Door:
         self._store = store
         self._context_width = context_width
 
-    def exploration(self, request: RecommendRequest) -> Exploration | None:
-        """How the slate is drawn.
+    def conditions(self, request: RecommendRequest) -> SlateRequest:
+        """The conditions that a request names; `with_seen` adds what the user used before.
 
         Raises:
-            RefusedError: k larger than the catalog or than top_m.
+            RefusedError: conditions under which this catalog gives no slate.
         """
+        exploration = self._exploration(request)
+        exclude = [self._catalog.vocabulary.number(name) for name in request.exclude]
+        return SlateRequest(
+            k=request.k,
+            candidates=self._candidates(request),
+            exclude=torch.tensor([exclude], dtype=torch.int64),
+            fixed=self._fixed(request, exclude),
+            exploration=exploration,
+        )
+
+    def with_seen(self, conditions: SlateRequest, seen: Int[np.ndarray, "Y"]) -> SlateRequest:
+        """Conditions that also exclude what the user used before, unless repeats are allowed."""
+        assert conditions.exclude is not None
+        explicit = conditions.exclude[0].numpy()
+        fixed = explicit[:0] if conditions.fixed is None else conditions.fixed[0].numpy()
+        exclude = excluded_items(explicit, seen[:0] if self._config.allow_repeats else seen, fixed)
+        return replace(conditions, exclude=torch.from_numpy(exclude).unsqueeze(0))
+
+    def _exploration(self, request: RecommendRequest) -> Exploration | None:
         size = self._catalog.num_items
         if request.k > size:
             raise RefusedError(
@@ -70,12 +90,7 @@ class Door:
             )
         return exploration
 
-    def candidates(self, request: RecommendRequest) -> Int[Tensor, "1 C"] | None:
-        """Numbers of the candidates.
-
-        Raises:
-            RefusedError: one that the catalog does not have.
-        """
+    def _candidates(self, request: RecommendRequest) -> Int[Tensor, "1 C"] | None:
         if request.candidates is None:
             return None
         numbers = [self._catalog.vocabulary.number(name) for name in request.candidates]
@@ -89,12 +104,39 @@ class Door:
             )
         return torch.tensor([numbers])
 
-    def excluded(self, request: RecommendRequest, seen: Int[np.ndarray, "Y"]) -> Int[Tensor, "1 X"]:
-        """Numbers of what must not be shown: what the request excludes (unknown items are no danger), and seen ones."""
-        numbers = np.array([self._catalog.vocabulary.number(name) for name in request.exclude], np.int64)
-        if not self._config.allow_repeats:
-            numbers = np.concatenate([numbers, seen])
-        return torch.from_numpy(numbers).unsqueeze(0)
+    def _fixed(self, request: RecommendRequest, exclude: Sequence[int]) -> Int[Tensor, "1 K"] | None:
+        if not request.fixed:
+            return None
+        items: dict[int, int] = {}
+        for fixed in request.fixed:
+            where = f'fixed: item "{fixed.item_id}" at position {fixed.position}'
+            number = self._catalog.vocabulary.number(fixed.item_id)
+            if number == UNKNOWN:
+                raise RefusedError(
+                    f"{where}: the catalog has no such item",
+                    expected=f'item ids of the catalog, such as "{self._catalog.vocabulary.names[0].as_py()}"',
+                    advice="Leave unknown items out: this service cannot show them.",
+                )
+            if fixed.position >= request.k:
+                raise RefusedError(
+                    f"{where}: the slate has {request.k} positions",
+                    expected=f"a position from 0 to {request.k - 1}",
+                    advice="Ask for a longer slate, or fix an earlier position.",
+                )
+            if fixed.position in items or number in items.values():
+                raise RefusedError(
+                    f"{where}: {'the position' if fixed.position in items else 'the item'} is fixed already",
+                    expected="every position and every item once",
+                    advice="Leave one of the two out.",
+                )
+            if number in exclude:
+                raise RefusedError(
+                    f"{where}: the item is excluded",
+                    expected="items that are not in exclude",
+                    advice="Leave it out of fixed, or out of exclude.",
+                )
+            items[fixed.position] = number
+        return torch.tensor([[items.get(position, PAD) for position in range(request.k)]])
 
     def context(self, request: RecommendRequest) -> list[float]:
         """What is seen of the user; zeros where the request does not say.

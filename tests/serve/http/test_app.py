@@ -125,6 +125,10 @@ def test_the_page_names_a_simulated_log_and_escapes(tmp_path: Path) -> None:
         ("/recommend", b'{"user_id": "a", "candidates": ["x"]}', 422, 'no item "x"'),
         ("/recommend", b'{"user_id": "a", "explore": {"temperature": 0}}', 422, "$.explore.temperature"),
         ("/recommend", b'{"user_id": "a", "explore": {"top_m": 3}}', 422, "explore.top_m is 3"),
+        ("/recommend", b'{"user_id": "a", "fixed": [{"position": 0}]}', 422, "$.fixed[0]"),
+        ("/recommend", b'{"user_id": "a", "fixed": [{"position": -1, "item_id": "i1"}]}', 422, "$.fixed[0].position"),
+        ("/recommend", b'{"user_id": "a", "fixed": [{"position": 10, "item_id": "i1"}]}', 422, "has 10 positions"),
+        ("/recommend", b'{"user_id": "a", "fixed": [{"position": 1, "item_id": "x"}]}', 422, "no such item"),
         ("/feedback", b"[]", 422, "the list has 0 outcomes"),
         ("/feedback", b"7", 422, "got `int`"),
         ("/feedback", b'{"event_id": "1", "position": 0}', 404, 'no event "1"'),
@@ -220,7 +224,7 @@ def test_the_description_is_valid_and_complete(client: TestClient) -> None:
     routes = {(path, method) for path, methods in described["paths"].items() for method in methods}
     assert routes == {("/recommend", "post"), ("/feedback", "post"), ("/health", "get")}
     assert set(described["components"]["schemas"]["RecommendRequest"]["properties"]) == {
-        "user_id", "k", "explore", "exclude", "candidates", "context", "session_id",
+        "user_id", "k", "explore", "exclude", "candidates", "fixed", "context", "session_id",
     }  # fmt: skip
 
 
@@ -251,7 +255,9 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=12,
 )
-known_keys = ["user_id", "k", "explore", "exclude", "candidates", "context", "event_id", "item_id", "position", "value"]
+known_keys = [
+    "user_id", "k", "explore", "exclude", "candidates", "fixed", "context", "event_id", "item_id", "position", "value",
+]  # fmt: skip
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

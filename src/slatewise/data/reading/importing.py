@@ -111,6 +111,7 @@ def _import_events(source: Source, out: Path, name: str, options: Options, progr
             out=out,
             name=name,
             items=items,
+            conditions=events.conditions,
             kind=options.kind,
             source=asdict(report),
             simulated=options.simulated,

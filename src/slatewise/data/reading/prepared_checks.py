@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from slatewise.data import prepared
 from slatewise.data.reading.log_checks import EXAMPLES, Check, check_of, log_checks
 from slatewise.errors import InputError
-from slatewise.log import FIRST_ITEM, Interactions
+from slatewise.log import FIRST_ITEM, PAD, Interactions, LoggedRequests
 
 
 def check_prepared(path: Path) -> list[Check]:
@@ -30,6 +30,7 @@ def check_prepared(path: Path) -> list[Check]:
     )
     log = data.interactions
     numbers = _numbers(log, data.catalog.num_rows)
+    numbers += _conditions(log.requests, data.catalog.num_rows)
     checks = [check_of(name, []), files, *numbers]
     if not all(check.passed for check in numbers):
         return checks
@@ -62,6 +63,36 @@ def _numbers(log: Interactions, num_rows: int) -> list[Check]:
         _of("rewards and costs are finite numbers", ~finite, "row"),
         _of("propensities lie in (0, 1]", ~np.isfinite(logp) | (logp > 0) | (~logp_known & (logp != 0)), "row"),
     ]
+
+
+def _conditions(requests: LoggedRequests | None, num_rows: int) -> list[Check]:
+    if requests is None:
+        return []
+    checks = [
+        _of(
+            "k, top_m and keep are 0 or more",
+            (requests.k < 0) | (requests.top_m < 0) | (requests.keep < 0),
+            "event",
+        ),
+        _of("temperatures are above 0", ~(np.asarray(requests.temperature) > 0), "event"),
+    ]
+    for role, lists in (
+        ("excluded", requests.exclude),
+        ("candidate", requests.candidates),
+        ("fixed", requests.fixed),
+    ):
+        if lists is not None:
+            offsets, item = np.asarray(lists.offsets), np.asarray(lists.item)
+            first = PAD if role == "fixed" else FIRST_ITEM
+            outside = (item < first) | (item >= num_rows) | ((item > PAD) & (item < FIRST_ITEM))
+            descending = np.diff(offsets) < 0
+            if len(offsets) and offsets[0] != 0:
+                descending[0] = True
+            checks += [
+                _of(f"offsets of {role} items ascend from 0", descending, "event"),
+                _of(f"every {role} item is in the catalog", outside, "entry"),
+            ]
+    return checks
 
 
 def _of(name: str, bad: Bool[np.ndarray, "N"], thing: str) -> Check:

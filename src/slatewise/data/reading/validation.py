@@ -118,9 +118,9 @@ def _events(source: Source, options: Options) -> list[Check]:
     try:
         events = load_events(source.events, rewards=options.outcomes or None)
     except InputError as error:
-        return [check_of("every line is a decision or an outcome", [str(error)], stops=True)]
+        return [check_of("every line is a decision, an outcome or a catalog", [str(error)], stops=True)]
     checks = [
-        check_of("every line is a decision or an outcome", []),
+        check_of("every line is a decision, an outcome or a catalog", []),
         check_of("every record counts once and has its decision", events.tally.sentences()),
     ]
     if events.frame.height == 0:

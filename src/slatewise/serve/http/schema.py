@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from slatewise.data.wire import Microseconds
+from slatewise.data.wire import FixedItem, Microseconds
 
 Id = Annotated[str, Meta(min_length=1, max_length=1024)]
 Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
@@ -43,6 +43,10 @@ class RecommendRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         Annotated[list[Id], Meta(min_length=1, description="Show only some of these; the whole catalog without it.")]
         | None
     ) = None
+    fixed: Annotated[
+        list[FixedItem],
+        Meta(description="Positions that show an item whatever the policy says, a candidate or not, seen or not."),
+    ] = []
     context: (
         Annotated[list[Number], Meta(description="What is seen of the user now, as many numbers as in the log.")] | None
     ) = None

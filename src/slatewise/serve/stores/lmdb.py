@@ -152,6 +152,15 @@ class Store:
         """Remember that it was taken."""
         self._now.put(_key(outcome), event_id.encode(), db=self._outcomes)
 
+    def catalog(self) -> str:
+        """The version of the catalog that the log named last; "" = none."""
+        version = self._now.get(b"catalog", db=self._meta)
+        return "" if version is None else version.decode()
+
+    def put_catalog(self, version: str) -> None:
+        """Remember it."""
+        self._now.put(b"catalog", version.encode(), db=self._meta)
+
     def followed(self, log: str) -> Position:
         """How far the log of this name was followed; the start for one it has not seen."""
         record = self._now.get(b"followed", db=self._meta)

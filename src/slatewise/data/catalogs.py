@@ -1,0 +1,81 @@
+"""The items of a catalog beside a log: written in full once for each version, named by a hash of what they are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Bool
+
+from slatewise.data.records import CatalogRecord
+from slatewise.errors import SlatewiseError, located
+from slatewise.files import atomic_file
+
+
+def catalog_version(names: pa.StringArray, *, masked: Bool[np.ndarray, "N"] | None = None) -> str:
+    """First 16 digits of the SHA-256 of item names, in the order of their numbers, and of the mask.
+
+    Args:
+        names: of the items.
+        masked: True where an item may not be shown; None = all may.
+    """
+    names = pa.concat_arrays([names])  # whole: without the offset of a slice
+    digest = hashlib.sha256()
+    # with the lengths, names that run together differently differ
+    digest.update(np.asarray(pc.binary_length(names), np.dtype("<i4")).tobytes())
+    _, offsets, letters = names.buffers()
+    if letters is not None:
+        first, last = np.frombuffer(offsets, np.int32, 1)[0], np.frombuffer(offsets, np.int32, len(names) + 1)[-1]
+        digest.update(memoryview(letters)[int(first) : int(last)])
+    if masked is not None and masked.any():
+        digest.update(np.packbits(masked).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def write_items(
+    folder: Path, version: str, names: pa.StringArray, *, masked: Bool[np.ndarray, "N"] | None = None
+) -> str:
+    """Write the items of a version, unless they lie there already; gives the name of the file.
+
+    Raises:
+        SlatewiseError: the folder cannot be written, or the disk is full.
+    """
+    file = folder / f"catalog-{version}.parquet"
+    if not file.is_file():
+        columns: dict[str, pa.Array] = {"item_id": names}
+        if masked is not None and masked.any():
+            columns["masked"] = pa.array(masked)
+        try:
+            with atomic_file(file) as temporary:
+                pq.write_table(pa.table(columns), temporary)
+        except OSError as error:
+            raise SlatewiseError(f"{file}: {error.strerror or error}. Make room, or name another folder.") from error
+    return file.name
+
+
+def recorded_items(catalogs: Sequence[tuple[Path, CatalogRecord]]) -> tuple[list[pa.StringArray], tuple[str, ...]]:
+    """Names of the items of recorded catalogs, and the names of files that are missing.
+
+    Args:
+        catalogs: the folder of a log and a record of it.
+
+    Raises:
+        InputError: a file that does not hold items.
+    """
+    names: list[pa.StringArray] = []
+    missing: list[str] = []
+    files = {folder / record.file for folder, record in catalogs}
+    for file in sorted(files):
+        if not file.is_file():
+            missing.append(file.name)
+            continue
+        try:
+            names.append(pq.read_table(file, columns=["item_id"])["item_id"].combine_chunks().cast(pa.string()))
+        except (pa.ArrowException, OSError) as error:
+            raise located(f"no items of a catalog: {error}", file=file, advice="Copy the log again, whole.") from error
+    return names, tuple(missing)
