@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
-from slatewise.types import Trajectories
+from slatewise.types import Trajectories, used_at_once
 
 TOPIC = 500
 """Items of one topic."""
@@ -27,7 +27,7 @@ def catalog(num_items: int) -> Catalog:
 
 
 def sessions(num_items: int, *, users: int, burn_in: int, steps: int, seed: int) -> Trajectories:
-    """One item shown, picked and rewarded a step: every position teaches both heads, the most work there can be.
+    """One item shown, used and rewarded a step: every position teaches both heads, the most work there can be.
 
     A session keeps to three topics; inside a topic the n-th item is used in proportion to 1 / n.
 
@@ -47,20 +47,21 @@ def sessions(num_items: int, *, users: int, burn_in: int, steps: int, seed: int)
     learn = yes.clone()
     learn[:, :burn_in] = False
     number = torch.arange(users * length).view(users, length)
-    nothing = torch.zeros(users, length, 1)
+    time = number % length * 60_000_000
+    nothing, reward = torch.zeros(users, length, 1), torch.ones(users, length, 1)
     return Trajectories(
         event_id=number,
         policy_id=torch.zeros_like(number),
         user=number // length,
-        time=number % length * 60_000_000,
+        time=time,
         terminated=last,
         truncated=no,
         slate=item.unsqueeze(2),
         logp=nothing,
         logp_known=no,
-        reward=torch.ones(users, length, 1),
+        reward=reward,
         cost=nothing,
-        choice=torch.zeros_like(number),
+        **used_at_once(yes.unsqueeze(2), time=time, reward=reward),
         mask=yes,
         learn=learn,
         context=torch.zeros(users, length + 1, 0),

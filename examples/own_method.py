@@ -11,7 +11,6 @@ import torch
 from torch import Generator, Tensor
 
 from slatewise.log import Catalog
-from slatewise.ops.choices import picked
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.types import Trajectories
@@ -26,7 +25,7 @@ class Config:
 
 
 class Policy(RankedPolicy):
-    """π(a) ∝ 1 + Σ 2^(−age / half-life) over the picks of a. Slates and propensities follow from `scores`."""
+    """π(a) ∝ 1 + Σ 2^(−age / half-life) over the uses of a. Slates and propensities follow from `scores`."""
 
     def __init__(
         self, _: Config, encoder: StateEncoder, catalog: Catalog, *, generator: Generator | None = None
@@ -48,10 +47,10 @@ class Learner:
         self.state_dict, self.load_state_dict = self.policy.state_dict, self.policy.load_state_dict
 
     def update(self, trajectories: Trajectories) -> dict[str, float]:
-        item = picked(trajectories.slate, trajectories.choice)[trajectories.learn]
-        time = trajectories.time[trajectories.learn]
+        counts = trajectories.used & trajectories.learn.unsqueeze(2)
+        item, time = trajectories.slate[counts], trajectories.used_time[counts]
         count, newest = self.policy.get_buffer("count"), self.policy.get_buffer("newest")
-        now = torch.maximum(newest, time.max())
+        now = torch.maximum(newest, trajectories.time.max())
         count *= torch.exp2((newest - now).double() / self.half_life)  # what was counted before has aged
         count.index_add_(0, item, torch.exp2((time - now).double() / self.half_life))
         newest.copy_(now)

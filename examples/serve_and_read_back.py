@@ -33,11 +33,10 @@ with TemporaryDirectory() as name:
             service.feedback([click])
     service.close()
 
-    # the service's events are a log like any other: slates, propensities, what was picked, what it earned
+    # the service's events are a log like any other: slates, propensities, what was used, what it earned
     log = import_path(folder / "run" / "serve" / "events", folder / "next").interactions
-    print(
-        f"{log.num_events} events of {log.slate_size} items, picked at {log.choice.tolist()}, reward {log.reward.sum()}"
-    )
+    used = (np.flatnonzero(log.used) % 3).tolist()
+    print(f"{log.num_events} events of {log.slate_size} items, used at {used}, reward {log.reward.sum()}")
     assert np.array_equal(np.sort(log.logp), np.sort(np.array(served, np.float32))), (
         "the served propensities, bit for bit"
     )

@@ -152,9 +152,12 @@ def test_no_artifact(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda manifest: manifest | {"format": 2}, "format 2; this version reads format 1"),
-        (lambda manifest: {"name": "other"}, "format None; this version reads format 1"),
-        (lambda manifest: [manifest], "no table; this version reads format 1"),
+        (
+            lambda manifest: manifest | {"format": 1},
+            "format 1; this version reads format 2.*slatewise train CONFIG --out",
+        ),
+        (lambda manifest: {"name": "other"}, "format None; this version reads format 2"),
+        (lambda manifest: [manifest], "no table; this version reads format 2"),
         (lambda manifest: manifest | {"files": None}, "it names the files None; expected config"),
         (
             lambda manifest: manifest | {"files": manifest["files"] | {"../../secret": "0"}},

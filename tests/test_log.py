@@ -10,13 +10,13 @@ from hypothesis.strategies import integers, lists
 from slatewise.log import Interactions, LogPart
 from slatewise.testing import written_log
 
-# User 0: a slate of three of which the second is chosen, a slate of which nothing is, one item; user 1: nothing;
+# User 0: a slate of three of which the second is used, a slate of which nothing is, one item; user 1: nothing;
 # user 2: one item twice.
 LOG = written_log(
     [
         [
-            {"items": [5, 6, 7], "rewards": [0, 4, 0], "choice": 1, "context": [0.0, 1.0]},
-            {"items": [8, 9], "rewards": [0, 0], "choice": -1, "context": [0.0, 1.0], "policy": 3},
+            {"items": [5, 6, 7], "rewards": [0, 4, 0], "used": [1], "context": [0.0, 1.0]},
+            {"items": [8, 9], "rewards": [0, 0], "used": [], "context": [0.0, 1.0], "policy": 3},
             {"items": [4], "rewards": [2], "context": [0.0, 1.0]},
         ],
         [],
@@ -54,6 +54,23 @@ def test_a_part_by_hand() -> None:
     assert held_out.num_events == 3
     assert held_out.rewards().tolist() == [2, 1]
     assert held_out.counts(7).tolist() == [0, 0, 0, 0, 1, 0, 1]
+
+
+def test_several_uses_of_an_event_count_each() -> None:
+    events = [
+        {"items": [5, 6, 7], "rewards": [1, 9, 3], "used": [0, 2], "use_rewards": [1, 2]},
+        {"items": [8, 9], "used": []},
+        {"items": [5], "rewards": [-1]},
+    ]
+    whole = LogPart.whole(written_log([events]))
+    assert whole.rows().tolist() == [0, 1, 2, 3, 4, 5]
+    assert whole.used_rows().tolist() == [0, 2, 5]
+    assert whole.num_used_events() == 2
+    assert whole.rewards().tolist() == [1, 3, -1]
+    assert whole.use_rewards().tolist() == [1, 2, -1]
+    assert whole.counts(9).tolist() == [0, 0, 0, 0, 0, 2, 0, 1, 0]
+    last = LogPart(interactions=whole.interactions, first=np.array([1]), last=np.array([3]))
+    assert (last.rows().tolist(), last.used_rows().tolist(), last.num_used_events()) == ([3, 4, 5], [5], 1)
 
 
 def test_an_empty_part_holds_nothing() -> None:

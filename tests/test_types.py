@@ -9,7 +9,7 @@ import torch
 
 from slatewise.log import UNKNOWN, Vocabulary
 from slatewise.testing import toy_catalog, toy_log, written_log
-from slatewise.types import PADDING, Exploration, Step, Trajectories
+from slatewise.types import PADDING, Exploration, Step, Trajectories, used_at_once
 
 LOG = toy_log(toy_catalog())
 
@@ -40,7 +40,7 @@ def test_rows_by_slice_by_numbers_and_by_mask() -> None:
     ):
         rows = LOG.rows(index)
         assert rows.candidates is None
-        for name in LOG.__dataclass_fields__.keys() - {"candidates"}:
+        for name in LOG.__dataclass_fields__.keys() - {"candidates", "next_time"}:
             assert torch.equal(getattr(rows, name), getattr(LOG, name)[numbers]), name
 
 
@@ -60,24 +60,28 @@ def test_trimmed_rows_are_as_long_as_the_longest() -> None:
 def test_padding_by_hand() -> None:
     step = torch.tensor([[True, False, True, False], [False, False, False, False]])
     shape = (2, 4, 3)
-    whole = {name: torch.full((2, 4), 7) for name in ("event_id", "policy_id", "time", "choice")}
+    whole = {name: torch.full((2, 4), 7) for name in ("event_id", "policy_id", "time")}
     whole |= {name: torch.ones(2, 4, dtype=torch.bool) for name in ("terminated", "truncated", "logp_known", "learn")}
-    whole |= {"slate": torch.full(shape, 7)} | {name: torch.full(shape, 0.5) for name in ("logp", "reward", "cost")}
+    whole |= {name: torch.full(shape, 7) for name in ("slate", "used_time")}
+    whole |= {name: torch.full(shape, 0.5) for name in ("logp", "reward", "cost", "use_reward")}
     batch = Trajectories(
         **whole,
+        used=torch.ones(shape, dtype=torch.bool),
         user=torch.tensor([[3, 4, 5, 6], [8, 9, 8, 9]]),
         mask=step,
         context=torch.full((2, 5, 1), 0.5),
         candidates=torch.full((2, 5, 2), 7),
     ).pad()
-    # everything is 0 where there is no step, but what was chosen: −1 is nothing, 0 would be the first position
-    assert batch.choice.tolist() == [[7, -1, 7, -1], [-1, -1, -1, -1]]
+    # everything is 0 where there is no step
+    assert batch.choice.tolist() == [[0, -1, 0, -1], [-1, -1, -1, -1]]
+    assert torch.equal(batch.used[..., 1], step)
     for name in ("event_id", "policy_id", "time"):
         assert getattr(batch, name).tolist() == [[7, 0, 7, 0], [0, 0, 0, 0]], name
     for name in ("terminated", "truncated", "logp_known", "learn", "mask"):
         assert torch.equal(getattr(batch, name), step), name
-    assert batch.slate[..., 1].tolist() == [[7, 0, 7, 0], [0, 0, 0, 0]]
-    for name in ("logp", "reward", "cost"):
+    for name in ("slate", "used_time"):
+        assert getattr(batch, name)[..., 1].tolist() == [[7, 0, 7, 0], [0, 0, 0, 0]], name
+    for name in ("logp", "reward", "cost", "use_reward"):
         assert getattr(batch, name)[..., 2].tolist() == [[0.5, 0, 0.5, 0], [0, 0, 0, 0]], name
     # a row is one user's; what was seen after the last step stands, also where a gap is before it
     assert batch.user.tolist() == [[3] * 4, [8] * 4]
@@ -87,7 +91,41 @@ def test_padding_by_hand() -> None:
 
 
 def test_every_field_has_its_padding() -> None:
-    assert PADDING.keys() == Trajectories.__dataclass_fields__.keys() - {"user"}
+    assert PADDING.keys() == Trajectories.__dataclass_fields__.keys() - {"user", "next_time"}
+
+
+def test_the_choice_is_the_use_that_came_to_most() -> None:
+    used = torch.tensor([[True, True, True], [False, True, True], [True, True, False], [False, False, False]])
+    reward = torch.tensor([[1.0, 4.0, 4.0], [9.0, 2.0, 1.0], [-1.0, -2.0, 5.0], [1.0, 2.0, 3.0]])
+    time = torch.tensor([[1, 9, 8], [0, 7, 6], [5, 5, 0], [0, 0, 0]])
+    # the earlier of two fours; what was not used does not count; the better of two bad ones; nothing
+    expected = [2, 1, 0, -1]
+    batch = LOG.rows(slice(0, 4)).trim()
+    batch = batch.replace(
+        **{
+            name: value.unsqueeze(1).expand(-1, 6, -1)
+            for name, value in (("used", used), ("reward", reward), ("used_time", time))
+        }
+    )
+    assert batch.choice[:, 2].tolist() == expected
+    assert batch.step(2).choice.tolist() == expected
+    # of equal rewards at one time the first
+    assert batch.replace(reward=torch.ones_like(batch.reward), used_time=0 * batch.used_time).step(
+        0
+    ).choice.tolist() == [
+        0,
+        1,
+        0,
+        -1,
+    ]
+
+
+def test_items_that_are_used_when_they_are_shown_by_hand() -> None:
+    used = torch.tensor([[True, False], [False, False]])
+    columns = used_at_once(used, time=torch.tensor([7, 8]), reward=torch.tensor([[2.0, 3.0], [4.0, 5.0]]))
+    assert columns["used_time"].tolist() == [[7, 0], [0, 0]]
+    assert columns["use_reward"].tolist() == [[2.0, 0.0], [0.0, 0.0]]
+    assert columns["used"] is used
 
 
 @pytest.mark.parametrize(

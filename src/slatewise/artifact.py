@@ -27,7 +27,7 @@ from slatewise.files import atomic_folder, sha256
 from slatewise.log import Catalog
 from slatewise.protocols import Policy
 
-FORMAT = 1
+FORMAT = 2
 FILES = ("config.toml", "items.parquet", "weights.safetensors")
 """What an artifact holds beside its manifest."""
 
@@ -144,7 +144,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise located(f"no JSON: {error}", file=file) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         said = f"format {manifest.get('format')!r}" if isinstance(manifest, dict) else "no table"
-        raise located(f"{said}; this version reads format {FORMAT}", file=file, advice="Train anew with this version.")
+        run = path.parent if path.name == "artifact" else path
+        raise located(
+            f"{said}; this version reads format {FORMAT}",
+            file=file,
+            advice=f"Train it again: `slatewise train CONFIG --out {run} --overwrite`.",
+        )
     files = manifest.get("files")
     if not isinstance(files, dict) or sorted(files) != sorted(FILES):
         named = ", ".join(map(repr, files)) if isinstance(files, dict) else repr(files)

@@ -79,14 +79,19 @@ class Interactions:
     """Microseconds since 1970, UTC."""
     session_end: Bool[np.ndarray, "V"]
     """Last event of a session the log names."""
-    choice: Int[np.ndarray, "V"]
     context: Float[np.ndarray, "V X"]
     item: Int[np.ndarray, "R"]
     reward: Float[np.ndarray, "R"]
+    """What came of the item in all."""
     cost: Float[np.ndarray, "R"]
     logp: Float[np.ndarray, "R"]
     """Log of the propensity; 0 where the log has none."""
     logp_known: Bool[np.ndarray, "R"]
+    used: Bool[np.ndarray, "R"]
+    used_time: Int[np.ndarray, "R"]
+    """When the use arrived; 0 where unused."""
+    use_reward: Float[np.ndarray, "R"]
+    """What the use was worth when it arrived; 0 where unused."""
     requests: LoggedRequests | None = None
     """None where the log says nothing of the conditions of its slates."""
 
@@ -176,19 +181,34 @@ class LogPart:
         return np.flatnonzero((event >= np.repeat(self.first, count)) & (event < np.repeat(self.last, count)))
 
     def used_rows(self) -> Int[np.ndarray, "P"]:
-        """Where the rows of the items that users chose stand in the columns of the log."""
-        events = self.events()
-        choice = np.asarray(self.interactions.choice)[events].astype(np.int64)
-        chosen = choice >= 0
-        rows: Int[np.ndarray, "P"] = np.asarray(self.interactions.event_offsets)[events[chosen]] + choice[chosen]
+        """Where the rows of used items stand in the columns of the log."""
+        rows = self.rows()
+        used: Int[np.ndarray, "P"] = rows[np.asarray(self.interactions.used)[rows]]
+        return used
+
+    def rows(self) -> Int[np.ndarray, "R"]:
+        """Where the rows of its events stand in the columns of the log, in the order of the log."""
+        offsets, events = np.asarray(self.interactions.event_offsets), self.events()
+        size = np.diff(offsets)[events]
+        place = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size)
+        rows: Int[np.ndarray, "R"] = np.repeat(offsets[events], size) + place
         return rows
 
+    def num_used_events(self) -> int:
+        """Events in which something was used."""
+        offsets = np.asarray(self.interactions.event_offsets)
+        return len(np.unique(np.searchsorted(offsets, self.used_rows(), side="right")))
+
     def rewards(self) -> Float[np.ndarray, "P"]:
-        """Rewards of the items that users chose."""
+        """What came of the used items in all."""
         return np.asarray(self.interactions.reward[self.used_rows()])
 
+    def use_rewards(self) -> Float[np.ndarray, "P"]:
+        """What the uses were worth when they arrived: what states read."""
+        return np.asarray(self.interactions.use_reward[self.used_rows()])
+
     def counts(self, num_rows: int) -> Int[np.ndarray, "rows"]:
-        """How often users chose each item number below `num_rows`."""
+        """How often each item number below `num_rows` was used."""
         return np.bincount(self.interactions.item[self.used_rows()], minlength=num_rows)
 
     def windows(self, *, max_length: int, burn_in: int = 0) -> Windows:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise.log import Catalog, LogPart
-from slatewise.types import Estimate, Observation, SlateRequest, Slates, Step, Trajectories
+from slatewise.types import Estimate, Observation, SlateRequest, Slates, Step, Trajectories, Uses
 
 Own = TypeVar("Own")  # the run-time checker of the tests does not take typing.Self outside decorated classes
 
@@ -26,14 +26,21 @@ class ResolvesFromLog(Protocol):
 
 @runtime_checkable
 class StateEncoder(Protocol):
-    """History → state. `step` rolled out equals `forward`."""
+    """History → state: a history is a sequence of uses in the order in which they arrived (`ops.history.history_of`).
+
+    A call reads whole histories and returns the state before every step and after the last. `initial`, `step` and
+    `state` are the same in small pieces, for serving and simulation: memory of users without a use, the memory after
+    some more uses, and the state of users who are seen now. Rolled out in the order of arrival they equal the call. A
+    place of `Uses` that is not present keeps its user's memory; there may be none at all (P = 0).
+    """
 
     width: int
     """D."""
 
     def __call__(self, trajectories: Trajectories, /) -> Float[Tensor, "B S D"]: ...
-    def initial(self, observation: Observation, /) -> tuple[Carry, Float[Tensor, "B D"]]: ...
-    def step(self, carry: Carry, step: Step, observation: Observation, /) -> tuple[Carry, Float[Tensor, "B D"]]: ...
+    def initial(self, num_users: int, /) -> Carry: ...
+    def step(self, carry: Carry, uses: Uses, /) -> Carry: ...
+    def state(self, carry: Carry, observation: Observation, /) -> Float[Tensor, "B D"]: ...
 
 
 @runtime_checkable

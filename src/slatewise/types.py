@@ -34,10 +34,19 @@ class Step:
     """Chain-rule factor of the served procedure per position, ≤ 0; 0 where unknown (see logp_known)."""
     logp_known: Bool[Tensor, "B"]
     reward: Float[Tensor, "B K"]
-    """As the log has it (a rating, watch time, a click); methods map it in their config."""
+    """What came of the item in all, by later outcomes too; in the units of the log (methods map it in their config)."""
     cost: Float[Tensor, "B K"]
-    choice: Int[Tensor, "B"]
-    """Position that the user picked, −1 for nothing. A rating is a pick, whatever its value."""
+    used: Bool[Tensor, "B K"]
+    """Shown items that the user used: clicked, bought, rated. A rating is a use, whatever its value."""
+    used_time: Int[Tensor, "B K"]
+    """When the use arrived, in microseconds; 0 where unused. No state before that reads it."""
+    use_reward: Float[Tensor, "B K"]
+    """What the use was worth when it arrived; 0 where unused. States read this, not what came later."""
+
+    @property
+    def choice(self) -> Int[Tensor, "B"]:
+        """Position of the used item with the largest reward (then the earliest, then the first); −1 = none used."""
+        return _choice(self.used, self.used_time, self.reward)
 
 
 PADDING: Mapping[str, int] = MappingProxyType(
@@ -52,7 +61,9 @@ PADDING: Mapping[str, int] = MappingProxyType(
         "logp_known": False,
         "reward": 0,
         "cost": 0,
-        "choice": -1,
+        "used": False,
+        "used_time": 0,
+        "use_reward": 0,
         "mask": False,
         "learn": False,
         "context": 0,
@@ -60,6 +71,8 @@ PADDING: Mapping[str, int] = MappingProxyType(
     }
 )
 """What the fields of Trajectories hold where there is no step; `user` holds the row's user there, too."""
+NEVER = torch.iinfo(torch.int64).max
+"""A time after all others."""
 VIEWS = frozenset({"context", "candidates"})
 """Fields with S = T + 1 columns: what was seen before each step and after the last."""
 
@@ -79,7 +92,9 @@ class Trajectories:
     logp_known: Bool[Tensor, "B T"]
     reward: Float[Tensor, "B T K"]
     cost: Float[Tensor, "B T K"]
-    choice: Int[Tensor, "B T"]
+    used: Bool[Tensor, "B T K"]
+    used_time: Int[Tensor, "B T K"]
+    use_reward: Float[Tensor, "B T K"]
     mask: Bool[Tensor, "B T"]
     """True where a step exists. A masked step moves no state."""
     learn: Bool[Tensor, "B T"]
@@ -88,6 +103,14 @@ class Trajectories:
     """What was seen before each step and after the last; width 0 where the log has none."""
     candidates: Int[Tensor, "B S C"] | None = None
     """Items that could be shown at each step, 0-padded; None = the whole catalog."""
+    next_time: Int[Tensor, "B"] | None = None
+    """Time of the decision that follows the row's last step; the state after that step reads no use that arrives later.
+    None = it reads every use."""
+
+    @property
+    def choice(self) -> Int[Tensor, "B T"]:
+        """Position of the used item with the largest reward (then the earliest, then the first); −1 = none used."""
+        return _choice(self.used, self.used_time, self.reward)
 
     def step(self, t: int) -> Step:
         """The t-th step of every user."""
@@ -108,7 +131,9 @@ class Trajectories:
     def trim(self) -> Trajectories:
         """The batch without the columns after the last step of its longest row."""
         steps = int(self._reached().any(dim=0).sum())
-        return self.replace(**{name: value[:, : steps + (name in VIEWS)] for name, value in self._tensors()})
+        return self.replace(
+            **{name: value[:, : steps + (name in VIEWS)] for name, value in self._tensors() if value.ndim > 1}
+        )
 
     def pad(self) -> Trajectories:
         """The batch with PADDING wherever there is no step, and in the views after the one that follows the last.
@@ -144,6 +169,33 @@ class Observation:
     user: Int[Tensor, "B"]
     context: Float[Tensor, "B X"]
     candidates: Int[Tensor, "B C"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uses:
+    """Uses of B users, up to P each, in the order in which they arrived."""
+
+    item: Int[Tensor, "B P"]
+    reward: Float[Tensor, "B P"]
+    """What each was worth when it arrived."""
+    time: Int[Tensor, "B P"]
+    """When it arrived, in microseconds."""
+    present: Bool[Tensor, "B P"]
+    """False at places that a user with fewer uses leaves empty; they move nothing."""
+
+    def columns(self, places: slice) -> Uses:
+        """The uses at some places."""
+        return Uses(**{each.name: getattr(self, each.name)[:, places] for each in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """All uses of B users in the order in which they arrived, and how many of them every decision reads."""
+
+    uses: Uses
+    """L places, as many as the longest history has uses; the empty ones at the end hold 0."""
+    count: Int[Tensor, "B S"]
+    """How many uses had arrived before each step, and before what follows the last: the state there reads that many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,3 +287,25 @@ class Estimate:
     """Why the verdict is not better, in words."""
     contributions: Float[Tensor, "B"] = field(repr=False, default_factory=lambda: torch.zeros(0))
     """Per trajectory."""
+
+
+def used_at_once(
+    used: Bool[Tensor, "*B K"], *, time: Int[Tensor, "*B"], reward: Float[Tensor, "*B K"]
+) -> dict[str, Tensor]:
+    """The fields `used`, `used_time` and `use_reward` of steps whose items are used when they are shown."""
+    return {
+        "used": used,
+        "used_time": torch.where(used, time.unsqueeze(-1), 0),
+        "use_reward": torch.where(used, reward, 0.0),
+    }
+
+
+def _choice(
+    used: Bool[Tensor, "*B K"], used_time: Int[Tensor, "*B K"], reward: Float[Tensor, "*B K"]
+) -> Int[Tensor, "*B"]:
+    worth = reward.masked_fill(~used, -torch.inf)
+    best = used & (worth == worth.amax(dim=-1, keepdim=True))
+    time = used_time.masked_fill(~best, NEVER)
+    first = best & (time == time.amin(dim=-1, keepdim=True))
+    # of equal numbers argmax returns the first
+    return first.to(torch.uint8).argmax(dim=-1).masked_fill(~used.any(dim=-1), -1)

@@ -20,7 +20,7 @@ from slatewise.methods import cloning, popularity
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Carry
 from slatewise.testing import ContractError, check_encoder, check_method, check_policy, toy_catalog
-from slatewise.types import Observation, SlateRequest, Slates, Step, Trajectories
+from slatewise.types import Observation, SlateRequest, Slates, Trajectories, Uses
 
 STATE = torch.zeros(4, 1)
 
@@ -262,8 +262,24 @@ class OneStateShort(window.Encoder):
 
 
 class StepForgetsReward(window.Encoder):
-    def step(self, carry: Carry, step: Step, observation: Observation) -> tuple[Carry, Tensor]:
-        return super().step(carry, Step(**{**vars(step), "reward": torch.zeros_like(step.reward)}), observation)
+    def step(self, carry: Carry, uses: Uses) -> Carry:
+        return super().step(carry, replace(uses, reward=torch.zeros_like(uses.reward)))
+
+
+class ReadsTheFuture(window.Encoder):
+    def forward(self, trajectories: Trajectories) -> Tensor:
+        shown = torch.where(trajectories.used, trajectories.time.unsqueeze(2), 0)
+        return super().forward(trajectories.replace(used_time=shown))
+
+
+class ReadsWhatCameOfIt(window.Encoder):
+    def forward(self, trajectories: Trajectories) -> Tensor:
+        return super().forward(trajectories.replace(use_reward=trajectories.reward))
+
+
+class ReadsWhoIsAbsent(window.Encoder):
+    def step(self, carry: Carry, uses: Uses) -> Carry:
+        return super().step(carry, replace(uses, present=torch.ones_like(uses.present)))
 
 
 class ReadsPadding(window.Encoder):
@@ -281,35 +297,32 @@ class HidesContext(window.Encoder):
     def forward(self, trajectories: Trajectories) -> Tensor:
         return super().forward(trajectories) + trajectories.context.sum(dim=2, keepdim=True)
 
-    def initial(self, observation: Observation) -> tuple[Carry, Tensor]:
-        carry, state = super().initial(observation)
-        return carry, state + observation.context.sum(dim=1, keepdim=True)
-
-    def step(self, carry: Carry, step: Step, observation: Observation) -> tuple[Carry, Tensor]:
-        carry, state = super().step(carry, step, observation)
-        return carry, state + observation.context.sum(dim=1, keepdim=True)
+    def state(self, carry: Carry, observation: Observation) -> Tensor:
+        return super().state(carry, observation) + observation.context.sum(dim=1, keepdim=True)
 
 
 class ReadsNothing(window.Encoder):
     def forward(self, trajectories: Trajectories) -> Tensor:
         return torch.zeros_like(super().forward(trajectories))
 
-    def step(self, carry: Carry, step: Step, observation: Observation) -> tuple[Carry, Tensor]:
-        return carry, torch.zeros_like(carry)
+    def step(self, carry: Carry, uses: Uses) -> Carry:
+        return carry
 
 
 class ChangesTheCarry(window.Encoder):
-    def step(self, carry: Carry, step: Step, observation: Observation) -> tuple[Carry, Tensor]:
-        after, state = super().step(carry, step, observation)
-        return carry.copy_(after), state
+    def step(self, carry: Carry, uses: Uses) -> Carry:
+        return carry.copy_(super().step(carry, uses))
 
 
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
         (OneStateShort, r"states have the shape \(8, 6, 1024\); expected \(8, 7, 1024\)"),
-        (StepForgetsReward, r"the state that `step` gives after step 0, against `forward`"),
-        (ReadsPadding, r"`initial` gives, against `forward`|in the padding"),
+        (StepForgetsReward, r"the state before step \d, rolled out use by use, against `forward`"),
+        (ReadsTheFuture, r"the state before step \d, rolled out use by use, against `forward`"),
+        (ReadsWhatCameOfIt, r"the state before step \d, rolled out use by use, against `forward`"),
+        (ReadsWhoIsAbsent, r"the state before step \d, rolled out use by use, against `forward`"),
+        (ReadsPadding, r"the state before step 0, rolled out|in the padding"),
         (ReadsNeighbours, r"user 0 read alone, not in a batch"),
         (HidesContext, r"its context_width is 0; expected 2, which its states read"),
         (ReadsNothing, r"no history moves the state"),

@@ -37,7 +37,7 @@ def from_a_log() -> Trajectories:
     event = {
         "items": [2, 3],
         "rewards": [0.0, 1.0],
-        "choice": 1,
+        "used": [1],
         "context": [0.5],
         "logp": [-1.0, -1.0],
         "cost": [1, 1],
@@ -95,7 +95,11 @@ def _in_padding(name: str, value: float) -> Trajectories:
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (_in_padding("choice", 0), r"choice is \[0\] where there is no step; expected -1"),
+        (_in_padding("used", 1), r"used is \[True\] where there is no step; expected False"),
+        (LOG.replace(used_time=LOG.used_time + 1), "used_time is not 0 where nothing was used"),
+        (LOG.replace(use_reward=LOG.use_reward + 1), "use_reward is not 0 where nothing was used"),
+        (LOG.replace(slate=LOG.slate * ~LOG.used), "an empty place was used"),
+        (LOG.replace(used_time=LOG.used_time - LOG.used.long()), "an item was used before it was shown"),
         (_in_padding("slate", 5), r"slate is \[5\] where there is no step; expected 0"),
         (_in_padding("terminated", 1), r"terminated is \[True\] where there is no step; expected False"),
         (_in_padding("context", 0.5), r"context is \[0\.5\] where there is no step; expected 0"),

@@ -9,8 +9,9 @@ import torch
 from slatewise.data.batches import num_batches, shuffled, trajectories
 from slatewise.log import FIRST_ITEM, LogPart, Windows
 from slatewise.testing import written_log
+from slatewise.types import NEVER
 
-# User 0: a slate of three, nothing chosen from one of two, a session that ends; user 1: one item; user 2: nothing.
+# User 0: a slate of three, nothing used of one of two, a session that ends; user 1: one item; user 2: nothing.
 LOG = written_log(
     [
         [
@@ -18,11 +19,13 @@ LOG = written_log(
                 "items": [5, 6, 7],
                 "rewards": [0, 4, 0],
                 "cost": [1, 0, 0],
-                "choice": 1,
+                "used": [1],
+                "used_times": [15],
+                "use_rewards": [3],
                 "time": 10,
                 "logp": [-1, -2, -3],
             },
-            {"items": [8, 9], "rewards": [0, 0], "choice": -1, "time": 20, "end": True},
+            {"items": [8, 9], "rewards": [0, 0], "used": [], "time": 20, "end": True},
             {"items": [4], "rewards": [2], "time": 30, "logp": [-0.5]},
         ],
         [{"items": [3], "rewards": [1], "time": 15, "policy": 2}],
@@ -41,6 +44,13 @@ def test_slates_of_different_sizes_by_hand() -> None:
     assert batch.reward.tolist() == [[[0, 4, 0], [0, 0, 0], [2, 0, 0]], [[1, 0, 0], [0, 0, 0], [0, 0, 0]]]
     assert batch.cost[0].tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
     assert batch.choice.tolist() == [[1, -1, 0], [0, -1, -1]]
+    assert batch.used_time[0].tolist() == [[0, 15, 0], [0, 0, 0], [30, 0, 0]]
+    assert batch.use_reward[0].tolist() == [[0, 3, 0], [0, 0, 0], [2, 0, 0]]
+    assert batch.next_time is not None
+    assert batch.next_time.tolist() == [NEVER, NEVER]
+    inner = trajectories(LOG, window(user=[0, 0], start=[0, 1], learn=[0, 1], stop=[2, 3])).next_time
+    assert inner is not None
+    assert inner.tolist() == [30, NEVER]
     assert batch.mask.tolist() == [[True, True, True], [True, False, False]]
     assert batch.learn.tolist() == batch.mask.tolist()
     assert batch.time.tolist() == [[10, 20, 30], [15, 0, 0]]

@@ -25,7 +25,7 @@ import polars as pl
 import pytest
 
 from slatewise.cli import main
-from slatewise.data import prepare
+from slatewise.data import load, prepare
 from slatewise.data.fetching.datasets import RECIPES, Fetched, Options, Recipe, fetch
 from slatewise.data.fetching.download import Archive, Files, Source, UnavailableError, Wheel, obtain
 from slatewise.errors import InputError, SlatewiseError
@@ -388,6 +388,15 @@ def test_the_open_bandit_sample_out_of_a_wheel(links: Path, tmp_path: Path) -> N
     assert (tmp_path / "data" / ".cache" / "obd-small-women" / "bts.csv").is_file()
 
 
+def test_what_an_older_version_prepared_is_prepared_again(tmp_path: Path) -> None:
+    manifest = obd(tmp_path, Options()).dataset.path / "manifest.json"
+    assert not obd(tmp_path, Options()).prepared
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 1}))
+    with pytest.raises(InputError, match=r"format 1.*slatewise data fetch obd-small --out"):
+        load(manifest.parent)
+    assert obd(tmp_path, Options()).prepared
+
+
 def test_both_open_bandit_logs_in_one_data_set(tmp_path: Path) -> None:
     fetched = obd(tmp_path, Options())
     data, log = fetched.dataset, fetched.dataset.interactions
@@ -399,7 +408,7 @@ def test_both_open_bandit_logs_in_one_data_set(tmp_path: Path) -> None:
     assert owner_of_event.tolist() == policy_of_event  # selecting by policy never cuts a user's history
     order = np.argsort(log.time)
     np.testing.assert_allclose(np.exp(log.logp[order]), [0.75, 0.5, 0.5, 0.0625])
-    np.testing.assert_array_equal(log.choice[order], [-1, -1, 0, -1])
+    np.testing.assert_array_equal(log.used[order], [False, False, True, False])
     np.testing.assert_array_equal(log.event_id[order], [2, 0, 1, 3])
     assert log.session_end.all()
     assert log.slate_size == 1

@@ -16,8 +16,10 @@ import pytest
 
 from slatewise import cli
 from slatewise.data import Dataset, Options, Report, import_path, load
+from slatewise.data.batches import trajectories
 from slatewise.data.reading.recognition import recognise
 from slatewise.errors import InputError, SlatewiseError
+from slatewise.log import Interactions, LogPart
 
 LOG = pl.DataFrame(
     {
@@ -224,7 +226,7 @@ def test_impressions_with_everything(tmp_path: Path) -> None:
     log = data.interactions
     assert data.kind == "impressions"
     np.testing.assert_array_equal(log.event_offsets, [0, 2, 3])
-    np.testing.assert_array_equal(log.choice, [1, -1])
+    np.testing.assert_array_equal(log.used, [False, True, False])
     np.testing.assert_array_equal(log.session_end, [False, True])
     np.testing.assert_array_equal(log.logp_known, [True, False, True])
     np.testing.assert_allclose(log.logp, [np.log(0.5), 0, 0], rtol=1e-6)
@@ -259,7 +261,9 @@ def test_outcomes_become_rewards_and_add_up(tmp_path: Path) -> None:
     data = made(file, outcomes={"click": 1.0, "like": 2.0})
     np.testing.assert_array_equal(data.interactions.event_offsets, [0, 2, 3])
     np.testing.assert_array_equal(data.interactions.reward, [3, 0, 2])  # the click told twice counts once
-    np.testing.assert_array_equal(data.interactions.choice, [0, 0])
+    np.testing.assert_array_equal(data.interactions.used, [True, False, True])
+    np.testing.assert_array_equal(data.interactions.used_time, [5_000_000, 0, 6_000_000])
+    np.testing.assert_array_equal(data.interactions.use_reward, [1, 0, 2])
     np.testing.assert_array_equal(data.interactions.time, [5_000_000, 6_000_000])
     assert "2 rows held further outcomes" in " ".join(Report.of(data).notes)
     file.write_text("user,item,time,action,weight\nu,a,5,click,3\nu,b,6,like,1\n")
@@ -269,6 +273,31 @@ def test_outcomes_become_rewards_and_add_up(tmp_path: Path) -> None:
     data = made(file)
     np.testing.assert_array_equal(data.interactions.reward, [1, 0])
     assert data.kind == "impressions"
+
+
+def choices(log: Interactions) -> list[int]:
+    return trajectories(log, LogPart.whole(log).windows(max_length=100)).choice[0].tolist()
+
+
+def test_the_first_outcome_above_nothing_is_the_use_in_rows_as_in_records(tmp_path: Path) -> None:
+    # [a, b] is shown; a is viewed, which is worth nothing; then b is bought
+    worth = {"viewed": 0.0, "purchase": 1.0}
+    file = tmp_path / "log.csv"
+    file.write_text("user,item,time,event_id,rank,action\nu,a,5,1,1,viewed\nu,b,9,1,2,purchase\nu,a,20,2,1,purchase\n")
+    records: list[dict[str, Any]] = [
+        {"record": "decision", "event_id": "1", "timestamp": 5_000_000, "user_id": "u", "slate": ["a", "b"]},
+        {"record": "outcome", "event_id": "1", "timestamp": 6_000_000, "item_id": "a", "type": "viewed"},
+        {"record": "outcome", "event_id": "1", "timestamp": 9_000_000, "item_id": "b", "type": "purchase"},
+        {"record": "decision", "event_id": "2", "timestamp": 20_000_000, "user_id": "u", "slate": ["a"]},
+        {"record": "outcome", "event_id": "2", "timestamp": 20_000_000, "item_id": "a", "type": "purchase"},
+    ]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    for source in (file, tmp_path / "events.jsonl"):
+        log = made(source, outcomes=worth).interactions
+        np.testing.assert_array_equal(log.used, [False, True, True])
+        np.testing.assert_array_equal(log.used_time, [0, 9_000_000, 20_000_000])
+        np.testing.assert_array_equal(log.reward, [0, 1, 1])
+        assert choices(log) == [1, 0]
 
 
 def test_a_merged_row_is_named_by_its_first_line(tmp_path: Path) -> None:
@@ -296,7 +325,8 @@ def test_decisions_and_outcomes(tmp_path: Path) -> None:
     ]
     (folder / "0.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     data = made(folder)
-    np.testing.assert_array_equal(data.interactions.choice, [1])
+    np.testing.assert_array_equal(data.interactions.used, [False, True])
+    np.testing.assert_array_equal(data.interactions.used_time, [0, 6])
     np.testing.assert_array_equal(data.interactions.logp, [-0.5, -2])
     assert Report.of(data).format == "decisions and outcomes"
     assert made(folder / "0.jsonl").fingerprint == data.fingerprint

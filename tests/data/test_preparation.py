@@ -48,8 +48,10 @@ def test_slates_by_hand(tmp_path: Path) -> None:
     np.testing.assert_array_equal(log.event_id, [4, 7, 9])
     np.testing.assert_array_equal(log.time, [10, 50, 20])
     np.testing.assert_array_equal(log.item, [3, 2, 4, 5, 3, 4])
-    # event 4: equal rewards, the first position wins; event 7: 3.0 at positions 2 and 3; bob used nothing
-    np.testing.assert_array_equal(log.choice, [0, 1, -1])
+    # event 4: both rows are worth 1; event 7: positions 2 and 3 are worth 3; bob used nothing
+    np.testing.assert_array_equal(log.used, [True, True, False, True, True, False])
+    np.testing.assert_array_equal(log.used_time, [10, 10, 0, 50, 50, 0])
+    np.testing.assert_array_equal(log.use_reward, [1, 1, 0, 3, 3, 0])
     np.testing.assert_array_equal(log.session_end, [False, True, True])
     np.testing.assert_array_equal(log.logp_known, [False, False, True, True, True, True])
     np.testing.assert_allclose(log.logp, np.log([1, 1, 0.5, 0.125, 0.25, 1]), atol=1e-7)
@@ -59,14 +61,16 @@ def test_slates_by_hand(tmp_path: Path) -> None:
     assert (data.kind, data.simulated, log.slate_size) == ("impressions", False, 3)
 
 
-def test_every_rating_is_an_event_that_was_chosen(tmp_path: Path) -> None:
+def test_every_rating_is_an_event_whose_item_was_used(tmp_path: Path) -> None:
     frame = pl.DataFrame(
-        {"user_id": ["u", "u", "u"], "item_id": ["a", "b", "c"], "timestamp": [3, 1, 1], "reward": [5.0, 1.0, 2.0]}
+        {"user_id": ["u", "u", "u"], "item_id": ["a", "b", "c"], "timestamp": [3, 1, 1], "reward": [5.0, -1.0, 0.0]}
     )
     log = prepare(frame, out=tmp_path / "out", name="ratings").interactions
     np.testing.assert_array_equal(log.event_id, [0, 1, 2])
-    np.testing.assert_array_equal(log.reward, [1, 2, 5])  # b and c keep their order: equal times
-    np.testing.assert_array_equal(log.choice, [0, 0, 0])
+    np.testing.assert_array_equal(log.reward, [-1, 0, 5])  # b and c keep their order: equal times
+    assert log.used.all()
+    np.testing.assert_array_equal(log.used_time, [1, 1, 3])
+    np.testing.assert_array_equal(log.use_reward, [-1, 0, 5])
     assert not log.session_end.any()
 
 
@@ -81,13 +85,30 @@ def test_impressions_without_event_are_slates_of_one(tmp_path: Path) -> None:
         }
     )
     log = prepare(frame, out=tmp_path / "out", name="clicks").interactions
-    np.testing.assert_array_equal(log.choice, [-1, 0])
+    np.testing.assert_array_equal(log.used, [False, True])
 
 
-def test_chosen_stands_above_rewards(tmp_path: Path) -> None:
-    frame = SHOWN.with_columns(chosen=pl.Series([True, False, False, False, True, False]))
+def test_what_is_said_to_be_used_stands_above_rewards(tmp_path: Path) -> None:
+    frame = SHOWN.with_columns(used=pl.Series([True, False, False, False, True, False]))
     log = prepare(frame, out=tmp_path / "out", name="drinks").interactions
-    np.testing.assert_array_equal(log.choice, [0, 0, -1])
+    np.testing.assert_array_equal(log.used, [True, False, True, False, False, False])
+    np.testing.assert_array_equal(log.use_reward, [1, 0, 0, 0, 0, 0])
+
+
+def test_uses_have_times_and_rewards_of_their_own(tmp_path: Path) -> None:
+    frame = SHOWN.with_columns(
+        used_time=pl.Series([None, None, 70, None, 15, None]), use_reward=pl.Series([None, None, 2.0, None, None, None])
+    )
+    log = prepare(frame, out=tmp_path / "out", name="drinks").interactions
+    np.testing.assert_array_equal(log.used_time, [15, 10, 0, 50, 70, 0])
+    np.testing.assert_array_equal(log.use_reward, [1, 1, 0, 3, 2, 0])
+    np.testing.assert_array_equal(log.reward, [1, 1, 0, 3, 3, 0])
+    early = frame.with_columns(used_time=pl.Series([None, None, 49, None, 15, None]))
+    with pytest.raises(RowError, match="is before the timestamp of its row"):
+        prepare(early, out=tmp_path / "early", name="drinks")
+    broken = frame.with_columns(use_reward=pl.Series([None, None, float("inf"), None, None, None]))
+    with pytest.raises(RowError, match="is no finite number"):
+        prepare(broken, out=tmp_path / "broken", name="drinks")
 
 
 def test_items_of_the_table_come_first_and_bring_words(tmp_path: Path) -> None:
@@ -136,7 +157,7 @@ def test_order_of_the_rows_does_not_matter(order: list[int]) -> None:
     again = {item: str(names[int(item) - 2]) for item in log.item}
     assert [again[item] for item in log.item] == [str(others[1][int(item) - 2]) for item in expected.item]
     assert users.names.equals(others[0].names)
-    np.testing.assert_array_equal(log.choice, expected.choice)
+    np.testing.assert_array_equal(log.used, expected.used)
     np.testing.assert_array_equal(log.event_id, expected.event_id)
     assert set(policies.names.to_pylist()) == set(others[2].names.to_pylist())
 
@@ -295,6 +316,9 @@ def test_damaged_data_sets_say_what_is_wrong(tmp_path: Path) -> None:
             load(folder)
     for changes, words in (
         ({"format": 99}, "format 99"),
+        ({"format": 1}, r"format 1; this version reads format 2.*`slatewise data import LOG --out .*\d`"),
+        ({"format": 1, "source": {"files": ["log.csv"]}}, r"Make it again: `slatewise data import log\.csv --out "),
+        ({"format": 1, "source": {"dataset": "ml-100k"}}, r"Make it again: `slatewise data fetch ml-100k --out "),
         ({"what": "a cake"}, "something else"),
         ({"files": {"../../etc/passwd": {}}}, "list of files"),
     ):

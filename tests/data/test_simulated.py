@@ -185,11 +185,11 @@ def test_the_log_can_judge_another_policy() -> None:
 def test_at_most_one_item_is_picked_and_as_often_as_its_attraction_says() -> None:
     made = simulate_impressions(users=2_000, items=2, slate_size=2, events_per_user=5, topics=1, seed=8)
     frame = made.frame
-    picks = frame.group_by("event_id").agg(pl.col("chosen").sum(), pl.col("reward").sum())
-    assert set(picks["chosen"].unique().to_list()) == {0, 1}
-    assert (picks["chosen"].cast(pl.Float32) == picks["reward"]).all()
+    picks = frame.group_by("event_id").agg(pl.col("used").sum(), pl.col("reward").sum())
+    assert set(picks["used"].unique().to_list()) == {0, 1}
+    assert (picks["used"].cast(pl.Float32) == picks["reward"]).all()
     v = made.attraction[0]
-    share = frame.filter("chosen")["item_id"].value_counts().sort("item_id")["count"].to_numpy() / 10_000
+    share = frame.filter("used")["item_id"].value_counts().sort("item_id")["count"].to_numpy() / 10_000
     np.testing.assert_allclose(share, v / (1 + v.sum()), atol=0.02)
 
 
@@ -203,8 +203,7 @@ def test_impressions_survive_the_import(tmp_path: Path) -> None:
     order = np.argsort(log.event_id)
     np.testing.assert_array_equal(log.logp.reshape(-1, 4)[order].ravel(), frame["logp"].cast(pl.Float32).to_numpy())
     np.testing.assert_array_equal(log.context[order].argmax(1), made.topic)
-    chosen = frame["chosen"].to_numpy().reshape(-1, 4)
-    np.testing.assert_array_equal(log.choice[order], np.where(chosen.any(1), chosen.argmax(1), -1))
+    np.testing.assert_array_equal(log.used.reshape(-1, 4)[order].ravel(), frame["used"].to_numpy())
     assert data.policies.names.to_pylist() == ["", "softmax"]
     assert 0 < log.session_end.sum() < log.num_events
 

@@ -154,7 +154,9 @@ def test_prepared_data(tmp_path: Path) -> None:
     for file, change, name in (
         ("reward", np.nan, "rewards and costs are finite numbers"),
         ("item", 99, "every item is in the catalog"),
-        ("choice", 3, "the choice is a row of its event, or -1"),
+        ("used_time", 7, "no use is before its event"),
+        ("use_reward", np.inf, "uses have finite rewards"),
+        ("used", False, "only uses have times and rewards of use"),
         ("time", 2**50, "events of a user are in order of time"),
         ("logp", 0.5, "propensities lie in (0, 1]"),
         ("user_offsets", 9, "offsets are ascending from 0"),

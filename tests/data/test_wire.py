@@ -48,7 +48,13 @@ def write(path: Path, *records: Record) -> Path:
 
 
 def rewards(frame: pl.DataFrame) -> dict[tuple[str, str], tuple[float, bool]]:
-    return {(row["event_id"], row["item_id"]): (row["reward"], row["chosen"]) for row in frame.iter_rows(named=True)}
+    return {(row["event_id"], row["item_id"]): (row["reward"], row["used"]) for row in frame.iter_rows(named=True)}
+
+
+def uses(frame: pl.DataFrame) -> dict[tuple[str, str], tuple[int, float]]:
+    """When each used item was used, and what that was worth."""
+    rows = frame.filter("used").iter_rows(named=True)
+    return {(row["event_id"], row["item_id"]): (row["used_time"], row["use_reward"]) for row in rows}
 
 
 def test_a_line_names_its_kind_and_leaves_out_what_is_not_known() -> None:
@@ -121,7 +127,9 @@ def test_slates_become_rows(tmp_path: Path) -> None:
             "item_id": ["a", "b", "c", "c"],
             "logp": [0.0, -0.5, -1.0, None],
             "reward": pl.Series([0, 1, 0, 0], dtype=pl.Float32),
-            "chosen": [False, True, False, False],
+            "used": [False, True, False, False],
+            "used_time": [None, 2_000, None, None],
+            "use_reward": pl.Series([None, 1, None, None], dtype=pl.Float32),
             "event_id": ["e1"] * 3 + ["e2"],
             "timestamp": [1_000] * 3 + [3_000],
             "user_id": ["ann"] * 3 + ["bob"],
@@ -150,18 +158,44 @@ def test_late_and_repeated_outcomes_count_once(tmp_path: Path) -> None:
     events = load_events(tmp_path)
     assert rewards(events.frame) == {
         ("e1", "a"): (0.0, False),
-        ("e1", "b"): (2.0, False),
-        ("e1", "c"): (11.0, True),  # the earliest outcome of the event
+        ("e1", "b"): (2.0, True),
+        ("e1", "c"): (11.0, True),
         ("e2", "a"): (0.0, False),
         ("e2", "b"): (0.0, False),
     }
+    # a use is the first outcome of its item: later ones raise the reward alone
+    assert uses(events.frame) == {("e1", "b"): (5_000, 1.0), ("e1", "c"): (4_000, 1.0)}
     assert (events.tally.outcomes, events.tally.repeated_outcomes) == (7, 3)
     assert events.tally.sentences() == ["repeated outcomes, counted once: 3"]
 
 
-def test_of_outcomes_at_one_time_the_first_in_the_log_is_the_choice(tmp_path: Path) -> None:
-    write(tmp_path / "1.jsonl", decision("e1", "a b"), outcome("e1", "b"), outcome("e1", "a"))
-    assert read_events(tmp_path).filter("chosen")["item_id"].to_list() == ["b"]
+def test_a_use_is_the_first_outcome_above_nothing_in_the_order_of_arrival(tmp_path: Path) -> None:
+    write(
+        tmp_path / "1.jsonl",
+        decision("e1", "a b c", time=1_000),
+        outcome("e1", "a", time=1_500, type="viewed", value=0.0, received=3_000),
+        outcome("e1", "b", time=1_600, type="purchase", value=4.0, received=3_300),
+        outcome("e1", "a", time=1_400, type="purchase", value=9.0, received=3_200),
+        outcome("e1", "b", time=1_200, type="like", value=1.0, received=3_100),
+        outcome("e1", "c", type="dislike", value=-1.0, received=3_400),
+    )
+    frame = read_events(tmp_path)
+    assert uses(frame) == {("e1", "a"): (3_200, 9.0), ("e1", "b"): (3_100, 1.0)}
+    assert rewards(frame) == {("e1", "a"): (9.0, True), ("e1", "b"): (5.0, True), ("e1", "c"): (-1.0, False)}
+
+
+def test_a_use_that_came_before_its_decision_is_counted_at_its_time(tmp_path: Path) -> None:
+    write(
+        tmp_path / "1.jsonl",
+        decision("e1", "a b", time=1_000),
+        outcome("e1", "a", time=400),
+        outcome("e1", "b", time=400, received=1_000),
+        outcome("e2", "c", time=10, user_id="ann"),
+    )
+    events = load_events(tmp_path)
+    assert uses(events.frame) == {("e1", "a"): (1_000, 1.0), ("e1", "b"): (1_000, 1.0), ("e2", "c"): (10, 1.0)}
+    assert events.tally.early == 1
+    assert "uses that came before their decision, counted at its time: 1" in events.tally.sentences()
 
 
 def test_outcomes_without_their_decision(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -179,14 +213,15 @@ def test_outcomes_without_their_decision(tmp_path: Path, caplog: pytest.LogCaptu
         outcome("7", "a", position=1),  # b stands there
     )
     events = load_events(tmp_path)
-    uses = events.frame.filter(pl.col("user_id") == "bob").sort("timestamp")
-    assert uses.select("item_id", "timestamp", "reward", "chosen", "position", "logp", "policy_id").rows() == [
+    outside = events.frame.filter(pl.col("user_id") == "bob").sort("timestamp")
+    assert outside.select("item_id", "timestamp", "reward", "used", "position", "logp", "policy_id").rows() == [
         ("z", 2_000, 6.0, True, 0, None, None),
         ("y", 2_500, 1.0, True, 0, None, None),
     ]
-    assert uses["event_id"][0] == "8"
-    assert uses["event_id"][1].isdecimal()
-    assert uses["event_id"][1] != "8"
+    assert outside["event_id"][0] == "8"
+    assert outside["event_id"][1].isdecimal()
+    assert outside["event_id"][1] != "8"
+    assert set(uses(events.frame).values()) == {(2_000, 4.0), (2_500, 1.0)}
     tally = events.tally
     assert (tally.uses, tally.orphans, tally.strangers, tally.repeated_outcomes) == (2, 2, 3, 1)
     with caplog.at_level("WARNING"):
@@ -315,21 +350,25 @@ def test_only_outcomes_make_a_log_too(tmp_path: Path) -> None:
 def test_a_random_log_joins_as_a_plain_loop_does(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     rng = np.random.default_rng(seed)
     slates = {f"e{number}": [f"i{item}" for item in rng.permutation(6)[: rng.integers(1, 4)]] for number in range(5)}
-    records: list[Record] = [decision(event, " ".join(slate)) for event, slate in slates.items()]
+    records: list[Record] = [decision(event, " ".join(slate), time=4) for event, slate in slates.items()]
     for _ in range(20):
-        fields: dict[str, object] = {"type": str(rng.choice(["click", "like"])), "value": float(rng.integers(1, 9))}
+        fields: dict[str, object] = {"type": str(rng.choice(["click", "like"])), "value": float(rng.integers(-2, 5))}
         if rng.random() < 0.5:
             fields["outcome_id"] = f"o{rng.integers(10)}"
+        if rng.random() < 0.5:
+            fields["received"] = int(rng.integers(10))
         event = f"e{rng.integers(7)}"
         records.append(outcome(event, f"i{rng.integers(6)}", time=int(rng.integers(10)), **fields))
     records = [records[place] for place in rng.permutation(len(records))]
 
     expected = {(event, item): 0.0 for event, slate in slates.items() for item in slate}
-    choice: dict[str, str] = {}
+    used: dict[tuple[str, str], tuple[int, float]] = {}
     seen: set[tuple[str, ...]] = set()
-    for record in sorted(
-        (record for record in records if isinstance(record, Outcome)), key=lambda each: each.timestamp
-    ):
+
+    def arrived(outcome: Outcome) -> int:
+        return outcome.timestamp if outcome.received is None else outcome.received
+
+    for record in sorted((record for record in records if isinstance(record, Outcome)), key=arrived):
         item = record.item_id or ""
         if (record.event_id, item) not in expected:
             continue
@@ -337,12 +376,13 @@ def test_a_random_log_joins_as_a_plain_loop_does(seed: int, tmp_path_factory: py
         if key not in seen:
             seen.add(key)
             expected[record.event_id, item] += record.value
-            choice.setdefault(record.event_id, item)
+            if record.value > 0:
+                used.setdefault((record.event_id, item), (max(arrived(record), 4), record.value))
 
     file = write(tmp_path_factory.mktemp("log") / "1.jsonl", *records)
-    found = rewards(read_events(file))
-    assert {place: reward for place, (reward, _) in found.items()} == expected
-    assert {event: item for (event, item), (_, chosen) in found.items() if chosen} == choice
+    frame = read_events(file)
+    assert {place: reward for place, (reward, _) in rewards(frame).items()} == expected
+    assert uses(frame) == used
 
 
 def test_what_was_served_is_what_a_data_set_holds(tmp_path: Path) -> None:
@@ -361,5 +401,6 @@ def test_what_was_served_is_what_a_data_set_holds(tmp_path: Path) -> None:
     assert log.logp_known.all()
     np.testing.assert_array_equal(log.event_id, 10**12 + np.arange(50))
     np.testing.assert_array_equal(log.time, np.arange(50))
-    np.testing.assert_array_equal(log.choice[:4], [-1, 1, -1, 0])  # of d c b a: c, then d
+    np.testing.assert_array_equal(np.flatnonzero(log.used)[:2], [4 * 1 + 1, 4 * 3])  # of d c b a: c, then d
+    np.testing.assert_array_equal(log.used_time[log.used], 100 + np.arange(1, 50, 2))
     assert log.reward.sum() == 50.0

@@ -11,12 +11,12 @@ from torch import Generator
 from slatewise.encoders import gru
 from slatewise.encoders._history import HistoryConfig, HistoryReader
 from slatewise.log import UNKNOWN, LogPart
-from slatewise.testing import check_encoder, toy_catalog, toy_log, written_log
+from slatewise.testing import check_encoder, toy_catalog, written_log
 
 
 def edges(rewards: list[float], **settings: Any) -> tuple[float, ...] | None:
     events = [{"items": [2], "rewards": [reward], "context": [0.0] * 3} for reward in rewards]
-    events += [{"items": [2], "choice": -1, "context": [0.0] * 3}]
+    events += [{"items": [2], "used": [], "context": [0.0] * 3}]
     resolved = HistoryConfig(**settings).resolve(LogPart.whole(written_log([events])))
     assert resolved.context_width == 3
     return resolved.reward_edges
@@ -86,22 +86,10 @@ def test_contexts_are_added_by_their_matrix() -> None:
         torch.testing.assert_close(part.see(state, context)[0], expected)
 
 
-def test_impressions_without_a_pick_can_move_the_state() -> None:
-    log = toy_log(toy_catalog(), context_width=0)
-    unpicked = log.mask & (log.choice < 0)
-    assert bool(unpicked.any())
-    config = gru.Config(width=4, reward_edges=(), context_width=0, skip_unpicked=False)
-    encoder = gru.Encoder(config, toy_catalog(), generator=Generator().manual_seed(0))
-    with torch.no_grad():
-        states = encoder(log)
-    moved = (states[:, 1:] != states[:, :-1]).any(dim=2)
-    assert torch.equal(moved, log.mask)
-
-
 @pytest.mark.parametrize(
     "settings",
-    [{"cell": "lstm"}, {"skip_unpicked": False}, {"reward_edges": []}, {"reward_edges": [2.0]}, {"dropout": 0.5}],
-    ids=["lstm", "unpicked", "no rewards", "one border", "dropout"],
+    [{"cell": "lstm"}, {"reward_edges": []}, {"reward_edges": [2.0]}, {"dropout": 0.5}],
+    ids=["lstm", "no rewards", "one border", "dropout"],
 )
 def test_its_settings_keep_the_contract(settings: dict[str, Any]) -> None:
     check_encoder(gru, settings={"width": 6, "item_width": 5, **settings})

@@ -14,9 +14,9 @@ from slatewise.types import Trajectories
 LOG = written_log(
     [
         [
-            {"items": [5, 6], "rewards": [4, 4], "choice": 1},
-            {"items": [7, 8], "rewards": [1, 0], "choice": -1},
-            {"items": [9, 5], "rewards": [0, 5], "choice": 1},
+            {"items": [5, 6], "rewards": [4, 4], "used": [0, 1]},
+            {"items": [7, 8], "rewards": [1, 0], "used": [0]},
+            {"items": [9, 5], "rewards": [0, 5], "used": [1]},
         ]
     ]
 )

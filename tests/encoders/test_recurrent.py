@@ -10,8 +10,9 @@ from torch import Tensor
 
 from slatewise.encoders import cfn, gru
 from slatewise.nn.item_table import RowWiseAdagrad
+from slatewise.ops.history import uses_of
 from slatewise.sim.toys import catalog
-from slatewise.types import Trajectories
+from slatewise.types import Trajectories, used_at_once
 
 Built = cfn.Encoder | gru.Encoder
 SETTINGS = {"width": 5, "item_width": 4, "reward_edges": (0.5,), "context_width": 2}
@@ -36,19 +37,23 @@ def _trajectories(batch: int = 6, steps: int = 9, slate: int = 3, seed: int = 0)
     mask[0] = True
     no = torch.zeros(batch, steps, dtype=torch.bool)
     zeros = torch.zeros(batch, steps, slate)
+    time = torch.arange(steps).expand(batch, steps) * 1_000_000
+    items = torch.randint(2, 32, (batch, steps, slate), generator=g) * mask.unsqueeze(2)
+    reward = torch.rand(batch, steps, slate, generator=g) * mask.unsqueeze(2)
+    used = (torch.rand(batch, steps, slate, generator=g) < 0.4) & mask.unsqueeze(2)
     return Trajectories(
         event_id=torch.arange(batch * steps).view(batch, steps),
         policy_id=torch.zeros(batch, steps, dtype=torch.int64),
         user=torch.arange(batch).unsqueeze(1).expand(batch, steps),
-        time=torch.arange(steps).expand(batch, steps) * 1_000_000,
+        time=time,
         terminated=no,
         truncated=no,
-        slate=torch.randint(2, 32, (batch, steps, slate), generator=g) * mask.unsqueeze(2),
+        slate=items,
         logp=zeros,
         logp_known=no,
-        reward=torch.rand(batch, steps, slate, generator=g) * mask.unsqueeze(2),
+        reward=reward,
         cost=zeros,
-        choice=torch.randint(-1, slate, (batch, steps), generator=g).masked_fill(~mask, -1),
+        **used_at_once(used, time=time, reward=reward),
         mask=mask,
         learn=mask,
         context=torch.rand(batch, steps + 1, 2, generator=g),
@@ -60,30 +65,30 @@ def test_steps_rolled_out_are_the_forward_pass(cell: str) -> None:
     encoder, trajectories = _encoder(cell), _trajectories()
     with torch.no_grad():
         states = encoder(trajectories)
-        carry, state = encoder.initial(trajectories.observation(0))
-        rolled = [state]
+        carry = encoder.initial(len(trajectories.mask))
+        rolled = [encoder.state(carry, trajectories.observation(0))]
         for t in range(trajectories.mask.shape[1]):
-            carry, state = encoder.step(carry, trajectories.step(t), trajectories.observation(t + 1))
-            rolled.append(state)
+            carry = encoder.step(carry, uses_of(trajectories.step(t)))
+            rolled.append(encoder.state(carry, trajectories.observation(t + 1)))
     torch.testing.assert_close(states, torch.stack(rolled, dim=1), rtol=1e-4, atol=1e-6)
 
 
 @every_cell
-def test_a_step_without_a_pick_repeats_the_state(cell: str) -> None:
+def test_a_step_without_a_use_repeats_the_state(cell: str) -> None:
     encoder, trajectories = _encoder(cell), _trajectories()
     trajectories = trajectories.replace(context=torch.zeros_like(trajectories.context))
     with torch.no_grad():
         states = encoder(trajectories)
-    still = trajectories.choice < 0
+    still = ~trajectories.used.any(dim=2)
     assert bool(still.any())
     assert torch.equal(states[:, 1:][still], states[:, :-1][still])
     assert not torch.equal(states[:, 1:][~still], states[:, :-1][~still])
 
 
 @every_cell
-def test_nobody_picked_anything(cell: str) -> None:
+def test_nobody_used_anything(cell: str) -> None:
     trajectories = _trajectories()
-    trajectories = trajectories.replace(choice=torch.full_like(trajectories.choice, -1))
+    trajectories = trajectories.replace(used=torch.zeros_like(trajectories.used))
     with torch.no_grad():
         states = _encoder(cell)(trajectories)
     assert states.shape == (6, 10, 5)

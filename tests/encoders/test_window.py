@@ -15,8 +15,8 @@ from slatewise.types import Observation
 LOG = written_log(
     [
         [
-            {"items": [5, 6], "rewards": [0, 4], "choice": 1},
-            {"items": [7, 8], "choice": -1},
+            {"items": [5, 6], "rewards": [0, 4], "used": [1]},
+            {"items": [7, 8], "used": []},
             {"items": [9], "rewards": [2]},
             {"items": [3], "rewards": [1]},
         ]
@@ -24,14 +24,14 @@ LOG = written_log(
 )
 
 
-def test_the_last_picks_newest_first_by_hand() -> None:
+def test_the_last_uses_newest_first_by_hand() -> None:
     encoder = window.Encoder(window.Config(length=2), toy_catalog())
     zero = np.array([0])
     batch = trajectories(LOG, Windows(user=zero, start=zero, learn=zero, stop=np.array([4])))
     assert encoder(batch)[0].tolist() == [
         [0, 0, 0, 0],
         [6, 0, 4, 0],
-        [6, 0, 4, 0],  # nothing was picked
+        [6, 0, 4, 0],  # nothing was used
         [9, 6, 2, 4],
         [3, 9, 1, 2],
     ]
@@ -44,13 +44,14 @@ def test_a_window_of_any_length_keeps_the_contract(length: int) -> None:
 
 def test_memory_and_state_of_a_new_user_do_not_share_numbers() -> None:
     encoder = window.Encoder(window.Config(length=2), toy_catalog())
-    carry, state = encoder.initial(Observation(user=torch.zeros(1).long(), context=torch.zeros(1, 0)))
+    carry = encoder.initial(1)
+    state = encoder.state(carry, Observation(user=torch.zeros(1).long(), context=torch.zeros(1, 0)))
     state += 1
     assert carry.tolist() == [[0, 0, 0, 0]]
 
 
 def test_windows_that_cannot_be() -> None:
-    with pytest.raises(ValueError, match="length is 0; expected at least 1 pick"):
+    with pytest.raises(ValueError, match="length is 0; expected at least 1 use"):
         window.Config(length=0)
 
 

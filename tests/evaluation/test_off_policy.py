@@ -25,7 +25,7 @@ JUDGED = FixedPolicy((0.5, 0.25, 0.25))
 
 
 def shown(item: int, propensity: float, pay: float) -> dict[str, Any]:
-    return {"items": [item], "rewards": [pay], "logp": [math.log(propensity)], "choice": 0 if pay else -1}
+    return {"items": [item], "rewards": [pay], "logp": [math.log(propensity)], "used": [0] if pay else []}
 
 
 # Of each user the first event trains, the others test.

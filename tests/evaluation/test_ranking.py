@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Generator, Tensor
 
 from slatewise.data import splits
 from slatewise.encoders import window
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
-from slatewise.evaluation import Config, Evaluation, evaluate, picks, rank, ranking_metrics, states_at
+from slatewise.evaluation import Config, Evaluation, evaluate, rank, ranking_metrics, states_at, used_items
 from slatewise.evaluation.ranking import Ranking
 from slatewise.log import LogPart
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.testing import toy_catalog, toy_dataset, written_log
+from slatewise.types import SlateRequest, Slates
 
 NUM_ITEMS = 6
 
@@ -83,15 +84,41 @@ def test_an_item_used_twice_is_one_relevant_item() -> None:
     assert ranking.relevant.tolist() == [3]  # 5, 7, 4
 
 
-def test_what_was_shown_and_not_picked_is_neither_used_nor_relevant() -> None:
-    log = written_log(
-        [[{"items": [7, 6], "choice": 1}, {"items": [5, 4], "choice": -1}, {"items": [7, 3], "choice": 0}]]
-    )
+def test_what_was_shown_and_not_used_is_neither_used_nor_relevant() -> None:
+    log = written_log([[{"items": [7, 6], "used": [1]}, {"items": [5, 4], "used": []}, {"items": [7, 3], "used": [0]}]])
     part = LogPart(interactions=log, first=np.array([2]), last=np.array([3]))
     ranking = rank(ByNumber(), part, Config(k=(3,)))
     assert ranking.items.tolist() == [[7, 5, 4]]  # only 6 was used
     assert ranking.hits.tolist() == [[True, False, False]]
     assert ranking.relevant.tolist() == [1]
+
+
+class Shows(ByNumber):
+    """The same list to everybody."""
+
+    def recommend(self, state: Tensor, request: SlateRequest, *, generator: Generator | None = None) -> Slates:
+        return Slates(items=torch.tensor([[2, 3]]).expand(len(state), -1), logp=torch.zeros(len(state), 2))
+
+
+def test_every_used_item_of_a_slate_is_relevant() -> None:
+    # items 2, 3, 4 are shown, 2 and 3 clicked; the list is [2, 3]
+    log = written_log([[{"items": [5]}, {"items": [2, 3, 4], "rewards": [1, 1, 0], "used": [0, 1]}]])
+    part = LogPart(interactions=log, first=np.array([1]), last=np.array([2]))
+    ranking = rank(Shows(), part, Config(k=(2,)))
+    assert ranking.relevant.tolist() == [2]
+    assert ranking.hits.tolist() == [[True, True]]
+    found = {m.name: m.value for m in ranking_metrics(ranking, Config(k=(2,)), num_rows=8, count=torch.zeros(8))}
+    assert (found["precision@2"], found["ndcg@2"], found["recall@2"]) == (1.0, 1.0, 1.0)
+
+
+def test_seen_is_what_had_been_used_when_the_list_was_made() -> None:
+    policy = ByNumber()
+    policy.encoder = window.Encoder(window.Config(length=3), toy_catalog(NUM_ITEMS))
+    events = [{"items": [2, 3, 4], "used": [0, 1, 2], "used_times": [1, 25, 9], "time": 0}, {"items": [5], "time": 10}]
+    seen, state = states_at(policy, written_log([events]), np.array([0]), np.array([1]), max_history=9)
+    # 3 was bought at 25, after the second slate was decided on at 10
+    assert seen.tolist() == [[2, 4]]
+    assert state[:, :3].tolist() == [[4, 2, 0]]
 
 
 def test_batches_change_nothing() -> None:
@@ -164,8 +191,8 @@ def test_states_stand_where_the_part_begins() -> None:
     assert seen.tolist() == [[7, 6, 5]]
 
 
-def test_picks_by_hand() -> None:
-    items, rewards = picks(LOG, np.array([0, 2]), np.array([2, 0]), np.array([4, 1]))
+def test_uses_by_hand() -> None:
+    items, rewards = used_items(LOG, np.array([0, 2]), np.array([2, 0]), np.array([4, 1]))
     assert items.tolist() == [[5, 4], [2, 0]]
     assert rewards.tolist() == [[1, 5], [1, 0]]
 

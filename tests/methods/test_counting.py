@@ -71,13 +71,24 @@ def test_popularity_by_hand() -> None:
     assert learner.policy.recommend(STATE, SlateRequest(k=1)).items.tolist() == [[2]]
 
 
-def test_popularity_counts_picks_not_impressions_nor_the_unknown() -> None:
-    shown = written_log([[{"items": [2, 3], "choice": 1}, {"items": [4], "choice": -1}, {"items": [1]}]])
+def test_popularity_counts_uses_not_impressions_nor_the_unknown() -> None:
+    shown = written_log([[{"items": [2, 3], "used": [1]}, {"items": [4], "used": []}, {"items": [1]}]])
     learner = popularity.Learner(popularity.Config(), StatelessEncoder(), toy_catalog(4), generator=Generator())
     learner.update(whole(shown))
     assert learner.policy.count.tolist() == [0, 0, 0, 1, 0, 0]
-    nothing = written_log([[{"items": [4], "choice": -1}]])
+    nothing = written_log([[{"items": [4], "used": []}]])
     assert learner.update(whole(nothing)) == {"loss": 0.0}
+
+
+def test_every_use_of_a_slate_counts() -> None:
+    shown = whole(written_log([[{"items": [2, 3, 4], "used": [0, 2]}, {"items": [5]}]]))
+    popular = popularity.Learner(popularity.Config(), StatelessEncoder(), toy_catalog(4), generator=Generator())
+    popular.update(shown)
+    assert popular.policy.count.tolist() == [0, 0, 1, 0, 1, 1]
+    together = neighbours()
+    before = together.state_dict()["data"].sum()
+    together.update(shown)
+    assert together.state_dict()["data"].sum() == before + 9  # 2, 4 and 5 with each other and themselves
 
 
 def neighbours(**settings: Any) -> item_knn.Learner:

@@ -15,7 +15,7 @@ from slatewise.nn.negatives import Sampler
 from slatewise.retrieval.approximate import Approximate
 from slatewise.retrieval.exact import Exact
 from slatewise.sim.toys import catalog
-from slatewise.types import Exploration, SlateRequest, Trajectories
+from slatewise.types import Exploration, SlateRequest, Trajectories, used_at_once
 
 NUM_ITEMS = 60
 SAMPLERS: tuple[Sampler, ...] = ("uniform", "log_uniform", "popularity", "in_batch")
@@ -39,19 +39,21 @@ def _log(users: int = 32, steps: int = 6, num_items: int = NUM_ITEMS, seed: int 
     yes, no = torch.ones(users, steps, dtype=torch.bool), torch.zeros(users, steps, dtype=torch.bool)
     ends = no.clone()
     ends[:, -1] = True
+    time = torch.arange(steps).expand(users, steps) * 1_000_000
+    reward = (torch.rand(users, steps, 1, generator=g) < 0.7).float()
     return Trajectories(
         event_id=torch.arange(users * steps).view(users, steps),
         policy_id=torch.zeros(users, steps, dtype=torch.int64),
         user=torch.arange(users).unsqueeze(1).expand(users, steps),
-        time=torch.arange(steps).expand(users, steps) * 1_000_000,
+        time=time,
         terminated=ends,
         truncated=no,
         slate=item,
         logp=torch.zeros(users, steps, 1),
         logp_known=no,
-        reward=(torch.rand(users, steps, 1, generator=g) < 0.7).float(),
+        reward=reward,
         cost=torch.zeros(users, steps, 1),
-        choice=torch.zeros(users, steps, dtype=torch.int64),
+        **used_at_once(yes.unsqueeze(2), time=time, reward=reward),
         mask=yes,
         learn=yes,
         context=torch.zeros(users, steps + 1, 0),

@@ -16,6 +16,7 @@ from slatewise.nn.behaviour import BehaviourByPolicy, BehaviourFrequency, Behavi
 from slatewise.nn.softmax import SoftmaxHead
 from slatewise.ops.negatives import uniform
 from slatewise.testing import check_method, toy_catalog, toy_log, written_log
+from slatewise.types import used_at_once
 
 
 def learner(**settings: Any) -> reinforce.Learner:
@@ -57,7 +58,9 @@ def test_heads_of_two_policies_learn_what_each_shows() -> None:
     slate[:, :, 0] = 2 + policy_id
     for column in range(1, slate.shape[2]):
         slate[:, :, column] = 0
-    log = log.replace(slate=slate, policy_id=policy_id, choice=torch.zeros_like(log.choice))
+    used = torch.zeros_like(log.used)
+    used[:, :, 0] = log.mask
+    log = log.replace(slate=slate, policy_id=policy_id, **used_at_once(used, time=log.time, reward=log.reward))
     for _ in range(60):
         machine.update(log)
     with torch.no_grad():
@@ -161,8 +164,10 @@ def test_a_slate_teaches_as_its_items_one_by_one() -> None:
     }
     single = log.replace(
         **rows,
-        **{name: split(getattr(log, name)) for name in ("slate", "logp", "reward", "cost")},
-        choice=torch.zeros(3 * len(log.mask), 1, dtype=torch.int64),
+        **{
+            name: split(getattr(log, name))
+            for name in ("slate", "logp", "reward", "cost", "used", "used_time", "use_reward")
+        },
         context=log.context.repeat_interleave(3, dim=0),
     )
     other = learner(gamma=0.0)

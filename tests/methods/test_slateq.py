@@ -18,7 +18,7 @@ from slatewise.methods import slateq
 from slatewise.ops.choice import choice_probabilities
 from slatewise.ops.slates import Optimiser
 from slatewise.testing import check_method
-from slatewise.types import Exploration, SlateRequest, Trajectories
+from slatewise.types import Exploration, SlateRequest, Trajectories, used_at_once
 
 TOPICS = 3
 
@@ -67,7 +67,7 @@ def steps(
         logp_known=here.clone(),
         reward=paid,
         cost=torch.zeros(1, count, size),
-        choice=torch.tensor([choice]),
+        **used_at_once(torch.arange(size) == torch.tensor([choice]).unsqueeze(2), time=number * 1_000_000, reward=paid),
         mask=here,
         learn=here.clone(),
         context=torch.zeros(1, count + 1, TOPICS),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from slatewise.log import FIRST_ITEM
 from slatewise.ope.ips import Snips
-from slatewise.types import Trajectories
+from slatewise.types import Trajectories, used_at_once
 
 
 def log_of(slate: Tensor, logp: Tensor, reward: Tensor) -> Trajectories:
@@ -29,7 +29,7 @@ def log_of(slate: Tensor, logp: Tensor, reward: Tensor) -> Trajectories:
         logp_known=yes,
         reward=reward,
         cost=torch.zeros_like(reward),
-        choice=torch.zeros_like(steps),
+        **used_at_once(torch.arange(slate.shape[2]) == torch.zeros_like(slate), time=steps, reward=reward),
         mask=yes,
         learn=yes,
         context=torch.zeros(shape[0], shape[1] + 1, 0),

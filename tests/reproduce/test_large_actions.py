@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from slatewise.config import convert
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.methods import popularity, slateq
+from slatewise.ops.history import uses_of
 from slatewise.reproduce import large_actions
 from slatewise.reproduce._cells import Cell
 from slatewise.reproduce.large_actions import learners, runs, times, ways
@@ -130,11 +131,10 @@ def test_a_log_of_single_items_becomes_lists_with_an_empty_place() -> None:
 def test_a_map_of_what_is_seen_is_what_is_seen_at_first() -> None:
     env = learners.open_env(200, 1, 10)
     encoder, seen = learners.Mapped(env), env.reset(seed=0)
-    torch.testing.assert_close(encoder.initial(seen)[1], seen.context)
+    torch.testing.assert_close(encoder.state(encoder.initial(len(seen.user)), seen), seen.context)
     record = learners.logged(200, 1, 10, 20, 5)
-    carry, _ = encoder.initial(record.observation(0))
-    _, after = encoder.step(carry, record.step(0), record.observation(1))
-    torch.testing.assert_close(after, encoder(record)[:, 1])
+    carry = encoder.step(encoder.initial(len(record.mask)), uses_of(record.step(0)))
+    torch.testing.assert_close(encoder.state(carry, record.observation(1)), encoder(record)[:, 1])
 
 
 @pytest.mark.parametrize("items", [200, 60_000])

@@ -124,7 +124,9 @@ def test_a_recorded_log_comes_back_bit_for_bit(tmp_path: Path, name: str, explor
                 kept[int(step.event_id[row])] = (
                     step.slate[row].tolist(),
                     step.logp[row].tolist(),
-                    [int(step.choice[row])],
+                    step.used[row].tolist(),
+                    step.used_time[row].tolist(),
+                    step.use_reward[row].tolist(),
                     step.reward[row].tolist(),
                     [bool(step.terminated[row])],
                     seen.context[row].tolist(),
@@ -147,7 +149,9 @@ def test_a_recorded_log_comes_back_bit_for_bit(tmp_path: Path, name: str, explor
         assert kept[int(back.event_id[row, t])] == (
             back.slate[row, t].tolist(),
             back.logp[row, t].tolist(),
-            [int(back.choice[row, t])],
+            back.used[row, t].tolist(),
+            back.used_time[row, t].tolist(),
+            back.use_reward[row, t].tolist(),
             back.reward[row, t].tolist(),
             [bool(back.terminated[row, t])],
             back.context[row, t].tolist(),
@@ -156,18 +160,24 @@ def test_a_recorded_log_comes_back_bit_for_bit(tmp_path: Path, name: str, explor
     assert int(back.terminated.sum()) == 40
 
 
-def test_a_pick_without_reward_stays_a_pick(tmp_path: Path) -> None:
+def test_several_and_late_uses_of_a_slate_are_the_same_uses_again(tmp_path: Path) -> None:
     opened = world(*SMALL, users=2)
     seen = opened.env.reset(seed=0)
     assert seen.candidates is not None
     step, _ = opened.env.step(Slates(items=seen.candidates[:, :3].clone(), logp=torch.zeros(2, 3)))
-    step = replace(step, choice=torch.tensor([1, -1]), reward=torch.tensor([[2.0, 0.0, 1.5], [0.0, 0.0, 0.0]]))
+    start = int(step.time[0])
+    used = torch.tensor([[True, False, True], [False, False, False]])
+    reward = torch.tensor([[2.0, 0.0, 1.5], [0.0, 0.0, 0.0]])
+    moments = torch.tensor([[start + 90, 0, start + 40], [0, 0, 0]])
+    step = replace(step, used=used, used_time=moments, use_reward=reward, reward=reward)
     with recording(tmp_path / "log", opened.env.catalog, version="v") as recorder:
         recorder.add(seen, step, torch.ones(2, dtype=torch.bool), episode=torch.zeros(2, dtype=torch.int64))
-    assert (recorder.decisions, recorder.outcomes) == (2, 3)
+    assert (recorder.decisions, recorder.outcomes) == (2, 2)
     log = import_path(tmp_path / "log", tmp_path / "data").interactions
-    assert log.choice.tolist() == [1, -1]
-    assert log.reward.tolist() == [2.0, 0.0, 1.5, 0.0, 0.0, 0.0]
+    assert log.used.tolist() == used.flatten().tolist()
+    assert log.used_time.tolist() == moments.flatten().tolist()
+    assert log.use_reward.tolist() == reward.flatten().tolist()
+    assert log.reward.tolist() == reward.flatten().tolist()
 
 
 def test_what_a_log_cannot_hold_is_refused(tmp_path: Path) -> None:
@@ -176,9 +186,14 @@ def test_what_a_log_cannot_hold_is_refused(tmp_path: Path) -> None:
     assert seen.candidates is not None
     step, _ = opened.env.step(Slates(items=seen.candidates[:, :3].clone(), logp=torch.zeros(2, 3)))
     everybody, first = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.int64)
-    unpicked = replace(step, choice=torch.tensor([-1, -1]), reward=torch.ones(2, 3))
+    unused = replace(step, used=torch.zeros(2, 3, dtype=torch.bool), reward=torch.ones(2, 3))
+    for_nothing = replace(step, used=torch.ones(2, 3, dtype=torch.bool), reward=torch.zeros(2, 3))
     nothing = replace(step, slate=torch.zeros(2, 3, dtype=torch.int64))
-    for bad, message in ((unpicked, "although nothing was picked"), (nothing, "shown nothing")):
+    for bad, message in (
+        (unused, "although it was not used"),
+        (for_nothing, "was used and earned nothing"),
+        (nothing, "shown nothing"),
+    ):
         with (
             pytest.raises(InputError, match=message),
             recording(tmp_path / "log", opened.env.catalog, version="v") as recorder,

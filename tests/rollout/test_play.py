@@ -17,7 +17,7 @@ from slatewise.rollout.play import Arm, play
 from slatewise.rollout.returns import returns
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.sim import toys
-from slatewise.types import Exploration, Observation, SlateRequest, Slates, Step, Trajectories
+from slatewise.types import Exploration, Observation, SlateRequest, Slates, Step, Trajectories, Uses, used_at_once
 
 
 class Shifts:
@@ -49,6 +49,7 @@ class Shifts:
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         user = self._seen().user
         ends = (self.age + 1 > torch.arange(self.num_users)) & ~torch.tensor(self.endless)
+        reward = torch.full((self.num_users, 1), float(self.clock + 1))
         step = Step(
             event_id=torch.arange(self.num_users) + 100 * self.clock,
             policy_id=torch.zeros_like(user),
@@ -59,9 +60,11 @@ class Shifts:
             slate=slates.items.clone(),
             logp=slates.logp.clone(),
             logp_known=torch.ones_like(ends),
-            reward=torch.full((self.num_users, 1), float(self.clock + 1)),
+            reward=reward,
             cost=torch.zeros(self.num_users, 1),
-            choice=torch.zeros_like(user),
+            **used_at_once(
+                torch.ones(reward.shape, dtype=torch.bool), time=torch.full_like(user, self.clock), reward=reward
+            ),
         )
         self.age = (self.age + 1).masked_fill(ends, 0)
         self.session = self.session + ends.long()
@@ -73,11 +76,14 @@ class First:
     """Always shows the first candidate; remembers how many steps it saw of a user."""
 
     class Counting(StatelessEncoder):
-        def initial(self, observation: Observation) -> tuple[Tensor, Tensor]:
-            return torch.zeros(len(observation.user), 1), torch.zeros(len(observation.user), 1)
+        def initial(self, num_users: int) -> Tensor:
+            return torch.zeros(num_users, 1)
 
-        def step(self, carry: Tensor, step: Step, observation: Observation) -> tuple[Tensor, Tensor]:
-            return carry + 1, carry + 1
+        def step(self, carry: Tensor, uses: Uses) -> Tensor:
+            return carry + uses.present.sum(dim=1, keepdim=True)
+
+        def state(self, carry: Tensor, observation: Observation) -> Tensor:
+            return carry.clone()
 
     def __init__(self) -> None:
         self.encoder: StateEncoder = self.Counting()

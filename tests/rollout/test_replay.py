@@ -5,7 +5,7 @@ import torch
 
 from slatewise.errors import InputError
 from slatewise.rollout.replay import Replay
-from slatewise.types import Observation, Step
+from slatewise.types import Observation, Step, used_at_once
 
 
 def moment(clock: int, users: list[int], *, ends: list[bool] | None = None) -> tuple[Observation, Step]:
@@ -27,7 +27,9 @@ def moment(clock: int, users: list[int], *, ends: list[bool] | None = None) -> t
         logp_known=torch.ones(count, dtype=torch.bool),
         reward=stamp.unsqueeze(1),
         cost=zeros,
-        choice=torch.zeros_like(user),
+        **used_at_once(
+            torch.ones(count, 1, dtype=torch.bool), time=torch.full_like(user, clock), reward=stamp.unsqueeze(1)
+        ),
     )
     return seen, step
 
@@ -72,7 +74,7 @@ def test_a_stretch_ends_where_somebody_else_comes() -> None:
         assert bool((drawn.terminated[rows, 0] == terminated).all())
         assert bool((drawn.truncated[rows, 0] != terminated).all())
     assert not bool(drawn.slate[first, 1].any())
-    assert bool((drawn.choice[first, 1] == -1).all())
+    assert not bool(drawn.used[first, 1].any())
     assert not bool(drawn.truncated[~first].any())
 
 

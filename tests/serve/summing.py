@@ -1,4 +1,4 @@
-"""An encoder of one's own, found by its dotted path: what it remembers holds what was seen before each step."""
+"""An encoder of one's own, found by its dotted path: sums of what was used, of which every bit is exact."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from slatewise.log import Catalog
-from slatewise.ops.choices import picked
-from slatewise.types import Observation, Step, Trajectories
+from slatewise.ops.history import at_count, history_of
+from slatewise.protocols import Carry
+from slatewise.types import Observation, Trajectories, Uses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,24 +22,27 @@ class Config:
 
 
 class Encoder(nn.Module):
-    """carry = s = Σ (1, picked item · reward) · (1 + context before that step) + context now."""
+    """carry ← ½ carry + item · reward / 64 for each use; the state adds it to the context."""
 
     def __init__(self, config: Config, catalog: Catalog, *, generator: Generator | None = None) -> None:
         super().__init__()
         self.width = self.context_width = config.context_width
 
     def forward(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
-        states = [self.initial(trajectories.observation(0))[0]]
-        for t in range(trajectories.mask.shape[1]):
-            states.append(self.step(states[-1], trajectories.step(t), trajectories.observation(t + 1))[0])
-        return torch.stack(states, dim=1)
+        history = history_of(trajectories)
+        carries = [self.initial(len(trajectories.mask))]
+        for place in range(history.uses.item.shape[1]):
+            carries.append(self.step(carries[-1], history.uses.columns(slice(place, place + 1))))
+        return trajectories.context + at_count(torch.stack(carries, dim=1), history.count)
 
-    def initial(self, observation: Observation) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B D"]]:
-        return observation.context, observation.context
+    def initial(self, num_users: int) -> Carry:
+        return torch.zeros(num_users, 1)
 
-    def step(
-        self, carry: Float[Tensor, "B M"], step: Step, observation: Observation
-    ) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B D"]]:
-        said = picked(step.slate, step.choice) * picked(step.reward, step.choice) / 100
-        carry = 0.5 * carry + said.unsqueeze(1) + observation.context
-        return carry, carry
+    def step(self, carry: Carry, uses: Uses) -> Carry:
+        for place in range(uses.item.shape[1]):
+            said = (uses.item[:, place] * uses.reward[:, place] / 64).unsqueeze(1)
+            carry = torch.where(uses.present[:, place : place + 1], 0.5 * carry + said, carry)
+        return carry
+
+    def state(self, carry: Carry, observation: Observation) -> Float[Tensor, "B D"]:
+        return observation.context + carry

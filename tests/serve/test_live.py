@@ -160,13 +160,13 @@ def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path, start: Calla
     frame = load_events(Path(service.ready["events"])).frame
     logged = {event: rows["logp"].to_list() for (event,), rows in frame.group_by("event_id", maintain_order=True)}
     assert {event: logged.get(event) for event in decisions} == decisions
-    chosen = set(frame.filter("chosen")["event_id"])
-    assert {event for event, _ in outcomes} <= chosen
+    used = set(frame.filter("used")["event_id"])
+    assert {event for event, _ in outcomes} <= used
 
     second = start(tmp_path / "run")
     repeated = [{"event_id": event, "position": 0, "outcome_id": name} for event, name in outcomes]
     assert second.post("/feedback", repeated)["duplicates"] == len(outcomes)
-    waiting = next(event for event in decisions if event not in chosen)
+    waiting = next(event for event in decisions if event not in used)
     assert second.post("/feedback", {"event_id": waiting, "position": 1})["outcomes"][0]["moved"]
     code, _ = second.stop(signal.SIGINT)
     assert code == 0

@@ -190,7 +190,7 @@ def test_only_the_newest_events_move_the_state_but_all_are_seen(tmp_path: Path, 
 
 ENCODERS = [
     {"name": "gru", "width": 8, "item_width": 6, "reward_edges": [1.0], "context_width": 2},
-    {"name": "tests.serve.summing", "context_width": 2},  # one whose memory holds the context of every step
+    {"name": "tests.serve.summing", "context_width": 2},
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from slatewise.data import prepare
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.log import FIRST_ITEM
 from slatewise.serve import Feedback, Recommender, RecommendRequest
+from slatewise.serve.clock import system_clock
 from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.http.schema import Explore
 from slatewise.serve.stores.lmdb import Store
@@ -28,7 +30,7 @@ def live(recommender: Recommender, turns: int) -> list[str]:
     events = []
     for turn in range(turns):
         answer = recommender.recommend(RecommendRequest(user_id="ann", k=4))
-        recommender.feedback([Feedback(event_id=answer.event_id, position=turn % 4, value=float(turn), outcome_id="1")])
+        recommender.feedback([Feedback(event_id=answer.event_id, position=turn % 4, value=turn + 1.0, outcome_id="1")])
         events.append(answer.event_id)
     return events
 
@@ -56,8 +58,12 @@ def test_a_restart_keeps_states_and_open_events(run: Path, serve: Open) -> None:
     second = serve(run)
     assert torch.equal(state(second), before)
     assert ranking(second) == order
-    late = second.feedback([Feedback(event_id=waiting, position=0), Feedback(event_id=events[0], position=1)])
-    assert [receipt.moved for receipt in late.outcomes] == [True, False]
+    late = [
+        Feedback(event_id=waiting, position=0),
+        Feedback(event_id=events[0], position=0, type="like"),
+        Feedback(event_id=events[0], position=1),
+    ]
+    assert [receipt.moved for receipt in second.feedback(late).outcomes] == [True, False, True]
     again = second.feedback([Feedback(event_id=events[2], position=2, outcome_id="1")])
     assert again.duplicates == 1
 
@@ -86,7 +92,7 @@ def test_a_lost_or_older_store_is_made_anew_from_the_log(run: Path, serve: Open,
     assert second.feedback(known).duplicates == 2
 
 
-def picks(recommender: Recommender) -> list[int]:
+def seen_items(recommender: Recommender) -> list[int]:
     with recommender.store.transaction():
         seen: list[int] = recommender.users.find("ann").seen.tolist()
         return seen
@@ -106,24 +112,24 @@ def test_following_the_whole_log_again_changes_nothing(run: Path, serve: Open) -
 def test_a_log_that_was_taken_away_after_an_import_begins_anew(run: Path, serve: Open) -> None:
     first = serve(run)
     live(first, 4)
-    had = picks(first)
+    had = seen_items(first)
     first.close()
     shutil.rmtree(first.events_folder)
     second = serve(run)  # its store is ahead of its log
-    assert picks(second) == had
+    assert seen_items(second) == had
     live(second, 2)
     after = state(second)
     second.close()
     third = serve(run)
     assert torch.equal(state(third), after)
-    assert len(picks(third)) == len(had) + 2
+    assert len(seen_items(third)) == len(had) + 2
     third.close()
     # and once more, followed by another store only: what is shorter than what was followed is another log
     shutil.rmtree(first.events_folder)
     other = serve(run, store=run / "other")
     other.feedback([Feedback(user_id="ann", item_id="i39")])
     other.close()
-    assert 39 + FIRST_ITEM in picks(serve(run))
+    assert 39 + FIRST_ITEM in seen_items(serve(run))
 
 
 def test_a_new_policy_reads_the_users_of_the_old_one(run: Path, serve: Open, tmp_path: Path) -> None:
@@ -156,6 +162,37 @@ def test_events_that_came_back_with_the_log_are_not_counted_twice(run: Path, ser
     third = serve(run, data=dataset.path)
     everything = imported(third.events_folder, tmp_path / "everything")
     torch.testing.assert_close(state(third), state_of(third, everything, "ann", -1))
+
+
+def test_a_use_that_came_after_the_import_of_its_slate_is_not_lost(run: Path, serve: Open, tmp_path: Path) -> None:
+    first = serve(run)
+    events = live(first, 3)
+    first.close()
+    before = imported(first.events_folder, tmp_path / "before")
+    second = serve(run)
+    late = [Feedback(event_id=events[2], position=0), Feedback(event_id=events[0], position=3, value=3.0)]
+    assert [receipt.moved for receipt in second.feedback(late).outcomes] == [True, True]
+    second.close()
+    everything = imported(second.events_folder, tmp_path / "everything")
+    save_artifact(run / "artifact", seed=5)
+    third = serve(run, data=before.path)
+    torch.testing.assert_close(state(third), state_of(third, everything, "ann", -1))
+    assert len(seen_items(third)) == 5
+
+
+def test_time_goes_on_where_the_log_ends_though_the_clock_was_set_back(run: Path, serve: Open) -> None:
+    first = serve(run)
+    with first.store.transaction():
+        first.store.put_latest_time(system_clock() + 3_600_000_000)
+        ahead = first.store.latest_time()
+    first.close()
+    second = serve(run)
+    events = live(second, 2)
+    records = [json.loads(line) for line in (second.events_folder / "events-00000001.jsonl").read_text().splitlines()]
+    moments = [record.get("received", record["timestamp"]) for record in records]
+    assert moments == sorted(set(moments))
+    assert moments[0] > ahead
+    assert len(events) == 2
 
 
 def test_a_full_disk_loses_nothing_that_was_acknowledged(run: Path, serve: Open) -> None:

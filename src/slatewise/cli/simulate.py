@@ -71,7 +71,7 @@ def simulate(
     top_m: Annotated[int | None, typer.Option(min=1, help="Explore: how many of the best items may be shown.")] = None,
     keep: Annotated[int | None, typer.Option(min=0, help="Explore: first positions that hold the best items.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Explore: softmax(score / temperature).")] = None,
-    exclude_last: Annotated[int, typer.Option(min=0, help="Last picks of a user that are not shown again.")] = 0,
+    exclude_last: Annotated[int, typer.Option(min=0, help="Items that a user used last and is not shown again.")] = 0,
     max_steps: Annotated[int, typer.Option(min=1, help="Slates of a place before giving up.")] = 100_000,
     allow_module: AllowModule = False,
     as_json: JsonFlag = False,

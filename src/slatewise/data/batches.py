@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Generator, Tensor
 
 from slatewise.log import Interactions, Windows
-from slatewise.types import Trajectories
+from slatewise.types import NEVER, Trajectories
 
 
 def trajectories(interactions: Interactions, batch: Windows) -> Trajectories:
@@ -34,6 +34,8 @@ def trajectories(interactions: Interactions, batch: Windows) -> Trajectories:
     row = np.where(filled, row_start[..., None] + slots, 0)
     last_event = event + 1 == offsets[batch.user + 1][:, None]
     ended = _column(interactions.session_end, event)
+    following = base + length
+    next_event = np.minimum(following, np.maximum(interactions.num_events - 1, 0))
 
     def rows(values: np.ndarray) -> Tensor:
         gathered = values[row] if len(values) else np.zeros(row.shape, values.dtype)
@@ -58,10 +60,15 @@ def trajectories(interactions: Interactions, batch: Windows) -> Trajectories:
         logp_known=torch.from_numpy(known),
         reward=rows(interactions.reward),
         cost=rows(interactions.cost),
-        choice=events(interactions.choice).long(),
+        used=rows(interactions.used),
+        used_time=rows(interactions.used_time),
+        use_reward=rows(interactions.use_reward),
         mask=torch.from_numpy(mask),
         learn=torch.from_numpy(mask & (batch.start[:, None] + column >= batch.learn[:, None])),
         context=torch.from_numpy(np.where(seen[..., None], context, 0.0).astype(np.float32)),
+        next_time=torch.from_numpy(
+            np.where(following < offsets[batch.user + 1], _column(interactions.time, next_event), NEVER)
+        ),
     ).pad()
 
 
@@ -124,5 +131,5 @@ def num_batches(wins: Windows, batch_size: int) -> int:
     return full * 32 + -(-rest // batch_size)
 
 
-def _column(values: np.ndarray, event: Int[np.ndarray, "B T"]) -> np.ndarray:
+def _column(values: np.ndarray, event: Int[np.ndarray, "*B"]) -> np.ndarray:
     return np.asarray(values[event]) if len(values) else np.zeros(event.shape, values.dtype)

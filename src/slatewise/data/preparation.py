@@ -47,8 +47,9 @@ def prepare(
         name: short name, for reports.
         items: item table (see `slatewise.data.reading.item_table.catalog`).
         conditions: under which the slates were drawn, by event_id; items that stand only there are numbered last.
-        kind: impressions (choice = first position used, −1 for none) or uses (every row is an event that was chosen);
-            None: impressions where the log has event_id, position, propensity or logp.
+        kind: impressions (a shown item is used where the column `used` says so, without one where its reward is above
+            0) or uses (every row is an event whose item was used, whatever its reward); None: impressions where the log
+            has event_id, position, propensity or logp. The time of a use is `used_time`, without one that of its row.
         source: where it comes from, as JSON can hold it; kept in the manifest.
         clock: False where timestamps are only the order of the rows.
         simulated: True where no person made the events.
@@ -125,7 +126,7 @@ def assemble(
     if conditions is not None and len(conditions.events):
         item_table = with_named_items(item_table, conditions)
         requests, catalogs = logged_requests(conditions, frame["event_id"].gather(firsts), item_table)
-    reward = frame["reward"].to_numpy()[order]
+    used, used_time, use_reward = _uses(frame, kind)
     interactions = Interactions(
         user_offsets=np.searchsorted(event_user, np.arange(len(user_names) + 1)).astype(np.int64),
         event_offsets=event_offsets,
@@ -133,13 +134,15 @@ def assemble(
         policy_id=policy[firsts],
         time=earliest[event[starts]],
         session_end=_session_ends(frame, firsts, event_user),
-        choice=np.zeros(len(starts), np.int32) if kind == "uses" else _choice(frame, reward, event_offsets, order),
         context=_context(frame, firsts),
         item=item[order],
-        reward=reward,
+        reward=frame["reward"].to_numpy()[order],
         cost=frame["cost"].to_numpy()[order] if "cost" in frame.columns else np.zeros(len(order), np.float32),
         logp=logp[order],
         logp_known=known[order],
+        used=used[order],
+        used_time=used_time[order],
+        use_reward=use_reward[order],
         requests=requests,
     )
     return interactions, Vocabulary(names=user_names, first=0, unknown=-1), item_table, policies, catalogs
@@ -283,22 +286,22 @@ def _session_ends(
     return ends
 
 
-def _choice(
-    frame: pl.DataFrame,
-    reward: Float[np.ndarray, "R"],
-    event_offsets: Int[np.ndarray, "V1"],
-    order: Int[np.ndarray, "R"],
-) -> Int[np.ndarray, "V"]:
-    """Position of the first row chosen, or else of the largest reward above 0 (ties: the highest position); −1."""
-    starts, lengths = event_offsets[:-1], np.diff(event_offsets)
-    if "chosen" in frame.columns:
-        used = frame["chosen"].fill_null(value=False).to_numpy()[order]
+def _uses(
+    frame: pl.DataFrame, kind: Kind
+) -> tuple[Bool[np.ndarray, "R"], Int[np.ndarray, "R"], Float[np.ndarray, "R"]]:
+    """Which rows are uses, when, and what they were worth then; 0 where they are none."""
+
+    def column(name: str, otherwise: str) -> pl.Series:
+        return frame[name].fill_null(frame[otherwise]) if name in frame.columns else frame[otherwise]
+
+    if kind == "uses":
+        used = np.ones(frame.height, np.bool_)
+    elif "used" in frame.columns:
+        used = frame["used"].fill_null(value=False).to_numpy()
     else:
-        used = (reward > 0) & (reward == np.repeat(np.maximum.reduceat(reward, starts), lengths))
-    position = np.arange(len(reward)) - np.repeat(starts, lengths)
-    nothing = np.iinfo(np.int32).max
-    choice = np.minimum.reduceat(np.where(used, position, nothing), starts)
-    return np.where(choice == nothing, -1, choice).astype(np.int32)
+        used = (frame["reward"] > 0).to_numpy()
+    time, reward = column("used_time", "timestamp").to_numpy(), column("use_reward", "reward").to_numpy()
+    return used, np.where(used, time, 0), np.where(used, reward, np.float32(0))
 
 
 def _context(frame: pl.DataFrame, firsts: Int[np.ndarray, "V"]) -> Float[np.ndarray, "V X"]:

@@ -33,7 +33,7 @@ from slatewise.errors import InputError, located
 from slatewise.files import atomic_folder, sha256
 from slatewise.log import Catalog, Interactions, Vocabulary
 
-FORMAT = 1
+FORMAT = 2
 WHAT = "slatewise prepared data"
 Kind = Literal["impressions", "uses"]
 """impressions: slates that were shown, used or not; uses: only what was used (ratings, plays), one row an event."""
@@ -45,14 +45,17 @@ COLUMNS: dict[str, type[np.generic]] = {
     "policy_id": np.int32,
     "time": np.int64,
     "session_end": np.bool_,
-    "choice": np.int32,
     "context": np.float32,
     "item": np.int32,
     "reward": np.float32,
     "cost": np.float32,
     "logp": np.float32,
     "logp_known": np.bool_,
+    "used": np.bool_,
+    "used_time": np.int64,
+    "use_reward": np.float32,
 }
+_OF_ROWS = ("item", "reward", "cost", "logp", "logp_known", "used", "used_time", "use_reward")
 _ADVICE = "`slatewise data import` makes it anew."
 
 
@@ -246,11 +249,15 @@ def load(path: Path) -> Dataset:
     )
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a prepared data set, its format checked.
+def read_manifest(path: Path, *, any_format: bool = False) -> dict[str, Any]:
+    """The manifest of a prepared data set.
+
+    Args:
+        path: its folder.
+        any_format: take one that this version cannot load, too.
 
     Raises:
-        InputError: no manifest, or not one of ours.
+        InputError: no manifest, not one of ours, or of a format that this version cannot load.
     """
     file = path / "manifest.json"
     if not file.is_file():
@@ -262,9 +269,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise located(f"no JSON: {error}", file=file, advice=_ADVICE) from error
     if not isinstance(manifest, dict) or manifest.get("what") != WHAT:
         raise located("it describes something else than a prepared data set", file=file, advice=_ADVICE)
+    if any_format:
+        return manifest
     if manifest.get("format") != FORMAT:
         raise located(
-            f"format {manifest.get('format')!r}; this version reads format {FORMAT}", file=file, advice=_ADVICE
+            f"format {manifest.get('format')!r}; this version reads format {FORMAT}",
+            file=file,
+            advice=f"Make it again: `{_command(manifest, path)}`.",
         )
     needed = {*(f"{column}.npy" for column in COLUMNS), "items.parquet", "users.parquet", "policies.parquet"}
     if (
@@ -293,6 +304,16 @@ def iso(microseconds: int) -> str:
     """A time as ISO 8601 in UTC, to the second."""
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
     return moment.isoformat(timespec="seconds")
+
+
+def _command(manifest: dict[str, Any], path: Path) -> str:
+    """What makes a data set again."""
+    source = manifest.get("source")
+    source = source if isinstance(source, dict) else {}
+    if "dataset" in source:
+        return f"slatewise data fetch {source['dataset']} --out {path}"
+    files = source.get("files") or ["LOG"]
+    return f"slatewise data import {files[0] if len(files) == 1 else 'LOG'} --out {path}"
 
 
 def _range(time: np.ndarray) -> dict[str, str]:
@@ -333,8 +354,8 @@ def _check_lengths(path: Path, columns: dict[str, np.ndarray], num_users: int) -
     if len(columns["user_offsets"]) and len(columns["event_offsets"]):
         num_events, num_rows = int(columns["user_offsets"][-1]), int(columns["event_offsets"][-1])
         expected |= {"event_offsets": num_events + 1}
-        expected |= dict.fromkeys(("event_id", "policy_id", "time", "session_end", "choice", "context"), num_events)
-        expected |= dict.fromkeys(("item", "reward", "cost", "logp", "logp_known"), num_rows)
+        expected |= dict.fromkeys(("event_id", "policy_id", "time", "session_end", "context"), num_events)
+        expected |= dict.fromkeys(_OF_ROWS, num_rows)
     wrong = [column for column, length in expected.items() if len(columns[column]) != length]
     if wrong:
         raise InputError(f"{path}: columns of different lengths: {', '.join(wrong)}. {_ADVICE}")

@@ -103,6 +103,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     event_id: Name
     """Of the decision."""
     timestamp: Microseconds
+    """When it happened, as the client says."""
+    received: Microseconds | None = None
+    """When it arrived, by the clock that also stamps decisions; later decisions have seen it."""
     item_id: Name | None = None
     position: Annotated[int, Meta(ge=0, lt=1 << 31)] | None = None
     """0 = first of the slate. Either this or item_id; both must agree."""

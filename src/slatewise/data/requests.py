@@ -98,7 +98,7 @@ def logged_slates(
 def seen_items(
     interactions: Interactions, events: Int[np.ndarray, "B"], numbers: Int[np.ndarray, "rows"] | None = None
 ) -> list[Int[np.ndarray, "_"]]:
-    """Items that the user had used before each event whose request excluded them, each once, ascending.
+    """Items whose use had arrived before each event whose request excluded them, each once, ascending.
 
     Before, that is, in this log: a service whose users start from another one excludes what they used there, too.
 
@@ -114,10 +114,9 @@ def seen_items(
         excludes = np.asarray(interactions.requests.exclude_seen)[events]
     lists: list[Int[np.ndarray, "_"]] = []
     for start, event, counts in zip(first.tolist(), events.tolist(), excludes.tolist(), strict=True):
-        past = slice(start, event) if counts else slice(0, 0)
-        choice = np.asarray(interactions.choice[past]).astype(np.int64)
-        rows = np.asarray(interactions.event_offsets)[past][choice >= 0] + choice[choice >= 0]
-        used = _in_numbers(np.asarray(interactions.item)[rows].astype(np.int64), numbers)
+        past = slice(*np.asarray(interactions.event_offsets)[[start, event if counts else start]])
+        arrived = interactions.used[past] & (interactions.used_time[past] <= interactions.time[event])
+        used = _in_numbers(np.asarray(interactions.item[past])[arrived].astype(np.int64), numbers)
         lists.append(np.unique(used[used >= FIRST_ITEM]))
     return lists
 

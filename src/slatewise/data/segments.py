@@ -24,7 +24,7 @@ BLOCK = 16 << 20
 _DECODING = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TEXT = ("event_id", "user_id", "session_id", "policy_version", "item_id", "type", "outcome_id")
 _DECISION = ("event_id", "timestamp", "user_id", "session_id", "policy_version")
-_OUTCOME = ("event_id", "timestamp", "item_id", "position", "type", "value", "outcome_id", "user_id")
+_OUTCOME = ("event_id", "timestamp", "received", "item_id", "position", "type", "value", "outcome_id", "user_id")
 
 
 class _Tagged(msgspec.Struct):
@@ -42,7 +42,7 @@ class Columns:
     context: Float[np.ndarray, "V X"]
     """Zeros where a decision has none."""
     outcomes: pl.DataFrame
-    """event_id, timestamp, item_id, position, type, value, outcome_id, user_id; one row an outcome."""
+    """event_id, timestamp, received, item_id, position, type, value, outcome_id, user_id; one row an outcome."""
     conditions: Conditions
     """By the number of the decision."""
     catalogs: tuple[tuple[Path, CatalogRecord], ...]

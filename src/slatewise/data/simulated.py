@@ -112,7 +112,7 @@ class Impressions:
     """Slates of a known policy, and the truth behind them."""
 
     frame: pl.DataFrame
-    """Canonical: event_id, user_id, session_id, timestamp, position, item_id, logp, policy_id, reward, chosen and the
+    """Canonical: event_id, user_id, session_id, timestamp, position, item_id, logp, policy_id, reward, used and the
     one-hot context_… of the topic that the user is interested in."""
     items: pl.DataFrame
     """item_id, text, labels."""
@@ -173,7 +173,7 @@ def simulate_impressions(
     pick = _picks(rng, np.take_along_axis(attraction[topic], slate, 1))
 
     events = len(topic)
-    chosen = np.arange(slate_size) == pick[:, None]
+    used = np.arange(slate_size) == pick[:, None]
     rows = np.repeat(np.arange(events), slate_size)
     frame = pl.DataFrame(
         {
@@ -185,8 +185,8 @@ def simulate_impressions(
             "item_id": _names("i", items)[slate.ravel()],
             "logp": logp.ravel(),
             "policy_id": pl.repeat("softmax", len(rows), eager=True),
-            "reward": chosen.ravel().astype(np.float32),
-            "chosen": chosen.ravel(),
+            "reward": used.ravel().astype(np.float32),
+            "used": used.ravel(),
             **{
                 f"context_topic_{index:02d}": (topic == index).astype(np.float32)[rows]  # as wide as there are topics
                 for index in range(topics)

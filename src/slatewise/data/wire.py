@@ -35,6 +35,14 @@ from slatewise.data.segments import Columns, is_events, read_columns, segments
 from slatewise.errors import located
 
 _log = logging.getLogger(__name__)
+_PAYS = pl.col("reward") > 0
+_SUMS = (
+    pl.col("reward").sum().cast(pl.Float32),
+    _PAYS.any().alias("used"),
+    pl.col("arrived").filter(_PAYS).first().alias("used_time"),
+    pl.col("reward").filter(_PAYS).first().cast(pl.Float32).alias("use_reward"),
+)
+"""What the outcomes of one item come to, in the order of their arrival."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +61,8 @@ class Tally:
     """Outcomes of decisions that the log does not have, with no user and item to make an event of: dropped."""
     strangers: int
     """Outcomes of an item or position that is not in the slate of their decision: dropped."""
+    early: int
+    """Uses that arrived before their slate was decided on: counted at the time of the decision."""
     torn: tuple[str, ...]
     """Files whose last line was cut short."""
     catalogs_missing: tuple[str, ...] = ()
@@ -66,6 +76,7 @@ class Tally:
             "events made of outcomes whose decision is not in the log (propensity unknown)": self.uses,
             "outcomes dropped, their decision is not in the log and they name no user and item": self.orphans,
             "outcomes dropped, their item or position is not in the slate of their decision": self.strangers,
+            "uses that came before their decision, counted at its time": self.early,
         }
         said = [f"{what}: {count:,}" for what, count in counts.items() if count]
         torn = [f"last line cut short by the end of its writer, left out: {file}" for file in self.torn]
@@ -81,7 +92,8 @@ class Events:
     """The rows of a log, and what became of its records."""
 
     frame: pl.DataFrame
-    """event_id, user_id, session_id, timestamp (µs), policy_id, position, item_id, logp, reward, chosen, context_…"""
+    """event_id, user_id, session_id, timestamp (µs), policy_id, position, item_id, logp, reward, used, used_time (µs),
+    use_reward, context_…"""
     conditions: Conditions
     """Of the events, by event_id."""
     tally: Tally
@@ -106,8 +118,9 @@ def read_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> pl
 def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Events:
     """The rows of a log of decisions and outcomes, and the tally of what was passed over.
 
-    The reward of a row is the sum over its outcomes; the choice of an event is the item of its first outcome in time.
-    Outcomes count once per outcome_id of an event, without one once per event, item and type; the earliest stays.
+    The reward of a row is the sum over its outcomes. Its first outcome with a reward above 0 is the use of the item, at
+    the time of its arrival (`received`, or its timestamp where a record lacks that). Outcomes count once per outcome_id
+    of an event, without one once per event, item and type; the one that arrived first stays.
 
     Args:
         path: folder of ``*.jsonl`` files, read in the order of their names, or one such file.
@@ -129,22 +142,25 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
     placed = _placed(known, rows)
     counted = _once(placed, ["event", "position"])
     whole = unknown.filter(pl.col("user_id").is_not_null() & pl.col("item_id").is_not_null())
-    used = _once(whole, ["event_id", "user_id", "item_id"])
-    uses = _uses(used)
+    outside = _once(whole, ["event_id", "user_id", "item_id"])
+    shown, uses = _shown(decisions, rows, counted), _outside_slates(outside)
+    early = pl.col("used_time") < pl.col("timestamp")
     conditions, missing = _existing_items(columns, decisions, rows)
     return Events(
-        frame=pl.concat([_shown(decisions, rows, counted), uses], how="diagonal").with_columns(
-            pl.col("^context_.*$").fill_null(0.0)
+        frame=pl.concat([shown, uses], how="diagonal").with_columns(
+            pl.col("^context_.*$").fill_null(0.0),
+            pl.max_horizontal("used_time", pl.when("used").then("timestamp")).alias("used_time"),
         ),
         conditions=conditions,
         tally=Tally(
             decisions=len(decisions),
             outcomes=len(outcomes),
             repeated_decisions=repeated,
-            repeated_outcomes=len(placed) - len(counted) + len(whole) - len(used),
+            repeated_outcomes=len(placed) - len(counted) + len(whole) - len(outside),
             uses=len(uses),
             orphans=len(unknown) - len(whole),
             strangers=len(known) - len(placed),
+            early=int(shown.select(early.sum()).item()),
             torn=tuple(str(file) for file in columns.torn),
             catalogs_missing=missing,
         ),
@@ -208,8 +224,9 @@ def _distinct(columns: Columns, path: Path) -> tuple[pl.DataFrame, pl.DataFrame,
 
 
 def _priced(outcomes: pl.DataFrame, rewards: Mapping[str, float] | None, path: Path) -> pl.DataFrame:
-    """Outcomes in the order of their times (those of one time: as logged) with their reward."""
-    ordered = outcomes.with_row_index("order").sort("timestamp", maintain_order=True)
+    """Outcomes in the order of their arrival (those of one time: as logged) with their reward."""
+    arrived = pl.coalesce("received", "timestamp").alias("arrived")
+    ordered = outcomes.with_row_index("order").with_columns(arrived).sort("arrived", maintain_order=True)
     if rewards is None:
         return ordered.with_columns(pl.col("value").alias("reward"))
     strange = sorted(set(outcomes["type"].unique()) - set(rewards))
@@ -246,33 +263,31 @@ def _once(outcomes: pl.DataFrame, where: list[str]) -> pl.DataFrame:
             named.unique(["event_id", "outcome_id"], keep="first", maintain_order=True),
             plain.unique([*where, "type"], keep="first", maintain_order=True),
         ]
-    ).sort("timestamp", "order")
+    ).sort("arrived", "order")
 
 
 def _shown(decisions: pl.DataFrame, rows: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
-    """One row per shown item with its reward, and whether it was the choice."""
-    first = outcomes.unique("event", keep="first", maintain_order=True).select("event", "position", chosen=True)
-    reward = outcomes.group_by("event", "position").agg(pl.col("reward").sum())
+    """One row per shown item with its reward, and whether, when and how it was used."""
     place = ["event", "position"]
+    reward = outcomes.group_by(place, maintain_order=True).agg(*_SUMS)
     return (
         rows.join(reward, on=place, how="left", maintain_order="left")
-        .join(first, on=place, how="left", maintain_order="left")
         .join(decisions.drop("size"), on="event", how="left", maintain_order="left")
         .drop("event")
         .rename({"policy_version": "policy_id"})
         .with_columns(
-            pl.col("reward").fill_null(0.0).cast(pl.Float32),
-            pl.col("chosen").fill_null(value=False),
+            pl.col("reward").fill_null(0.0),
+            pl.col("used").fill_null(value=False),
         )
     )
 
 
-def _uses(outcomes: pl.DataFrame) -> pl.DataFrame:
-    """One event per user and item of a decision that nobody has, its only item chosen."""
+def _outside_slates(outcomes: pl.DataFrame) -> pl.DataFrame:
+    """One event per user and item of a decision that nobody has, when its first outcome arrived."""
     groups = outcomes.group_by("event_id", "user_id", "item_id", maintain_order=True)
-    events = groups.agg(pl.col("timestamp").first(), pl.col("reward").sum().cast(pl.Float32))
-    # Several items under one name are several events: none was chosen over the others. The further ones are named by
-    # whole numbers, so that a log whose events are all numbered keeps its numbers.
+    events = groups.agg(pl.col("arrived").first().alias("timestamp"), *_SUMS)
+    # Several items under one name are several events: they were not shown together. The further ones are named by whole
+    # numbers, so that a log whose events are all numbered keeps its numbers.
     further = events.filter(~pl.col("event_id").is_first_distinct())
     places = further.select(pl.concat_str(["event_id", "user_id", "item_id"], separator="\n")).to_series()
     numbers = pl.Series(hashed(places.to_list()) if len(further) else [], dtype=pl.Int64).cast(pl.String)
@@ -281,7 +296,6 @@ def _uses(outcomes: pl.DataFrame) -> pl.DataFrame:
     return events.with_columns(
         position=pl.lit(0, pl.Int64),
         logp=pl.lit(None, pl.Float64),
-        chosen=True,
     )
 
 

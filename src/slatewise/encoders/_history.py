@@ -1,4 +1,4 @@
-"""What the recurrent encoders share: which steps move the state, and what the cell reads there."""
+"""What the recurrent encoders share: what the cell reads of a use, and how a state sees the context."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.log import FIRST_ITEM, Catalog, LogPart
 from slatewise.nn.dropout import Dropout
 from slatewise.nn.item_table import ItemTable
-from slatewise.ops.choices import bucket, bucket_edges, compacted, picked
+from slatewise.ops.choices import bucket, bucket_edges
+from slatewise.ops.history import history_of
 from slatewise.ops.initial import normal_, uniform_
-from slatewise.types import Observation, Step, Trajectories
+from slatewise.types import Trajectories
 
 C = TypeVar("C", bound="HistoryConfig")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryConfig:
-    """Settings of an encoder that reads a history step by step."""
+    """Settings of an encoder that reads a history use by use."""
 
     width: int = 64
     """D: width of the state."""
@@ -29,8 +30,6 @@ class HistoryConfig:
     """Width of the item table U that the state reads."""
     dropout: float = 0.0
     """Share of the inputs set to 0 in training."""
-    skip_unpicked: bool = True
-    """A step without a pick (an impression nobody used) does not move the state (Chen et al. 2019, sec. 3)."""
     reward_edges: tuple[float, ...] | None = None
     """Borders of the reward buckets the cell reads; None = quantiles of the training log, () = rewards not read."""
     context_width: int | None = None
@@ -46,13 +45,13 @@ class HistoryConfig:
         """The settings with what was left open filled from the training part of a log."""
         edges = self.reward_edges
         if edges is None:
-            edges = bucket_edges(part.rewards())
+            edges = bucket_edges(part.use_rewards())
         width = part.interactions.context_width if self.context_width is None else self.context_width
         return replace(self, reward_edges=edges, context_width=width)
 
 
 class HistoryReader(nn.Module):
-    """Item, reward bucket and context of each step → input of the cell; and which steps reach it at all."""
+    """Item and reward bucket of each use → input of the cell; the context of a decision → what the state adds."""
 
     edges: Tensor
 
@@ -74,20 +73,10 @@ class HistoryReader(nn.Module):
         with torch.no_grad():
             self.item.weight[:FIRST_ITEM] = 0.0  # padding and the unknown say nothing
 
-    def moving(self, trajectories: Trajectories) -> tuple[Float[Tensor, "B L E"], Int[Tensor, "B S"]]:
-        """Inputs of the steps that move the state, pushed to the left; how many of them stand before each step."""
-        moves = trajectories.mask
-        if self.config.skip_unpicked:
-            moves = moves & (trajectories.choice >= 0)
-        order, count = compacted(moves)
-        item = picked(trajectories.slate, trajectories.choice).gather(1, order)
-        reward = picked(trajectories.reward, trajectories.choice).gather(1, order)
-        return self.read(item, reward), count
-
-    def moved_by(self, step: Step) -> tuple[Float[Tensor, "B E"], Bool[Tensor, "B"]]:
-        """Cell input of one step, and whether it moves the state."""
-        moves = step.choice >= 0 if self.config.skip_unpicked else torch.ones_like(step.terminated)
-        return self.read(picked(step.slate, step.choice), picked(step.reward, step.choice)), moves
+    def history(self, trajectories: Trajectories) -> tuple[Float[Tensor, "B L E"], Int[Tensor, "B S"]]:
+        """Cell inputs of all uses in the order of their arrival; how many of them each state has read."""
+        history = history_of(trajectories)
+        return self.read(history.uses.item, history.uses.reward), history.count
 
     def read(self, item: Int[Tensor, "*A"], reward: Float[Tensor, "*A"]) -> Float[Tensor, "*A E"]:
         """Item row + bucket row, with dropout while training."""
@@ -100,7 +89,3 @@ class HistoryReader(nn.Module):
     def see(self, state: Float[Tensor, "*A D"], context: Float[Tensor, "*A X"]) -> Float[Tensor, "*A D"]:
         """The state with what is seen before the decision."""
         return state + context @ self.context.T if self.context.shape[1] else state
-
-    def see_first(self, start: Float[Tensor, " D"], observation: Observation) -> Float[Tensor, "B D"]:
-        """State of users without history."""
-        return self.see(start.expand(len(observation.user), -1), observation.context)

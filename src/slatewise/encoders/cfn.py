@@ -16,10 +16,10 @@ from torch import Generator, Tensor, nn
 from slatewise.encoders._history import HistoryConfig, HistoryReader
 from slatewise.log import Catalog
 from slatewise.ops.cfn import cfn_states, cfn_step
-from slatewise.ops.choices import at_count
+from slatewise.ops.history import at_count
 from slatewise.ops.initial import fan_in_
 from slatewise.protocols import Carry
-from slatewise.types import Observation, Step, Trajectories
+from slatewise.types import Observation, Trajectories, Uses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,21 +48,25 @@ class Encoder(nn.Module):
             fan_in_(self.input, generator)
 
     def forward(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
-        """States before each step and after the last; steps that do not move the state repeat it."""
-        inputs, count = self.reader.moving(trajectories)
+        """States before each step and after the last."""
+        inputs, count = self.reader.history(trajectories)
         start = inputs.new_zeros(len(count), self.width)
         moved = cfn_states(inputs, start, self.input, self.bias, self.recurrent)
         states = torch.cat([start.unsqueeze(1), moved], dim=1)
         return self.reader.see(at_count(states, count), trajectories.context)
 
-    def initial(self, observation: Observation) -> tuple[Carry, Float[Tensor, "B D"]]:
-        """Memory and state of users without history; the memory is the state."""
-        start = self.recurrent.new_zeros(self.width)
-        return start.expand(len(observation.user), -1).clone(), self.reader.see_first(start, observation)
+    def initial(self, num_users: int) -> Carry:
+        """Memory of users without history: 0. The memory is the state without its context."""
+        return self.recurrent.new_zeros(num_users, self.width)
 
-    def step(self, carry: Carry, step: Step, observation: Observation) -> tuple[Carry, Float[Tensor, "B D"]]:
-        """Memory and state after one more step."""
-        inputs, moves = self.reader.moved_by(step)
-        after = cfn_step(inputs, carry, self.input, self.bias, self.recurrent)
-        carry = torch.where(moves.unsqueeze(1), after, carry)
-        return carry, self.reader.see(carry, observation.context)
+    def step(self, carry: Carry, uses: Uses) -> Carry:
+        """Memory after some more uses."""
+        inputs = self.reader.read(uses.item, uses.reward)
+        for place, present in enumerate(uses.present.unsqueeze(2).unbind(dim=1)):
+            after = cfn_step(inputs[:, place], carry, self.input, self.bias, self.recurrent)
+            carry = torch.where(present, after, carry)
+        return carry
+
+    def state(self, carry: Carry, observation: Observation) -> Float[Tensor, "B D"]:
+        """State of users who are seen now."""
+        return self.reader.see(carry, observation.context)

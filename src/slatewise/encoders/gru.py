@@ -1,4 +1,4 @@
-"""Gated recurrent states: GRU (Cho et al. 2014) or LSTM (Hochreiter & Schmidhuber 1997) over the user's picks."""
+"""Gated recurrent states: GRU (Cho et al. 2014) or LSTM (Hochreiter & Schmidhuber 1997) over the user's uses."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Generator, Tensor, nn
 
 from slatewise.encoders._history import HistoryConfig, HistoryReader
 from slatewise.log import Catalog
-from slatewise.ops.choices import at_count
 from slatewise.ops.gru import gru_states
+from slatewise.ops.history import at_count
 from slatewise.ops.initial import uniform_
 from slatewise.protocols import Carry
-from slatewise.types import Observation, Step, Trajectories
+from slatewise.types import Observation, Trajectories, Uses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ class Encoder(nn.Module):
                 uniform_(weight, config.width**-0.5, generator)
 
     def forward(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
-        """States before each step and after the last; steps that do not move the state repeat it."""
-        inputs, count = self.reader.moving(trajectories)
+        """States before each step and after the last."""
+        inputs, count = self.reader.history(trajectories)
         batch = len(count)
         states = inputs.new_zeros(batch, 1, self.width)
         if inputs.shape[1]:
@@ -60,20 +60,25 @@ class Encoder(nn.Module):
         states: Tensor = self.cell(inputs)[0]
         return states
 
-    def initial(self, observation: Observation) -> tuple[Carry, Float[Tensor, "B D"]]:
-        """Memory and state of users without history."""
-        start = self.reader.bucket.new_zeros(self.width)
-        carry = start.new_zeros(len(observation.user), self.width * (1 if self.config.cell == "gru" else 2))
-        return carry, self.reader.see_first(start, observation)
+    def initial(self, num_users: int) -> Carry:
+        """Memory of users without history: 0; (B, D) for GRU, (B, 2D) = [h ; c] for LSTM."""
+        return self.reader.bucket.new_zeros(num_users, self.width * (1 if self.config.cell == "gru" else 2))
 
-    def step(self, carry: Carry, step: Step, observation: Observation) -> tuple[Carry, Float[Tensor, "B D"]]:
-        """Memory and state after one more step; carry is (B, D) for GRU, (B, 2D) = [h ; c] for LSTM."""
-        inputs, moves = self.reader.moved_by(step)
+    def step(self, carry: Carry, uses: Uses) -> Carry:
+        """Memory after some more uses."""
+        inputs = self.reader.read(uses.item, uses.reward)
+        for place, present in enumerate(uses.present.unsqueeze(2).unbind(dim=1)):
+            carry = torch.where(present, self._after(inputs[:, place : place + 1], carry), carry)
+        return carry
+
+    def state(self, carry: Carry, observation: Observation) -> Float[Tensor, "B D"]:
+        """State of users who are seen now."""
+        return self.reader.see(carry[:, : self.width], observation.context)
+
+    def _after(self, inputs: Float[Tensor, "B 1 E"], carry: Carry) -> Carry:
         memory = carry.unsqueeze(0)
         if self.config.cell == "lstm":
-            _, (hidden, cell) = self.cell(inputs.unsqueeze(1), tuple(part.contiguous() for part in memory.chunk(2, 2)))
-            after = torch.cat([hidden, cell], dim=2).squeeze(0)
-        else:
-            after = self.cell(inputs.unsqueeze(1), memory)[1].squeeze(0)
-        carry = torch.where(moves.unsqueeze(1), after, carry)
-        return carry, self.reader.see(carry[:, : self.width], observation.context)
+            _, (hidden, cell) = self.cell(inputs, tuple(part.contiguous() for part in memory.chunk(2, 2)))
+            return torch.cat([hidden, cell], dim=2).squeeze(0)
+        after: Tensor = self.cell(inputs, memory)[1].squeeze(0)
+        return after

@@ -1,10 +1,10 @@
-"""What a user liked so far, as a set: the sum of the vectors of every item whose reward says so, of whole lists too.
+"""What a user liked so far, as a set: the sum of the vectors of every used item whose reward says so.
 
     s = tanh(Σ_{i liked} U_i / √(1 + n) + C x + b)        n: how many were liked, x: what is seen before the decision
 
-The recurrent encoders read one pick a step; of a list in which several items were liked, this one reads them all. It
-knows no order, so it suits sessions in which taste does not change. Without the bend it is one half of a linear
-autoencoder of the items (Sedhain et al. 2015 read ratings in this way).
+It knows no order, so it suits sessions in which taste does not change, and of a list in which several items were liked
+it reads all in one operation, where the recurrent encoders need one step for each. Without the bend it is one half of a
+linear autoencoder of the items (Sedhain et al. 2015 read ratings in this way).
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.log import FIRST_ITEM, Catalog, LogPart
 from slatewise.nn.dropout import Dropout
 from slatewise.nn.item_table import ItemTable
+from slatewise.ops.history import arrivals
 from slatewise.ops.initial import normal_, uniform_
 from slatewise.protocols import Carry
-from slatewise.types import Observation, Step, Trajectories
+from slatewise.types import Observation, Trajectories, Uses
 
 UNKNOWN_SCALE = 0.5
 """What counts as liked where no log has said how rewards are given: a reward that comes or does not."""
@@ -50,7 +51,7 @@ class Config:
         """The settings with what was left open filled from the training part of a log."""
         least = self.reward_at_least
         if least is None:
-            rewards = part.rewards()
+            rewards = part.use_rewards()
             positive = rewards[rewards > 0]
             least = float(np.median(positive)) if len(positive) else UNKNOWN_SCALE
         width = part.interactions.context_width if self.context_width is None else self.context_width
@@ -80,28 +81,39 @@ class Encoder(nn.Module):
 
     def forward(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
         """States before each step and after the last."""
-        sums = self._sums(trajectories).masked_fill(~trajectories.mask.unsqueeze(2), 0.0)
+        arrival = arrivals(trajectories)
+        following = torch.arange(1, arrival.shape[1] + 1).view(1, -1, 1)
+        liked = self._liked(trajectories.slate, trajectories.use_reward, arrival <= arrival.shape[1])
+        sums = self._sums(trajectories.slate, liked & (arrival == following))
+        late = liked & (arrival > following)
+        if bool(late.any()):
+            row, item = late.nonzero()[:, 0], trajectories.slate[late]
+            added = torch.cat([self.item(item), self.bias.new_ones(len(item), 1)], dim=1)
+            sums = sums.index_put((row, arrival[late] - 1), added, accumulate=True)
         return self._see(nn.functional.pad(sums.cumsum(dim=1), (0, 0, 1, 0)), trajectories.context)
 
-    def initial(self, observation: Observation) -> tuple[Carry, Float[Tensor, "B D"]]:
+    def initial(self, num_users: int) -> Carry:
         """Nothing liked yet."""
-        nothing = self.bias.new_zeros(len(observation.user), self.width + 1)
-        return nothing, self._see(nothing, observation.context)
+        return self.bias.new_zeros(num_users, self.width + 1)
 
-    def step(self, carry: Carry, step: Step, observation: Observation) -> tuple[Carry, Float[Tensor, "B D"]]:
-        """With what was liked of one more list."""
-        carry = carry + self._sums(step)
-        return carry, self._see(carry, observation.context)
+    def step(self, carry: Carry, uses: Uses) -> Carry:
+        """With what was liked of some more uses."""
+        return carry + self._sums(uses.item, self._liked(uses.item, uses.reward, uses.present))
 
-    def _sums(self, shown: Step | Trajectories) -> Float[Tensor, "*B D1"]:
-        """[Σ U_i ; n] of every list."""
-        liked = self._liked(shown)
+    def state(self, carry: Carry, observation: Observation) -> Float[Tensor, "B D"]:
+        """State of users who are seen now."""
+        return self._see(carry, observation.context)
+
+    def _sums(self, item: Int[Tensor, "*B K"], liked: Bool[Tensor, "*B K"]) -> Float[Tensor, "*B D1"]:
+        """[Σ U_i ; n] over the liked items of every list."""
         weight = liked.to(self.bias.dtype).unsqueeze(-2)
-        total = (weight @ self.item(shown.slate * liked)).squeeze(-2)
+        total = (weight @ self.item(item * liked)).squeeze(-2)
         return torch.cat([total, weight.sum(dim=-1)], dim=-1)
 
-    def _liked(self, shown: Step | Trajectories) -> Bool[Tensor, "*B K"]:
-        liked = (shown.reward >= self.least) & (shown.slate >= FIRST_ITEM)
+    def _liked(
+        self, item: Int[Tensor, "*B K"], reward: Float[Tensor, "*B K"], used: Bool[Tensor, "*B K"]
+    ) -> Bool[Tensor, "*B K"]:
+        liked = used & (reward >= self.least) & (item >= FIRST_ITEM)
         kept = self.dropout.keep_mask(liked)
         return liked if kept is None else liked & kept.bool()
 

@@ -1,6 +1,6 @@
-"""What is observed of the user is the state, with a fading record of what he picked: for worlds that show their users.
+"""What is observed of the user is the state, with a fading record of what they used: for worlds that show their users.
 
-    state = [context ; h]      h ← decay · h + f(picked item) after each pick
+    state = [context ; h]      h ← decay · h + f(used item) after each use
 
 f are the item's features, or its group as one-hot where the catalog has no features. Nothing is learned.
 """
@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from slatewise.log import Catalog, LogPart
-from slatewise.ops.choices import picked
+from slatewise.ops.history import at_count, history_of
 from slatewise.protocols import Carry
-from slatewise.types import Observation, Step, Trajectories
+from slatewise.types import Observation, Trajectories, Uses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Config:
     history: bool = True
     """False leaves h out: the context alone is the state, as in a world that shows all there is to know."""
     decay: float = 0.9
-    """What a pick still counts after the next one."""
+    """What a use still counts after the next one."""
     context_width: int | None = None
     """X; None = as the training log has it."""
 
@@ -69,24 +69,26 @@ class Encoder(nn.Module):
     def forward(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
         """States before each step and after the last."""
         record = trajectories.context.new_zeros(len(trajectories.mask), self.features.shape[1])
+        if not self.config.history:
+            return torch.cat(
+                [trajectories.context, record.unsqueeze(1).expand(-1, trajectories.context.shape[1], -1)], 2
+            )
+        history = history_of(trajectories)
         records = [record]
-        if self.config.history:
-            moves = (trajectories.mask & (trajectories.choice >= 0)).unsqueeze(2)
-            item = picked(trajectories.slate, trajectories.choice).masked_fill(~trajectories.mask, 0)
-            for t in range(trajectories.mask.shape[1]):
-                record = torch.where(moves[:, t], self.config.decay * record + self.features[item[:, t]], record)
-                records.append(record)
-        else:
-            records *= trajectories.context.shape[1]
-        return torch.cat([trajectories.context, torch.stack(records, dim=1)], dim=2)
+        for item in history.uses.item.unbind(dim=1):
+            records.append(self.config.decay * records[-1] + self.features[item])
+        return torch.cat([trajectories.context, at_count(torch.stack(records, dim=1), history.count)], dim=2)
 
-    def initial(self, observation: Observation) -> tuple[Carry, Float[Tensor, "B D"]]:
-        """The context, and nothing picked."""
-        record = observation.context.new_zeros(len(observation.user), self.features.shape[1])
-        return record, torch.cat([observation.context, record], dim=1)
+    def initial(self, num_users: int) -> Carry:
+        """Nothing used."""
+        return self.features.new_zeros(num_users, self.features.shape[1])
 
-    def step(self, carry: Carry, step: Step, observation: Observation) -> tuple[Carry, Float[Tensor, "B D"]]:
-        """The next context, and the record with one more pick."""
-        faded = self.config.decay * carry + self.features[picked(step.slate, step.choice)]
-        carry = torch.where((step.choice >= 0).unsqueeze(1), faded, carry)
-        return carry, torch.cat([observation.context, carry], dim=1)
+    def step(self, carry: Carry, uses: Uses) -> Carry:
+        """The record with some more uses."""
+        for item, present in zip(uses.item.unbind(dim=1), uses.present.unsqueeze(2).unbind(dim=1), strict=True):
+            carry = torch.where(present, self.config.decay * carry + self.features[item], carry)
+        return carry
+
+    def state(self, carry: Carry, observation: Observation) -> Float[Tensor, "B D"]:
+        """The context, and the record."""
+        return torch.cat([observation.context, carry], dim=1)

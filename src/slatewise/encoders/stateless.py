@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from slatewise.log import Catalog
-from slatewise.types import Observation, Step, Trajectories
+from slatewise.types import Observation, Trajectories, Uses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +34,16 @@ class Encoder(nn.Module):
         batch, steps = trajectories.mask.shape
         return torch.zeros(batch, steps + 1, 1)
 
-    def initial(self, observation: Observation) -> tuple[Float[Tensor, "B 0"], Float[Tensor, "B 1"]]:
-        """Nothing to remember, and zeros."""
-        return torch.zeros(len(observation.user), 0), torch.zeros(len(observation.user), 1)
+    def initial(self, num_users: int) -> Float[Tensor, "B 0"]:
+        """Nothing to remember."""
+        return torch.zeros(num_users, 0)
 
-    def step(
-        self, carry: Float[Tensor, "B 0"], step: Step, observation: Observation
-    ) -> tuple[Float[Tensor, "B 0"], Float[Tensor, "B 1"]]:
+    def step(self, carry: Float[Tensor, "B 0"], uses: Uses) -> Float[Tensor, "B 0"]:
+        """Nothing to remember."""
+        del uses
+        return carry
+
+    def state(self, carry: Float[Tensor, "B 0"], observation: Observation) -> Float[Tensor, "B 1"]:
         """Zeros."""
-        return carry, torch.zeros(len(carry), 1)
+        del observation
+        return torch.zeros(len(carry), 1)

@@ -1,4 +1,4 @@
-"""The last L picks themselves as the state, newest first: for methods that count instead of learn.
+"""The last L uses themselves as the state, newest first: for methods that count instead of learn.
 
 The state is (B, 2L): item numbers, then the rewards that came with them. Numbers up to 2²⁴ are exact in float32.
 """
@@ -12,23 +12,23 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from slatewise.log import Catalog
-from slatewise.ops.choices import compacted, picked
+from slatewise.ops.history import history_of
 from slatewise.protocols import Carry
-from slatewise.types import Observation, Step, Trajectories
+from slatewise.types import Observation, Trajectories, Uses
 
 MOST_ITEMS = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A window over the user's picks."""
+    """A window over the user's uses."""
 
     length: int = 512
-    """L: how many picks are remembered."""
+    """L: how many uses are remembered."""
 
     def __post_init__(self) -> None:
         if self.length < 1:
-            raise ValueError(f"length is {self.length}; expected at least 1 pick to remember")
+            raise ValueError(f"length is {self.length}; expected at least 1 use to remember")
 
 
 class Encoder(nn.Module):
@@ -44,28 +44,29 @@ class Encoder(nn.Module):
 
     def forward(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
         """The window before each step and after the last."""
-        moves = trajectories.mask & (trajectories.choice >= 0)
-        order, count = compacted(moves)
-        item = picked(trajectories.slate, trajectories.choice).gather(1, order).float()
-        reward = picked(trajectories.reward, trajectories.choice).gather(1, order)
-        if not order.shape[1]:
+        history = history_of(trajectories)
+        item, reward, count = history.uses.item.float(), history.uses.reward, history.count
+        if not item.shape[1]:
             return item.new_zeros(*count.shape, self.width)
         back = count.unsqueeze(2) - 1 - torch.arange(self.config.length, device=count.device)
         at = back.clamp(min=0).flatten(1)
         parts = [values.gather(1, at).view(back.shape).masked_fill(back < 0, 0.0) for values in (item, reward)]
         return torch.cat(parts, dim=2)
 
-    def initial(self, observation: Observation) -> tuple[Carry, Float[Tensor, "B D"]]:
+    def initial(self, num_users: int) -> Carry:
         """An empty window; the memory is the state."""
-        empty = observation.context.new_zeros(len(observation.user), self.width)
-        return empty, empty.clone()
+        return torch.zeros(num_users, self.width)
 
-    def step(self, carry: Carry, step: Step, observation: Observation) -> tuple[Carry, Float[Tensor, "B D"]]:
-        """The window with one more pick at its head."""
+    def step(self, carry: Carry, uses: Uses) -> Carry:
+        """The window with some more uses at its head."""
+        for place, present in enumerate(uses.present.unsqueeze(2).unbind(dim=1)):
+            items, rewards = carry.chunk(2, dim=1)
+            item, reward = uses.item[:, place : place + 1].float(), uses.reward[:, place : place + 1]
+            shifted = torch.cat([item, items[:, :-1], reward, rewards[:, :-1]], dim=1)
+            carry = torch.where(present, shifted, carry)
+        return carry
+
+    def state(self, carry: Carry, observation: Observation) -> Float[Tensor, "B D"]:
+        """The window."""
         del observation
-        items, rewards = carry.chunk(2, dim=1)
-        item = picked(step.slate, step.choice).float().unsqueeze(1)
-        reward = picked(step.reward, step.choice).unsqueeze(1)
-        shifted = torch.cat([item, items[:, :-1], reward, rewards[:, :-1]], dim=1)
-        carry = torch.where((step.choice >= 0).unsqueeze(1), shifted, carry)
-        return carry, carry.clone()
+        return carry.clone()

@@ -17,7 +17,7 @@ import torch
 from slatewise.data.prepared import Dataset
 from slatewise.evaluation.calibration import Calibration, calibrate
 from slatewise.evaluation.off_policy import estimate_off_policy, has_single_draw_propensities, held_out_log_pi
-from slatewise.evaluation.ranking import Ranking, metric_names, picks, rank, ranking_metrics, states_at
+from slatewise.evaluation.ranking import Ranking, metric_names, rank, ranking_metrics, states_at, used_items
 from slatewise.evaluation.settings import Config
 from slatewise.log import LogPart
 from slatewise.protocols import EstimatesBehaviour, Policy
@@ -123,8 +123,8 @@ __all__ = [
     "has_single_draw_propensities",
     "held_out_log_pi",
     "metric_names",
-    "picks",
     "rank",
     "ranking_metrics",
     "states_at",
+    "used_items",
 ]

@@ -15,7 +15,7 @@ from slatewise.data import batches
 from slatewise.evaluation import metrics
 from slatewise.evaluation.settings import Config
 from slatewise.log import FIRST_ITEM, Interactions, LogPart, Windows
-from slatewise.ops.choices import picked
+from slatewise.ops.history import history_of, pushed_left
 from slatewise.protocols import Policy
 from slatewise.stats import Measurement, jackknife, mean_interval, wilson
 from slatewise.types import SlateRequest, Slates
@@ -62,7 +62,7 @@ def rank(
     for at in range(0, len(users), config.batch_size):
         user = users[at : at + config.batch_size]
         seen, state = states_at(policy, interactions, user, first[user], max_history=config.max_history)
-        held = picks(interactions, user, first[user], last[user])
+        held = used_items(interactions, user, first[user], last[user])
         with torch.inference_mode():
             request = SlateRequest(k=k, exclude=seen if config.exclude_seen else None)
             slates = policy.recommend(state, request, generator=generator)
@@ -130,7 +130,7 @@ def states_at(
     *,
     max_history: int,
 ) -> tuple[Int[Tensor, "B X"], Float[Tensor, "B D"]]:
-    """Items each user used before an event, 0-padded, and the state there.
+    """Items each user had used when an event was decided on, 0-padded, and the state there.
 
     Args:
         policy: its encoder reads the history.
@@ -151,16 +151,20 @@ def states_at(
         # cloned: a view would keep the states of all steps alive
         states.append(all_states[torch.arange(len(all_states)), torch.from_numpy((event - start)[some])].clone())
     state = torch.cat(states)
-    item, _ = picks(interactions, user, np.zeros_like(event), event)
-    return item, state
+    before = Windows(user=user, start=np.zeros_like(event), learn=np.zeros_like(event), stop=event)
+    return history_of(batches.trajectories(interactions, before)).uses.item, state
 
 
-def picks(
+def used_items(
     interactions: Interactions, user: Int[np.ndarray, "B"], first: Int[np.ndarray, "B"], last: Int[np.ndarray, "B"]
 ) -> tuple[Int[Tensor, "B X"], Float[Tensor, "B X"]]:
-    """What users picked in a stretch of their events, and the rewards: 0 where nothing was picked."""
-    stretch = batches.trajectories(interactions, Windows(user=user, start=first, learn=first, stop=last))
-    return picked(stretch.slate, stretch.choice), picked(stretch.reward, stretch.choice)
+    """Items that were used of some of the users' events, in the order of the log, and their rewards; 0-padded."""
+    events = batches.trajectories(interactions, Windows(user=user, start=first, learn=first, stop=last))
+    used = events.used.flatten(1)
+    order = pushed_left(used)
+    present = used.gather(1, order)
+    item, reward = events.slate.flatten(1).gather(1, order), events.reward.flatten(1).gather(1, order)
+    return item.masked_fill(~present, 0), reward.masked_fill(~present, 0.0)
 
 
 def _nobody(k: int) -> Ranking:

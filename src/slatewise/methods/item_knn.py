@@ -19,7 +19,6 @@ from scipy import sparse
 from torch import Generator, Tensor
 
 from slatewise.log import FIRST_ITEM, Catalog
-from slatewise.ops.choices import picked
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.types import Trajectories
@@ -96,7 +95,8 @@ class Learner:
 
     def update(self, trajectories: Trajectories) -> dict[str, float]:
         """Add the pairs of a batch; reports how many different pairs are known."""
-        item = torch.where(trajectories.learn, picked(trajectories.slate, trajectories.choice), 0)
+        counts = trajectories.used & trajectories.learn.unsqueeze(2)
+        item = torch.where(counts, trajectories.slate, 0).flatten(1)
         user, column = (item >= FIRST_ITEM).nonzero(as_tuple=True)
         used = sparse.csr_matrix(
             (np.ones(len(user), np.float32), (user.numpy(), item[user, column].numpy())),

@@ -9,7 +9,6 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise.log import FIRST_ITEM, Catalog
-from slatewise.ops.choices import picked
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.types import Trajectories
@@ -23,7 +22,7 @@ class Config:
 
 
 class Policy(RankedPolicy):
-    """Counts of picks per item."""
+    """Counts of uses per item."""
 
     count: Tensor
 
@@ -49,8 +48,8 @@ class Learner:
         self.policy = Policy(config, encoder, catalog, generator=generator)
 
     def update(self, trajectories: Trajectories) -> dict[str, float]:
-        """Count the picks of a batch; the loss is −mean log π of them."""
-        item = picked(trajectories.slate, trajectories.choice)[trajectories.learn]
+        """Count the uses of a batch; the loss is −mean log π of them."""
+        item = trajectories.slate[trajectories.used & trajectories.learn.unsqueeze(2)]
         item = item[item >= FIRST_ITEM]
         count = self.policy.count
         count += torch.bincount(item, minlength=len(count)).to(count.dtype)

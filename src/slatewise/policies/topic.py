@@ -14,17 +14,20 @@ from torch import Generator, Tensor
 
 from slatewise.errors import located
 from slatewise.log import FIRST_ITEM, PAD
-from slatewise.ops.choices import picked
+from slatewise.ops.history import uses_of
 from slatewise.policies.slate_policy import SlatePolicy
 from slatewise.protocols import StateEncoder
-from slatewise.types import Observation, SlateRequest, Slates, Step, Trajectories
+from slatewise.types import Observation, SlateRequest, Slates, Trajectories, Uses
 
 ROUNDS = 6
 DENSE_ROWS = 256
 
 
 class TopicHistory:
-    """Encoder without weights: how often each topic was picked, old picks fading by `decay` per step."""
+    """Encoder without weights: how often each topic was used, old uses fading by `decay` per step.
+
+    It is for environments, which call `step` once for every step they take, and whose items are used when shown.
+    """
 
     def __init__(self, topic: Int[Tensor, " rows"], num_topics: int, *, decay: float = 0.9) -> None:
         self.width = num_topics
@@ -33,27 +36,26 @@ class TopicHistory:
 
     def __call__(self, trajectories: Trajectories) -> Float[Tensor, "B S G"]:
         """Fading counts before each step and after the last."""
-        state = torch.zeros(len(trajectories.mask), self.width)
-        states = [state]
+        states = [self.initial(len(trajectories.mask))]
         for t in range(trajectories.mask.shape[1]):
-            after, _ = self.step(state, trajectories.step(t), trajectories.observation(t + 1))
-            state = torch.where(trajectories.mask[:, t].unsqueeze(1), after, state)
-            states.append(state)
+            after = self.step(states[-1], uses_of(trajectories.step(t)))
+            states.append(torch.where(trajectories.mask[:, t].unsqueeze(1), after, states[-1]))
         return torch.stack(states, dim=1)
 
-    def initial(self, observation: Observation) -> tuple[Float[Tensor, "B G"], Float[Tensor, "B G"]]:
+    def initial(self, num_users: int) -> Float[Tensor, "B G"]:
         """No counts."""
-        start = torch.zeros(len(observation.user), self.width)
-        return start, start.clone()
+        return torch.zeros(num_users, self.width)
 
-    def step(
-        self, carry: Float[Tensor, "B G"], step: Step, observation: Observation
-    ) -> tuple[Float[Tensor, "B G"], Float[Tensor, "B G"]]:
-        """Counts after one more step."""
-        item = picked(step.slate, step.choice)
-        seen = torch.zeros_like(carry).scatter_(1, self._topic[item].unsqueeze(1), 1.0)
-        carry = self.decay * carry + seen.masked_fill((item == PAD).unsqueeze(1), 0.0)
-        return carry, carry.clone()
+    def step(self, carry: Float[Tensor, "B G"], uses: Uses) -> Float[Tensor, "B G"]:
+        """Counts after one more step, in which these were the uses."""
+        topic = self._topic[uses.item]
+        counts = torch.zeros_like(carry).scatter_add_(1, topic, uses.present.to(carry.dtype))
+        return self.decay * carry + counts
+
+    def state(self, carry: Float[Tensor, "B G"], observation: Observation) -> Float[Tensor, "B G"]:
+        """The counts."""
+        del observation
+        return carry.clone()
 
 
 class TopicDraws(SlatePolicy):

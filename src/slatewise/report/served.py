@@ -105,8 +105,8 @@ def examples(
     with torch.inference_mode():
         slates = serving.policy.recommend(state, SlateRequest(k=k, exclude=exclude), generator=generator)
         single = serving.policy.log_pi(state, slates.items).exp()
-    held_item, held_reward = evaluation.picks(log, users, first[users], last[users])
-    used_item, used_reward = evaluation.picks(log, users, np.maximum(first[users] - LAST_USED, 0), first[users])
+    held_item, held_reward = evaluation.used_items(log, users, first[users], last[users])
+    used_item, used_reward = evaluation.used_items(log, users, np.maximum(first[users] - LAST_USED, 0), first[users])
     shown = []
     for row, user in enumerate(users):
         later = dict(zip(held_item[row].tolist(), held_reward[row].tolist(), strict=True))

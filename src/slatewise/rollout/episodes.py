@@ -62,7 +62,7 @@ def play_episodes(
         episodes: of each place, ≥ 1.
         seed: of the env and the draws.
         exploration: how the policy explores; None = it shows its best.
-        exclude_last: how many of a user's last picks are not shown to him again.
+        exclude_last: how many of the items that a user used last are not shown to them again.
         serve_finished: choose slates also for places whose episodes are over, as a service would; False = they are
             shown their first candidates, and nothing is drawn for them.
         max_steps: of a place.
@@ -83,7 +83,7 @@ def play_episodes(
     steps_of_all = play(watched, [arm], seed=seed, exclude_last=exclude_last, sessions=sessions)
     for steps, (seen, step, _) in enumerate(steps_of_all, start=1):
         counts = number < episodes
-        clicked = counts & (step.choice >= 0)
+        clicked = counts & step.used.any(dim=1)
         total += step.reward.sum(dim=1) * counts
         length += counts
         picks += clicked

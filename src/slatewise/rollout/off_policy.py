@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from slatewise.log import FIRST_ITEM
 from slatewise.policies.epsilon_greedy import epsilon_greedy
 from slatewise.protocols import Env, Learner
+from slatewise.rollout.play import carry_after
 from slatewise.rollout.replay import Replay
 from slatewise.seeds import stream_seed
 from slatewise.types import SlateRequest
@@ -85,7 +86,8 @@ def learn_off_policy(
     replay, policy = Replay(config.replay), learner.policy
     seen = env.reset(seed=seed)
     with torch.no_grad():
-        carry, state = policy.encoder.initial(seen)
+        carry = policy.encoder.initial(env.num_users)
+        state = policy.encoder.state(carry, seen)
     for number in range(config.steps):
         with torch.no_grad():
             slates = policy.recommend(state, SlateRequest(k=env.slate_size, candidates=seen.candidates))
@@ -94,10 +96,8 @@ def learn_off_policy(
             )
             happened, after = env.step(slates)
             replay.add(seen, happened)
-            carry, state = policy.encoder.step(carry, happened, after)
-            new = (after.user != seen.user).unsqueeze(1)
-            first_carry, first = policy.encoder.initial(after)
-            carry, state, seen = torch.where(new, first_carry, carry), torch.where(new, first, state), after
+            carry, seen = carry_after(policy.encoder, carry, happened, after.user != seen.user), after
+            state = policy.encoder.state(carry, seen)
         metrics: dict[str, float] = {}
         if number >= config.warm_up:
             for _ in range(config.updates):

@@ -35,7 +35,7 @@ def learn_on_policy(
         steps: played in each round; the length of a session, where sessions have one.
         exploration: how the policy draws while it learns.
         seed: of everything random here.
-        exclude_last: how many of a user's last picks are not shown to him again.
+        exclude_last: how many of the items that a user used last are not shown to them again.
         batch_size: users of one update, in the order of their places; None = all in one.
         on_update: called after each update with its number, from 1, and its metrics.
 

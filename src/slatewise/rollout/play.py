@@ -9,15 +9,15 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Generator, Tensor
 
 from slatewise.errors import located
 from slatewise.log import PAD
-from slatewise.ops.choices import picked
-from slatewise.protocols import Carry, Env, Policy
+from slatewise.ops.history import uses_of
+from slatewise.protocols import Carry, Env, Policy, StateEncoder
 from slatewise.seeds import stream_seed
-from slatewise.types import Exploration, Observation, SlateRequest, Slates, Step
+from slatewise.types import Exploration, Observation, SlateRequest, Slates, Step, Uses
 
 Record = TypeVar("Record", Step, Observation)
 
@@ -53,7 +53,7 @@ def play(
         env: is reset with `seed`.
         arms: who serves; their policies draw from one generator that the env does not touch.
         seed: of the env, the dealing and the draws, each with a stream of its own.
-        exclude_last: how many of a user's last picks are not shown to him again.
+        exclude_last: how many of the items that a user used last are not shown to them again.
         sessions: of each place, after which no policy serves it: it is shown its first candidates until all places
             are done. None = serve all for ever.
 
@@ -65,22 +65,23 @@ def play(
     parts = _deal(env.num_users, arms, Generator().manual_seed(stream_seed(seed, 2)))
     with torch.no_grad():
         seen = env.reset(seed=seed)
-        memories = [
-            arm.policy.encoder.initial(_rows(seen, part)) if len(part) else None
-            for arm, part in zip(arms, parts, strict=True)
-        ]
+        encoders = [arm.policy.encoder for arm in arms]
+        carries = [encoder.initial(len(part)) for encoder, part in zip(encoders, parts, strict=True)]
+        states = [_state(*arm, seen) for arm in zip(encoders, carries, parts, strict=True)]
         last = torch.zeros(env.num_users, exclude_last, dtype=torch.int64)
-        while bool((left > 0).any()):
+    while bool((left > 0).any()):
+        # left again before the step is handed out: a generator that waits inside would keep its caller without gradients
+        with torch.no_grad():
             items = torch.zeros(env.num_users, env.slate_size, dtype=torch.int64)
             if sessions is not None and seen.candidates is not None:
                 items = seen.candidates[:, : env.slate_size].clone()
             logp = torch.zeros(env.num_users, env.slate_size)
             policy_id = torch.zeros(env.num_users, dtype=torch.int64)
             remembered = int((last != PAD).any(dim=0).sum())
-            for arm, part, memory in zip(arms, parts, memories, strict=True):
+            for arm, part, state in zip(arms, parts, states, strict=True):
                 served = left[part] > 0
                 rows = part[served]
-                if memory is None or not len(rows):
+                if not len(rows):
                     continue
                 request = SlateRequest(
                     k=env.slate_size,
@@ -88,25 +89,22 @@ def play(
                     exclude=last[rows, :remembered] if exclude_last else None,
                     exploration=arm.exploration,
                 )
-                slates = arm.policy.recommend(memory[1][served], request, generator=generator)
+                slates = arm.policy.recommend(state[served], request, generator=generator)
                 items[rows], logp[rows], policy_id[rows] = slates.items, slates.logp.float(), arm.policy_id
             happened, after = env.step(Slates(items=items, logp=logp))
             happened = replace(happened, policy_id=policy_id)
             somebody_new = after.user != seen.user
             if exclude_last:
-                last = _remember(last, picked(happened.slate, happened.choice)).masked_fill(
-                    somebody_new.unsqueeze(1), PAD
-                )
-            memories = [
-                _moved(arm.policy, memory, _rows(happened, part), _rows(after, part), somebody_new[part])
-                if memory is not None
-                else None
-                for arm, part, memory in zip(arms, parts, memories, strict=True)
+                last = _remember(last, uses_of(happened)).masked_fill(somebody_new.unsqueeze(1), PAD)
+            carries = [
+                carry_after(encoder, carry, _rows(happened, part), somebody_new[part])
+                for encoder, carry, part in zip(encoders, carries, parts, strict=True)
             ]
-            yield seen, happened, after
-            seen = after
-            if sessions is not None:
-                left -= (happened.terminated | happened.truncated).long()
+            states = [_state(*arm, after) for arm in zip(encoders, carries, parts, strict=True)]
+        yield seen, happened, after
+        seen = after
+        if sessions is not None:
+            left -= (happened.terminated | happened.truncated).long()
 
 
 def _deal(num_users: int, arms: Sequence[Arm], generator: Generator) -> list[Int[Tensor, " _"]]:
@@ -118,21 +116,23 @@ def _deal(num_users: int, arms: Sequence[Arm], generator: Generator) -> list[Int
     return [torch.sort(part).values for part in torch.tensor_split(order, [int(cut) for cut in cuts[:-1]])]
 
 
-def _moved(
-    policy: Policy, memory: tuple[Carry, Tensor], step: Step, after: Observation, somebody_new: Tensor
-) -> tuple[Carry, Tensor]:
-    carry, state = policy.encoder.step(memory[0], step, after)
-    if bool(somebody_new.any()):
-        new = somebody_new.unsqueeze(1)
-        first_carry, first_state = policy.encoder.initial(after)
-        carry, state = torch.where(new, first_carry, carry), torch.where(new, first_state, state)
-    return carry, state
+def _state(encoder: StateEncoder, carry: Carry, part: Int[Tensor, " P"], seen: Observation) -> Tensor:
+    return encoder.state(carry, _rows(seen, part))
 
 
-def _remember(last: Int[Tensor, "B X"], item: Int[Tensor, " B"]) -> Int[Tensor, "B X"]:
-    """The last picks with one more in front; nothing picked (item 0) pushes nothing out."""
-    pushed = torch.cat([item.unsqueeze(1), last[:, :-1]], dim=1)
-    return torch.where((item != PAD).unsqueeze(1), pushed, last)
+def carry_after(encoder: StateEncoder, carry: Carry, happened: Step, somebody_new: Bool[Tensor, " B"]) -> Carry:
+    """Memory after a step; that of somebody new where a session ended and another user came."""
+    carry = encoder.step(carry, uses_of(happened))
+    if not bool(somebody_new.any()):
+        return carry
+    return torch.where(somebody_new.unsqueeze(1), encoder.initial(len(somebody_new)), carry)
+
+
+def _remember(last: Int[Tensor, "B X"], uses: Uses) -> Int[Tensor, "B X"]:
+    """The items used last, with those that were used now in front."""
+    for item, present in zip(uses.item.unbind(dim=1), uses.present.unsqueeze(2).unbind(dim=1), strict=True):
+        last = torch.where(present, torch.cat([item.unsqueeze(1), last[:, :-1]], dim=1), last)
+    return last
 
 
 def _rows(record: Record, part: Int[Tensor, " P"]) -> Record:

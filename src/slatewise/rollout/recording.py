@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from slatewise.data.reading.recognition import ITEMS
@@ -23,13 +23,12 @@ EVENTS = "events.jsonl"
 
 
 class Recorder:
-    """Writes decisions with the propensities they were shown with, and an outcome for whatever earned something.
+    """Writes decisions with the propensities they were shown with, and an outcome for every use.
 
-    A record of the choice stands first, so that it is the choice again when the log is read. Costs are not part of
-    these records.
+    Read again, the log has the same uses at the same times. Costs are not part of these records.
     """
 
-    def __init__(self, stream: BinaryIO, catalog: Catalog, *, version: str, outcome: str = "pick") -> None:
+    def __init__(self, stream: BinaryIO, catalog: Catalog, *, version: str, outcome: str = "use") -> None:
         """Write to a stream.
 
         Args:
@@ -55,25 +54,18 @@ class Recorder:
             episode: number of the episode at each place; with the user's number it names the session.
 
         Raises:
-            InputError: a step that such a log cannot hold: an empty slate, or a reward although nothing was picked.
+            InputError: a step that such a log cannot hold: an empty slate, a reward of what was not used, or a use
+                without a reward above 0.
         """
         rows = counts.nonzero().squeeze(1)
-        slate, choice, reward = (x[rows].numpy() for x in (step.slate, step.choice, step.reward))
-        empty = slate < FIRST_ITEM
-        if bool(empty[:, 0].any()):
-            raise located(
-                "a user was shown nothing; a log of decisions cannot hold that", advice="Record another policy."
-            )
-        if bool(((reward != 0).any(axis=1) & (choice < 0)).any()):
-            raise located(
-                "something earned a reward although nothing was picked; a log of outcomes cannot hold that",
-                advice="Record another environment.",
-            )
+        slate, used, reward = (x[rows].numpy() for x in (step.slate, step.used, step.reward))
+        _check_recordable(slate, used, reward)
         columns = zip(
             slate.tolist(),
             step.logp[rows].clamp(max=0.0).tolist(),
-            (slate.shape[1] - empty.sum(axis=1)).tolist(),
-            choice.tolist(),
+            (slate >= FIRST_ITEM).sum(axis=1).tolist(),
+            used.tolist(),
+            step.used_time[rows].tolist(),
             reward.tolist(),
             step.event_id[rows].tolist(),
             step.user[rows].tolist(),
@@ -83,7 +75,7 @@ class Recorder:
             strict=True,
         )
         records: list[Record] = []
-        for items, logp, size, pick, earned, event, user, time, session, context in columns:
+        for items, logp, size, uses, moments, earned, event, user, time, session, context in columns:
             name = str(event)
             records.append(
                 Decision(
@@ -98,11 +90,11 @@ class Recorder:
                     context=context or None,
                 )
             )
-            order = [pick, *(at for at in range(size) if at != pick and earned[at] != 0)] if pick >= 0 else []
+            order = sorted((at for at in range(size) if uses[at]), key=moments.__getitem__)
             records.extend(
                 Outcome(
                     event_id=name,
-                    timestamp=time,
+                    timestamp=moments[at],
                     item_id=self._names[items[at]],
                     position=at,
                     type=self._outcome,
@@ -113,6 +105,24 @@ class Recorder:
             self.outcomes += len(order)
         self.decisions += len(rows)
         self._stream.write(encode(records))
+
+
+def _check_recordable(
+    slate: Int[np.ndarray, "P K"], used: Bool[np.ndarray, "P K"], reward: Float[np.ndarray, "P K"]
+) -> None:
+    """Refuse what a log of decisions and outcomes cannot hold."""
+    if bool((slate[:, 0] < FIRST_ITEM).any()):
+        raise located("a user was shown nothing; a log of decisions cannot hold that", advice="Record another policy.")
+    if bool(((reward != 0) & ~used).any()):
+        raise located(
+            "an item earned a reward although it was not used; a log of outcomes cannot hold that",
+            advice="Record another environment.",
+        )
+    if bool((used & (reward <= 0)).any()):
+        raise located(
+            "an item was used and earned nothing; in a log of outcomes only what earns more than 0 is a use",
+            advice="Record another environment.",
+        )
 
 
 @contextmanager

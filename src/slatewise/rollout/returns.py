@@ -75,7 +75,7 @@ def returns(
         at = (place[open_], number[open_])
         total[at] += step.reward.sum(dim=1)[open_]
         length[at] += 1
-        picks[at] += (step.choice >= 0).long()[open_]
+        picks[at] += step.used.any(dim=1).long()[open_]
         number = number + (step.terminated | step.truncated).long()
         if bool((number >= sessions).all()):
             return Returns(session_return=total, session_length=length, picks=picks)

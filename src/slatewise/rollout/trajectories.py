@@ -23,7 +23,7 @@ def record_trajectories(env: Env, arms: Sequence[Arm], *, steps: int, seed: int,
         arms: who serves; several are mixed by their shares.
         steps: recorded steps per place, ≥ 1; rows cut off by the end of the recording are truncated.
         seed: of everything random here.
-        exclude_last: how many of a user's last picks are not shown to him again.
+        exclude_last: how many of the items that a user used last are not shown to them again.
 
     Raises:
         InputError: fewer than one step, no arm, or more arms than users.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 EPOCH = 1_704_067_200_000_000
 """2024-01-01 in microseconds since 1970: 51 bits of microseconds from here last until 2095."""
 RANDOM_BITS = 12
+DAY = 86_400_000_000
 
 
 def system_clock() -> int:
@@ -22,6 +23,11 @@ class Clock:
     def __init__(self, now: Callable[[], int] = system_clock) -> None:
         self._now = now
         self._last = 0
+
+    def start_after(self, moment: int) -> None:
+        """Answer only later moments than this from now on; one more than a day ahead is somebody's mistake."""
+        if moment <= self._now() + DAY:
+            self._last = max(self._last, moment)
 
     def __call__(self) -> int:
         """Now, or one microsecond after the last answer."""

@@ -11,20 +11,21 @@ from jaxtyping import Int
 from slatewise.data import batches
 from slatewise.data.prepared import Dataset
 from slatewise.log import FIRST_ITEM, Catalog, Windows
-from slatewise.ops.choices import picked
-from slatewise.protocols import StateEncoder
-from slatewise.serve.memory import Memory, rolled
+from slatewise.ops.history import history_of
+from slatewise.protocols import Carry, StateEncoder
+from slatewise.serve.memory import carry_after_each
+from slatewise.types import Uses
 
 
 @dataclass(frozen=True, kw_only=True)
 class Beginning:
     """What is known of a user before the service saw any."""
 
-    memory: Memory
+    carry: Carry
     seen: Int[np.ndarray, "X"]
-    """Numbers of the items that the user picked, each once, rising."""
-    events: frozenset[int]
-    """Numbers of the user's events in the log."""
+    """Numbers of the items that the user used, each once, ascending."""
+    uses: frozenset[tuple[int, int]]
+    """The user's uses in the log: number of the event, position."""
 
 
 class LoggedHistory:
@@ -58,16 +59,22 @@ class LoggedHistory:
             return None
         log = self.dataset.interactions
         first, last = int(log.user_offsets[number]), int(log.user_offsets[number + 1])
-        whole = Windows(
-            user=np.array([number]), start=np.array([0]), learn=np.array([0]), stop=np.array([last - first])
-        )
-        history = batches.trajectories(log, whole)
-        history = replace(history, slate=self._number[history.slate])
-        newest = replace(whole, start=np.array([max(0, last - first - self._max_history)]))
-        recent = batches.trajectories(log, newest)
-        used = picked(history.slate, history.choice)
+        everything = self._history(number, 0, last - first)
+        recent = self._history(number, max(0, last - first - self._max_history), last - first)
+        rows = slice(int(log.event_offsets[first]), int(log.event_offsets[last]))
+        size = np.diff(log.event_offsets[first : last + 1])
+        used = np.flatnonzero(log.used[rows])
+        event = np.repeat(np.asarray(log.event_id[first:last]), size)[used]
+        position = (np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size))[used]
         return Beginning(
-            memory=rolled(encoder, replace(recent, slate=self._number[recent.slate])),
-            seen=np.unique(used[used >= FIRST_ITEM].numpy()),
-            events=frozenset(history.event_id[0].tolist()),
+            carry=carry_after_each(encoder, encoder.initial(1), recent),
+            seen=np.unique(everything.item[everything.item >= FIRST_ITEM].numpy()),
+            uses=frozenset(zip(event.tolist(), position.tolist(), strict=True)),
         )
+
+    def _history(self, number: int, start: int, stop: int) -> Uses:
+        """The uses of some of a user's events, in the numbers of the policy's catalog."""
+        one = {name: np.array([value]) for name, value in (("start", start), ("learn", start), ("stop", stop))}
+        events = batches.trajectories(self.dataset.interactions, Windows(user=np.array([number]), **one))
+        uses = history_of(events).uses
+        return replace(uses, item=self._number[uses.item])

@@ -12,8 +12,8 @@ import msgspec
 
 from slatewise.data.wire import CatalogRecord, Decision, Outcome, Record
 from slatewise.errors import located
-from slatewise.serve.events.files import START, SegmentedLog
-from slatewise.serve.stores.lmdb import Play, Store
+from slatewise.serve.events.files import START, Position, SegmentedLog
+from slatewise.serve.stores.lmdb import Play, Store, UseRecord, use_key
 from slatewise.serve.users import Users
 
 BLOCK = 1000
@@ -50,9 +50,10 @@ class Journal:
         records = self._log.since(position)
         while block := list(islice(records, BLOCK)):
             with self._store.transaction():
-                for end, record in block:
-                    self._apply(self._read(record, end.segment))
-                self._store.put_followed(self._name, block[-1][0])
+                records_read = [self._read(record, end.segment) for end, record in block]
+                for record in records_read:
+                    self._apply(record)
+                self._put_followed(block[-1][0], records_read)
         self._followed = self._log.position
 
     def record_catalog(self, record: CatalogRecord) -> None:
@@ -78,8 +79,13 @@ class Journal:
         """
         self._log.append([msgspec.to_builtins(record) for record in records])
         moved = [self._apply(record) for record in records]
-        self._store.put_followed(self._name, self._log.position)
+        self._put_followed(self._log.position, records)
         return moved
+
+    def _put_followed(self, position: Position, records: Sequence[Record]) -> None:
+        self._store.put_followed(self._name, position)
+        moments = [record.received or 0 if isinstance(record, Outcome) else record.timestamp for record in records]
+        self._store.put_latest_time(max([self._store.latest_time(), *moments]))
 
     def recorded(self) -> None:
         """The transaction around `record` was kept."""
@@ -114,18 +120,12 @@ class Journal:
             if self._store.play(record.event_id) is None:
                 self._store.put_play(
                     record.event_id,
-                    Play(
-                        user_id=record.user_id,
-                        timestamp=record.timestamp,
-                        slate=record.slate,
-                        logp=record.logp,
-                        context=record.context or [],
-                    ),
+                    Play(user_id=record.user_id, timestamp=record.timestamp, slate=record.slate),
                 )
             return False
         play = self._store.play(record.event_id)
         if play is None:
-            play = use_of(record)
+            play = play_of(record)
         position = None if play is None else position_in(play, item_id=record.item_id, position=record.position)
         # an outcome of a slate or position that nobody knows has no state to move; the log keeps it all the same
         if play is None or position is None:
@@ -134,18 +134,30 @@ class Journal:
         if self._store.event_of(key) is not None:
             return False
         self._store.put_outcome(key, record.event_id)
-        if play.choice >= 0:
+        reward = self._reward(record)
+        if reward <= 0 or self._store.use(use_key(record.event_id, position)) is not None:
             return False
-        picked = msgspec.structs.replace(play, choice=position, reward=self._reward(record))
-        self._users.move(record.event_id, picked)
+        use = UseRecord(
+            event_id=record.event_id,
+            position=position,
+            item_id=play.slate[position],
+            reward=reward,
+            time=max(arrival(record), play.timestamp),
+        )
+        self._users.move(play.user_id, use)
         return True
 
 
-def use_of(outcome: Outcome) -> Play | None:
-    """The step that a use outside of any slate is; None where the outcome does not say who used what."""
+def arrival(outcome: Outcome) -> int:
+    """When an outcome arrived; records of before that was written down have only the time that their client said."""
+    return outcome.timestamp if outcome.received is None else outcome.received
+
+
+def play_of(outcome: Outcome) -> Play | None:
+    """What a use outside of any slate stands for; None where the outcome does not say who used what."""
     if outcome.user_id is None or outcome.item_id is None:
         return None
-    return Play(user_id=outcome.user_id, timestamp=outcome.timestamp, slate=[outcome.item_id], logp=None, context=[])
+    return Play(user_id=outcome.user_id, timestamp=arrival(outcome), slate=[outcome.item_id])
 
 
 def position_in(play: Play, *, item_id: str | None, position: int | None) -> int | None:

@@ -1,12 +1,11 @@
 """Carry → state → slate → event → outcome → carry. Knows no HTTP; for one thread.
 
 What is recorded stands in the event log before it is acknowledged. What was served is recorded with its logp as it was
-drawn and never computed again. The first outcome of an event moves the user's state, once; later ones are recorded.
+drawn and never computed again. The first outcome of an item that is worth more than 0 is its use and moves the user's
+memory; later ones, and those worth nothing, are recorded.
 
-The state follows the outcomes in the order in which they arrive. The log, read again, has them in the order in which
-the slates were served: where a user's outcomes cross each other on the way, the two orders differ, and so do the states
-from there on (never the recorded logp). A slate that nobody has used moves no state, whatever the encoder makes of such
-steps: while serving, nobody knows whether it will be used yet.
+Uses are read in the order in which they arrive, and every record says when that was: the log, read again, leads to the
+same states (`ops.history`).
 """
 
 from __future__ import annotations
@@ -93,6 +92,8 @@ class Recommender:
         self._clock = clock or Clock()
         with torch.inference_mode():
             self._journal.follow()
+        with store.transaction():
+            self._clock.start_after(store.latest_time())
         names = artifact.catalog.vocabulary.names
         self.catalog_version = catalog_version(names)
         """Of the items that are served."""

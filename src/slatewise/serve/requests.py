@@ -13,7 +13,7 @@ from torch import Tensor
 from slatewise.data.requests import excluded_items
 from slatewise.data.wire import Outcome
 from slatewise.log import PAD, UNKNOWN, Catalog
-from slatewise.serve.clock import event_name, system_clock
+from slatewise.serve.clock import DAY, event_name, system_clock
 from slatewise.serve.config import Config
 from slatewise.serve.http.schema import Feedback, RecommendRequest
 from slatewise.serve.journal import outcome_key, position_in
@@ -21,7 +21,6 @@ from slatewise.serve.refused import RefusedError, UnknownEventError
 from slatewise.serve.stores.lmdb import Store
 from slatewise.types import Exploration, SlateRequest
 
-DAY = 86_400_000_000
 EARLIEST = 946_684_800_000_000
 """2000-01-01: milliseconds or seconds in place of microseconds fall before it."""
 
@@ -200,10 +199,11 @@ class Door:
                 expected="event_id with item_id or position, or user_id with item_id",
                 advice="event_id stands in the answer of /recommend.",
             )
-        moment = now()
+        received = now()
         return Outcome(
-            event_id=event_name(moment),
-            timestamp=moment if feedback.timestamp is None else feedback.timestamp,
+            event_id=event_name(received),
+            timestamp=received if feedback.timestamp is None else feedback.timestamp,
+            received=received,
             item_id=feedback.item_id,
             type=feedback.type,
             value=float(feedback.value),
@@ -214,7 +214,7 @@ class Door:
     def _of_slate(self, feedback: Feedback, event_id: str, now: Callable[[], int], where: str) -> tuple[Outcome, int]:
         """An outcome of a served slate, with its position."""
         play = self._store.play(event_id)
-        if play is None or play.logp is None:
+        if play is None:
             raise UnknownEventError(
                 f'{where}no event "{event_id}"',
                 expected="an event_id that /recommend of this service gave",
@@ -233,9 +233,11 @@ class Door:
                 expected=f"a position from 0 to {len(play.slate) - 1}, or an item of the slate (both must agree)",
                 advice="Send what /recommend answered; for another item leave event_id out and send user_id.",
             )
+        received = now()
         outcome = Outcome(
             event_id=event_id,
-            timestamp=now() if feedback.timestamp is None else feedback.timestamp,
+            timestamp=received if feedback.timestamp is None else feedback.timestamp,
+            received=received,
             item_id=play.slate[position],
             position=position,
             type=feedback.type,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from slatewise.errors import located
 from slatewise.log import FIRST_ITEM
-from slatewise.types import Slates, Step
+from slatewise.types import Slates, Step, used_at_once
 
 START = 1_600_000_000_000_000
 MINUTE = 60_000_000
@@ -35,7 +35,7 @@ class Places:
         slates: Slates,
         *,
         reward: NDArray[np.float32],
-        choice: NDArray[np.int64],
+        used: NDArray[np.bool_],
         terminated: Bool[Tensor, " B"] | None = None,
         truncated: Bool[Tensor, " B"] | None = None,
     ) -> Step:
@@ -44,7 +44,7 @@ class Places:
         Args:
             slates: what was shown.
             reward: (B, K), taken over.
-            choice: (B,), taken over.
+            used: (B, K), taken over.
             terminated: sessions that ended by themselves; None = none.
             truncated: sessions that the environment broke off; None = none.
         """
@@ -62,7 +62,7 @@ class Places:
             logp_known=~none,
             reward=torch.from_numpy(reward),
             cost=torch.zeros(reward.shape),
-            choice=torch.from_numpy(choice),
+            **used_at_once(torch.from_numpy(used), time=torch.from_numpy(self.clock), reward=torch.from_numpy(reward)),
         )
         self._events += users
         self.clock += MINUTE

@@ -33,7 +33,7 @@ from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
 from slatewise.seeds import stream_seed
 from slatewise.sim._slates import check_slates
 from slatewise.sim._solution import Solution
-from slatewise.types import Observation, Slates, Step
+from slatewise.types import Observation, Slates, Step, used_at_once
 
 MINUTE = 60_000_000
 START = 1_600_000_000_000_000
@@ -211,7 +211,7 @@ class Env:
             logp_known=torch.ones(self.num_users, dtype=torch.bool),
             reward=accepted.float().unsqueeze(1),
             cost=torch.zeros(self.num_users, 1),
-            choice=torch.where(accepted, 0, -1),
+            **used_at_once(accepted.unsqueeze(1), time=self._clock, reward=accepted.float().unsqueeze(1)),
         )
         self._events += self.num_users
         self._at = torch.where(ends, start, torch.where(accepted, row, anywhere))

@@ -39,7 +39,7 @@ from slatewise.protocols import StateEncoder
 from slatewise.rollout.play import Arm
 from slatewise.seeds import stream_seed
 from slatewise.sim._slates import check_slates
-from slatewise.types import Observation, SlateRequest, Slates, Step
+from slatewise.types import Observation, SlateRequest, Slates, Step, used_at_once
 
 SECOND = 1_000_000
 START = 1_600_000_000 * SECOND
@@ -203,6 +203,7 @@ class Env:
         watch = config.watch_bias + config.watch_affinity * taste + config.watch_quality * self.items.quality[item]
         watch = watch + config.watch_noise * torch.randn(self.num_users, generator=generator)
         minutes = self.items.length[item] * torch.sigmoid(watch)  # nothing picked: item 0 has length 0
+        reward = torch.zeros(self.num_users, self.slate_size).scatter_(1, at, minutes.unsqueeze(1))
         step = Step(
             event_id=torch.arange(self.num_users) + self._events,
             policy_id=torch.zeros(self.num_users, dtype=torch.int64),
@@ -213,9 +214,9 @@ class Env:
             slate=slate.clone(),
             logp=slates.logp.clone(),
             logp_known=torch.ones(self.num_users, dtype=torch.bool),
-            reward=torch.zeros(self.num_users, self.slate_size).scatter_(1, at, minutes.unsqueeze(1)),
+            reward=reward,
             cost=torch.zeros(self.num_users, self.slate_size),
-            choice=position.masked_fill(nothing, -1),
+            **used_at_once(torch.arange(self.slate_size) == position.unsqueeze(1), time=self._clock, reward=reward),
         )
         self._live_on(item, minutes)
         self._events += self.num_users

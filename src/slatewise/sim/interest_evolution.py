@@ -42,7 +42,7 @@ from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
 from slatewise.ops.choice import ChoiceModel, cascade_probabilities, choice_weight, pick
 from slatewise.sim._oracle import Privileged
 from slatewise.sim._slates import check_slates
-from slatewise.types import Observation, Slates, Step
+from slatewise.types import Observation, Slates, Step, used_at_once
 
 MINUTE = 60_000_000
 START = 1_600_000_000_000_000
@@ -258,19 +258,24 @@ class _Happened:
 
     def step(self) -> Step:
         users = len(self.user)
+        time, reward = torch.from_numpy(self.time), torch.from_numpy(self.reward)
         return Step(
             event_id=torch.from_numpy(self.event_id),
             policy_id=torch.zeros(users, dtype=torch.int64),
             user=torch.from_numpy(self.user),
-            time=torch.from_numpy(self.time),
+            time=time,
             terminated=torch.from_numpy(self.terminated),
             truncated=torch.zeros(users, dtype=torch.bool),
             slate=torch.from_numpy(self.slate),
             logp=torch.from_numpy(self.logp),
             logp_known=torch.ones(users, dtype=torch.bool),
-            reward=torch.from_numpy(self.reward),
+            reward=reward,
             cost=torch.zeros(self.reward.shape),
-            choice=torch.from_numpy(self.choice),
+            **used_at_once(
+                torch.arange(self.slate.shape[1]) == torch.from_numpy(self.choice).unsqueeze(1),
+                time=time,
+                reward=reward,
+            ),
         )
 
 

@@ -145,11 +145,9 @@ class Env:
         nothing = torch.tensor(math.exp(self.config.null_logit)).expand(self.num_users)
         luck = torch.from_numpy(self._generator.random(self.num_users, dtype=np.float32))
         choice = pick(weight, nothing, luck).numpy()
-        reward = np.zeros(items.shape, np.float32)
-        picked = np.flatnonzero(choice >= 0)
-        reward[picked, choice[picked]] = 1.0
+        used = np.arange(items.shape[1]) == choice[:, None]
         over = places.turn + 1 >= self.config.session_length
-        step = places.record(slates, reward=reward, choice=choice, truncated=torch.from_numpy(over))
+        step = places.record(slates, reward=used.astype(np.float32), used=used, truncated=torch.from_numpy(over))
         if over.any():
             self._renew(np.flatnonzero(over))
         self._draw()

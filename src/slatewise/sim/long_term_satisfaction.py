@@ -141,8 +141,8 @@ class Env:
         moved = config.memory * self._exposure - 2 * (clickbait - 0.5) + config.innovation_std * noise[1]
         self._exposure = np.where(shown, moved, self._exposure).astype(np.float32)
         over = places.turn + 1 >= config.session_length
-        choice = np.where(shown, 0, -1)
-        step = places.record(slates, reward=reward, choice=choice, terminated=torch.from_numpy(over))
+        used = shown[:, None] & (np.arange(items.shape[1]) == 0)
+        step = places.record(slates, reward=reward, used=used, terminated=torch.from_numpy(over))
         if over.any():
             self._renew(np.flatnonzero(over))
         self._draw()

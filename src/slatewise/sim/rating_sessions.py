@@ -15,7 +15,8 @@ rated can be recommended as well; a rating that is known always stands.
 What is seen before each step are the nine counts of the authors' code, over T (all negative, positive and other steps,
 steps, and the rows of negative, positive, other, not negative and not positive ones), and the last answer in ten bins.
 
-Slates of K items are answered item by item: the step is positive where the answers sum to more than 0. Popular items
+Slates of K items are answered item by item, and every answered item is used: the step is positive where the answers sum
+to more than 0. Popular items
 cost 1 each, so the mean of the costs is the share of popular items.
 """
 
@@ -37,7 +38,7 @@ from slatewise.log import FIRST_ITEM, PAD, Catalog, LogPart
 from slatewise.seeds import stream_seed
 from slatewise.sim._slates import check_slates
 from slatewise.sim.toys import catalog as numbered_items
-from slatewise.types import Observation, Slates, Step
+from slatewise.types import Observation, Slates, Step, used_at_once
 
 Part = Literal["train", "valid", "test", "all"]
 STATISTICS = 9
@@ -187,25 +188,22 @@ class Env:
         positive_row, negative_row = self._counts[:, 5], self._counts[:, 4]
         bonus = config.alpha * (positive_row - negative_row)
         shared = bonus.unsqueeze(1) * filled / filled.sum(dim=1, keepdim=True).clamp(min=1)
-        best = answer.masked_fill(~filled, -2.0).argmax(dim=1)
-        # one item alone is always answered; of several, the best is picked if it is liked
-        liked = answer.gather(1, best.unsqueeze(1)).squeeze(1) > 0
-        picked = filled[:, 0] if self.slate_size == 1 else liked
+        reward, time = answer + shared, START + MINUTE * (self._played * config.steps + self._age)
         user = self._user()
         ends = self._age + 1 >= config.steps
         step = Step(
             event_id=torch.arange(self.num_users) + self._events,
             policy_id=torch.zeros(self.num_users, dtype=torch.int64),
             user=user,
-            time=START + MINUTE * (self._played * config.steps + self._age),
+            time=time,
             terminated=ends,
             truncated=torch.zeros(self.num_users, dtype=torch.bool),
             slate=slate.clone(),
             logp=slates.logp.clone(),
             logp_known=torch.ones(self.num_users, dtype=torch.bool),
-            reward=answer + shared,
+            reward=reward,
             cost=self.world.popular[slate].float(),
-            choice=torch.where(picked, best, -1),
+            **used_at_once(filled, time=time, reward=reward),
         )
         self._count(answer.sum(dim=1))
         self._shown.scatter_(1, (self._age * self.slate_size).unsqueeze(1) + torch.arange(self.slate_size), slate)

@@ -15,7 +15,7 @@ An item belongs to the topic in which its vector is longest. A session begins wi
 topic: those clicks count for boredom, not for taste or reward, and the context shows them (all that is ever seen of a
 new user). Published agents learn with a discount of .8; returns are not discounted.
 
-`choice` is the first position that was clicked, `reward` is 1 at every clicked position.
+Every clicked position is used, with the reward 1; nothing else earns one.
 
 The released vectors of the items are data and not shipped: items are drawn by the recipe in the released code and
 `world_seed`. With the power 1.5, which stands there beside the word "focused", the short-term oracle (`myopic`) earns
@@ -169,11 +169,8 @@ class Env:
         clicked = self._click(items, self._worth(), row)
         self._remember(row, self.topic[items], clicked, places.turn + 1)
         self._follow(items, clicked)
-        choice = np.where(clicked.any(axis=1), clicked.argmax(axis=1), -1)
         over = places.turn + 1 >= self.config.session_length
-        step = places.record(
-            slates, reward=clicked.astype(np.float32), choice=choice, terminated=torch.from_numpy(over)
-        )
+        step = places.record(slates, reward=clicked.astype(np.float32), used=clicked, terminated=torch.from_numpy(over))
         self._tire(row, places.turn + 1)
         if over.any():
             self._renew(np.flatnonzero(over))

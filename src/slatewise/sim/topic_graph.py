@@ -254,7 +254,7 @@ class Env:
         step = places.record(
             slates,
             reward=accepted.float().unsqueeze(1).numpy(),
-            choice=torch.where(accepted, 0, -1).numpy(),
+            used=accepted.unsqueeze(1).numpy(),
             terminated=ends,
         )
         self._at = torch.where(ends, start, torch.where(accepted, self.world.topic[row], anywhere))

@@ -25,7 +25,7 @@ from slatewise.policies.fixed import FixedPolicy
 from slatewise.rollout.play import Arm
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.sim._slates import check_slates
-from slatewise.types import Exploration, Observation, Slates, Step, Trajectories
+from slatewise.types import Exploration, Observation, Slates, Step, Trajectories, used_at_once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +73,12 @@ class Env:
         return self._observe()
 
     def step(self, slates: Slates) -> tuple[Step, Observation]:
-        """Pay every item shown; the best of them is the pick."""
+        """Pay every item shown; every one is used."""
         if self._sessions is None:
             raise located("nobody is there yet", advice="Call reset(seed=…) before the first step.")
         check_slates(slates, num_users=self.num_users, slate_size=self.slate_size, num_rows=len(self._rewards))
         user = self._observe().user
         reward = self._rewards[slates.items]
-        empty = slates.items[:, 0] < FIRST_ITEM
         step = Step(
             event_id=user.clone(),
             policy_id=torch.zeros_like(user),
@@ -92,7 +91,7 @@ class Env:
             logp_known=torch.ones_like(user, dtype=torch.bool),
             reward=reward,
             cost=torch.zeros_like(reward),
-            choice=reward.argmax(dim=1).masked_fill(empty, -1),
+            **used_at_once(slates.items >= FIRST_ITEM, time=user * 1_000_000, reward=reward),
         )
         self._sessions += 1
         return step, self._observe()

@@ -7,23 +7,23 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from slatewise import config as configs
-from slatewise.log import UNKNOWN
+from slatewise.log import FIRST_ITEM, UNKNOWN
 from slatewise.protocols import ReadsContext, StateEncoder
 from slatewise.testing._contract import expect, expect_close, expect_same_bits, no_global_randomness
 from slatewise.testing._parts import expect_config, load_component, resolve
 from slatewise.testing._toys import toy_catalog, toy_log, with_noise_in_padding, without_steps
-from slatewise.types import VIEWS, Trajectories
+from slatewise.types import NEVER, VIEWS, Trajectories, Uses
 
 ROLLED = 1e-5
 """How far `step` may be from `forward`: they add in another order."""
 
 
 def check_encoder(component: str | ModuleType, *, settings: dict[str, Any] | None = None) -> None:
-    """Hold an encoder against its contract, on histories with gaps, unpicked steps, unknown items and contexts.
+    """Hold an encoder against its contract, on histories with gaps, late and several uses, unknown items and contexts.
 
     Args:
         component: file name in encoders/, dotted path, or module with `Config` and `Encoder`.
@@ -80,10 +80,10 @@ def check_states(encoder: StateEncoder, log: Trajectories, *, num_rows: int, whe
         message = f"{where}: the state after a masked step (found) is not the one before it (expected)"
         expect_close(states[:, 1:] * still, states[:, :-1] * still, message, tolerance=0.0)
         moved = ((states[:, -1] - states[:, 0]).abs() > 0).any(dim=1)
-        remembers = encoder.initial(log.observation(0))[0].shape[1] > 0
+        remembers = encoder.initial(batch).shape[1] > 0
         expect(
             bool(moved.any()) == remembers,
-            f"{where}: no history moves the state; expected that picks are read, or a carry of width 0",
+            f"{where}: no history moves the state; expected that uses are read, or a carry of width 0",
         )
     noisy = encoder(with_noise_in_padding(log, num_rows=num_rows))
     expect_close(noisy, states, f"{where}: with other numbers in the padding", tolerance=1e-6)
@@ -103,22 +103,41 @@ def _check_context(encoder: StateEncoder, log: Trajectories, where: str) -> None
 
 
 def histories(log: Trajectories) -> Trajectories:
-    """The log with what histories can be: rows with gaps left, right and inside, an empty one, unknown items.
+    """The log with what histories can be: rows with gaps left, right and inside, an empty one, unknown items, and uses
+    that are several of a slate, late, crossing each other, at one time, or never read.
 
     Args:
-        log: at least five users, at least four steps.
+        log: at least six users, at least five steps, slates of at least two.
     """
     gone = ~log.mask
     gone[0, :2] = True
     gone[1, 1:3] = True
     gone[2, :] = True
     log = without_steps(log, gone)
-    slate = log.slate.clone()
+    slate, used = log.slate.clone(), log.used.clone()
+    delay = torch.zeros_like(log.used_time)
     slate[3, 1, :] = UNKNOWN
-    choice = log.choice.clone()
-    choice[3, 1] = 0
-    choice[4, :2] = -1
-    return log.replace(slate=slate, choice=choice)
+    used[3, 1, 0] = True
+    used[3, 2], delay[3, 2] = True, torch.arange(slate.shape[2]).flip(0)  # the last position first
+    used[4, :2] = False
+    used[4, 2:4, :2] = True  # at one time
+    minute = int(log.time[5, 1] - log.time[5, 0])
+    used[5, :, 0] = log.mask[5]
+    delay[5, 0, 0] = 3 * minute  # just in time for step 3
+    delay[5, 1, 0] = 2 * minute + 1  # just too late for it, and behind the use of step 2
+    delay[0, 3], delay[1, 3] = minute // 2, 100 * minute  # one on time, one after the row
+    used[0, 3] = used[1, 3] = used[1, 0] = True
+    delay[1, 0, 0] = minute + 1  # into the gap
+    used &= log.mask.unsqueeze(2)
+    worth = torch.where(used, log.reward, 0.0)
+    return log.replace(
+        slate=slate,
+        used=used,
+        used_time=torch.where(used, log.time.unsqueeze(2) + delay, 0),
+        use_reward=worth,
+        reward=torch.where(used, worth + 1, log.reward),  # raised by what came later
+        next_time=log.time.amax(dim=1) + minute,
+    )
 
 
 def first_steps(log: Trajectories, count: int) -> Trajectories:
@@ -126,34 +145,77 @@ def first_steps(log: Trajectories, count: int) -> Trajectories:
     columns: dict[str, Tensor] = {}
     for field in fields(log):
         value = getattr(log, field.name)
-        if value is not None:
+        if value is not None and value.ndim > 1:
             columns[field.name] = value[:, : count + (field.name in VIEWS)]
     return log.replace(**columns)
 
 
 def _check_rolled_out(encoder: StateEncoder, log: Trajectories, states: Float[Tensor, "B S D"], where: str) -> None:
     batch, steps = log.mask.shape
-    carry, state = encoder.initial(log.observation(0))
+    carry = encoder.initial(batch)
     expect(
         carry.ndim == 2 and len(carry) == batch and carry.dtype == torch.float32,
         f"{where}: the carry is {carry.dtype} {tuple(carry.shape)}; expected float32 ({batch}, M): one row a user, so "
         "that any store can keep it as bytes",
     )
-    expect_close(state, states[:, 0], f"{where}: the state that `initial` gives, against `forward`", tolerance=ROLLED)
-    for t in range(steps):
+    expect_close(encoder.step(carry, _together([], batch)), carry, f"{where}: a step without a use", tolerance=0.0)
+    read: set[tuple[int, int, int]] = set()
+    for t in range(steps + 1):
+        happens = log.mask[:, t] if t < steps else torch.ones(batch, dtype=torch.bool)
+        uses = _together(_arrived(log, t, read), batch)
         before = carry.clone()
-        after, state = encoder.step(carry, log.step(t), log.observation(t + 1))
+        after = encoder.step(carry, uses)
         expect_close(carry, before, f"{where}: `step` changed the carry it was given", tolerance=0.0)
-        happened = log.mask[:, t]
-        message = f"{where}: the state that `step` gives after step {t}, against `forward`"
-        expect_close(_rows(state, happened), _rows(states[:, t + 1], happened), message, tolerance=ROLLED)
         expect(
             after.shape == carry.shape and after.dtype == carry.dtype,
             f"{where}: `step` gives a carry of {after.dtype} {tuple(after.shape)}; expected that of `initial`, "
             f"{carry.dtype} {tuple(carry.shape)}",
         )
-        # who has no step here was not asked
-        carry = torch.where(happened.unsqueeze(1), after, carry)
+        for place in range(uses.item.shape[1]):
+            carry = encoder.step(carry, uses.columns(slice(place, place + 1)))
+        message = f"{where}: the carry after the uses before step {t}, read together and one by one"
+        expect_close(after, carry, message, tolerance=ROLLED)
+        state = encoder.state(carry, log.observation(t))
+        message = f"{where}: the state before step {t}, rolled out use by use, against `forward`"
+        expect_close(state[happens], states[happens, t], message, tolerance=ROLLED)
+
+
+def _arrived(log: Trajectories, t: int, read: set[tuple[int, int, int]]) -> list[list[tuple[int, float, int]]]:
+    """Item, reward and time of every use that a user's decision t is the first to see; adds them to those read."""
+    users, steps, places = log.slate.shape
+    new: list[list[tuple[int, float, int]]] = []
+    for user in range(users):
+        if t < steps and not log.mask[user, t]:
+            new.append([])
+            continue
+        now = NEVER if log.next_time is None else int(log.next_time[user])
+        now = int(log.time[user, t]) if t < steps else now
+        arrived = [
+            (int(log.used_time[user, step, place]), step, place)
+            for step in range(t)
+            for place in range(places)
+            if log.used[user, step, place] and log.used_time[user, step, place] <= now
+            if (user, step, place) not in read
+        ]
+        arrived.sort()
+        read.update((user, step, place) for _, step, place in arrived)
+        at = [(user, step, place) for _, step, place in arrived]
+        new.append([(int(log.slate[x]), float(log.use_reward[x]), int(log.used_time[x])) for x in at])
+    return new
+
+
+def _together(uses: list[list[tuple[int, float, int]]], users: int) -> Uses:
+    """Uses of each user as one batch; what stands at places that are not present must not matter."""
+    most = max(map(len, uses), default=0)
+    filled = [[*own, *[(FIRST_ITEM, 3.0, 0)] * (most - len(own))] for own in uses] or [[]] * users
+    columns = torch.tensor(filled, dtype=torch.float64).view(users, most, 3)
+    present = torch.tensor([[place < len(own) for place in range(most)] for own in uses]).view(users, most)
+    return Uses(
+        item=columns[:, :, 0].long(),
+        reward=columns[:, :, 1].float(),
+        time=columns[:, :, 2].long(),
+        present=present.bool(),
+    )
 
 
 def _check_restored(encoder: nn.Module, empty: nn.Module, log: Trajectories, where: str) -> None:
@@ -162,7 +224,3 @@ def _check_restored(encoder: nn.Module, empty: nn.Module, log: Trajectories, whe
     with torch.no_grad():
         message = f"{where}: built without a generator, with the weights of another"
         expect_close(empty(log), encoder(log), message, tolerance=0.0)
-
-
-def _rows(values: Float[Tensor, "B D"], kept: Bool[Tensor, "B"]) -> Float[Tensor, "P D"]:
-    return values[kept]

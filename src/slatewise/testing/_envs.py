@@ -14,6 +14,7 @@ from slatewise.log import FIRST_ITEM, PAD, UNKNOWN
 from slatewise.protocols import Env
 from slatewise.testing._contract import expect, expect_close, no_global_randomness
 from slatewise.testing._parts import expect_config, load_component
+from slatewise.testing._trajectories import check_uses
 from slatewise.types import Observation, Slates, Step
 
 
@@ -96,15 +97,12 @@ def _check_step(env: Env, slates: Slates, observation: Observation, step: Step, 
     expect_close(step.slate, slates.items, f"{where}: slate", tolerance=0.0)
     expect_close(step.logp, slates.logp, f"{where}: logp", tolerance=0.0)
     expect(bool(step.logp_known.all()), f"{where}: logp_known is False; the slates came with propensities")
-    inside = (step.choice >= -1) & (step.choice < env.slate_size)
-    expect(bool(inside.all()), f"{where}: choice outside −1 … {env.slate_size - 1}")
-    for name in ("reward", "cost"):
+    for name in ("reward", "cost", "used", "used_time", "use_reward"):
         value = getattr(step, name)
         expect(value.shape == step.slate.shape, f"{where}: {name} has the shape {tuple(value.shape)}; expected (B, K)")
         expect(bool(torch.isfinite(value).all()), f"{where}: {name} holds NaN or infinity")
         expect(bool((value[step.slate == PAD] == 0).all()), f"{where}: an empty place has a {name}")
-    shown = step.slate.gather(1, step.choice.clamp(min=0).unsqueeze(1)).squeeze(1)
-    expect(bool(((shown != PAD) | (step.choice < 0)).all()), f"{where}: an empty place was picked")
+    check_uses(step, where=where)
 
 
 def _slates(env: Env, observation: Observation | None, t: int) -> Slates:

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from slatewise.log import FIRST_ITEM
 from slatewise.protocols import Estimator
 from slatewise.testing._contract import expect, expect_close, no_global_randomness
-from slatewise.types import Estimate, Trajectories
+from slatewise.types import Estimate, Trajectories, used_at_once
 
 BEHAVIOUR = (0.4, 0.3, 0.15, 0.1, 0.05)
 EVALUATION = (0.1, 0.2, 0.3, 0.2, 0.2)
@@ -61,6 +61,7 @@ def bandit_log(*, events: int = EVENTS, seed: int = 0) -> Trajectories:
     noise = torch.randn(events, generator=generator) * 0.5
     always = torch.ones(events, 1, dtype=torch.bool)
     number = torch.arange(events).unsqueeze(1)
+    reward = (torch.tensor(REWARD)[action] + noise).view(events, 1, 1)
     return Trajectories(
         event_id=number,
         policy_id=torch.ones_like(number),
@@ -71,9 +72,9 @@ def bandit_log(*, events: int = EVENTS, seed: int = 0) -> Trajectories:
         slate=(action + FIRST_ITEM).view(events, 1, 1),
         logp=torch.tensor(BEHAVIOUR).log()[action].view(events, 1, 1),
         logp_known=always,
-        reward=(torch.tensor(REWARD)[action] + noise).view(events, 1, 1),
+        reward=reward,
         cost=torch.zeros(events, 1, 1),
-        choice=torch.zeros_like(number),
+        **used_at_once(always.unsqueeze(2), time=number * 1_000_000, reward=reward),
         mask=always,
         learn=always,
         context=torch.zeros(events, 2, 0),

@@ -20,9 +20,10 @@ Event = Mapping[str, Any]
 def written_log(users: Sequence[Sequence[Event]]) -> Interactions:
     """A log of the events of each user, every event a mapping.
 
-    `items` are the numbers of the items shown, `rewards`, `cost` and `logp` go with them; `choice` (a position, −1 for
-    nothing), `time`, `end` (of a session), `context`, `id` and `policy` belong to the event. Only `items` is needed:
-    without more, the first item was chosen and paid 1, the propensity is unknown, and time is the number of the event.
+    `items` are the numbers of the items shown, `rewards`, `cost` and `logp` go with them; `used` are the positions that
+    were used, `used_times` and `use_rewards` go with those; `time`, `end` (of a session), `context`, `id` and `policy`
+    belong to the event. Only `items` is needed: without more, the first item was used when it was shown and paid 1, the
+    propensity is unknown, and time is the number of the event.
 
     Args:
         users: the events of each user, in the order of time.
@@ -36,21 +37,36 @@ def written_log(users: Sequence[Sequence[Event]]) -> Interactions:
         values = [event.get(name, [first] + [0.0] * (len(event["items"]) - 1)) for event in events]
         return np.array([value for row in values for value in row], np.float32)
 
+    def of_uses(name: str, default: Callable[[int], Any], dtype: type[np.generic]) -> Any:
+        """A column that is 0 where nothing was used; `default` of a row of the log."""
+        column = np.zeros(int(event_offsets[-1]), dtype)
+        for event, start in zip(events, event_offsets[:-1], strict=True):
+            rows = [int(start) + place for place in event.get("used", [0])]
+            for row, value in zip(rows, event.get(name, [default(row) for row in rows]), strict=True):
+                column[row] = value
+        return column
+
+    event_offsets = np.cumsum([0, *(len(event["items"]) for event in events)])
+    time = of_events("time", lambda place: place, np.int64)
+    time_of_row = np.repeat(time, np.diff(event_offsets))
+    rewards = of_rows("rewards", 1.0)
     context = np.array([event.get("context", ()) for event in events], np.float32)
     return Interactions(
         user_offsets=np.cumsum([0, *map(len, users)]),
-        event_offsets=np.cumsum([0, *(len(event["items"]) for event in events)]),
+        event_offsets=event_offsets,
         event_id=of_events("id", lambda place: 100 + place, np.int64),
         policy_id=of_events("policy", lambda _: 1, np.int32),
-        time=of_events("time", lambda place: place, np.int64),
+        time=time,
         session_end=of_events("end", lambda _: False, np.bool_),
-        choice=of_events("choice", lambda _: 0, np.int32),
         context=context.reshape(len(events), -1 if context.size else 0),
         item=np.array([item for event in events for item in event["items"]], np.int32),
-        reward=of_rows("rewards", 1.0),
+        reward=rewards,
         cost=of_rows("cost", 0.0),
         logp=of_rows("logp", 0.0),
         logp_known=np.array(["logp" in event for event in events for _ in event["items"]], np.bool_),
+        used=of_uses("", lambda _: True, np.bool_),
+        used_time=of_uses("used_times", lambda row: time_of_row[row], np.int64),
+        use_reward=of_uses("use_rewards", lambda row: rewards[row], np.float32),
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from slatewise.log import FIRST_ITEM, PAD, Catalog, Interactions, Vocabulary
-from slatewise.types import Trajectories
+from slatewise.types import Trajectories, used_at_once
 
 MINUTE = 60_000_000
 START = 1_700_000_000_000_000
@@ -44,7 +44,7 @@ def toy_log(
 ) -> Trajectories:
     """Slates drawn at random, shown to users of two tastes.
 
-    Every user picks the first item of the slate whose number is even (odd), if there is one, and is paid 1 to 5;
+    Every user uses the first item of the slate whose number is even (odd), if there is one, and is paid 1 to 5;
     sessions have three steps; the last two users are shorter, so that there is padding. Propensities are known: slates
     are drawn without replacement, all items alike. An item of the first group costs 1.
 
@@ -62,17 +62,18 @@ def toy_log(
     slate = order[:, :, :slate_size] + FIRST_ITEM
     user = torch.arange(users).unsqueeze(1).expand(shape)
     liked = slate % 2 == (user % 2).unsqueeze(2)
-    choice = torch.where(liked.any(dim=2), liked.int().argmax(dim=2), -1)
     pay = torch.randint(1, 6, shape, generator=generator).float()
     position = torch.arange(slate_size)
-    reward = torch.where(position == choice.unsqueeze(2), pay.unsqueeze(2), 0.0)
+    used = liked & (position == liked.int().argmax(dim=2, keepdim=True))
+    reward = torch.where(used, pay.unsqueeze(2), 0.0)
     step = torch.arange(steps).expand(shape)
+    time = START + MINUTE * step
     terminated = step % SESSION == SESSION - 1
     log = Trajectories(
         event_id=torch.arange(users * steps).view(shape),
         policy_id=torch.ones(shape, dtype=torch.int64),
         user=user.clone(),
-        time=START + MINUTE * step,
+        time=time,
         terminated=terminated,
         truncated=(step == steps - 1) & ~terminated,
         slate=slate,
@@ -80,7 +81,7 @@ def toy_log(
         logp_known=torch.ones(shape, dtype=torch.bool),
         reward=reward,
         cost=torch.from_numpy(catalog.group == 1)[slate].float(),
-        choice=choice,
+        **used_at_once(used, time=time, reward=reward),
         mask=torch.ones(shape, dtype=torch.bool),
         learn=torch.ones(shape, dtype=torch.bool),
         context=torch.randn(users, steps + 1, context_width, generator=generator),
@@ -110,13 +111,15 @@ def as_interactions(log: Trajectories) -> Interactions:
         policy_id=events(log.policy_id),
         time=events(log.time),
         session_end=events(log.terminated),
-        choice=events(log.choice),
         context=events(log.context[:, :-1]),
         item=items(log.slate),
         reward=items(log.reward),
         cost=items(log.cost),
         logp=items(log.logp),
         logp_known=np.repeat(events(log.logp_known), rows.sum(axis=1)),
+        used=items(log.used),
+        used_time=items(log.used_time),
+        use_reward=items(log.use_reward),
     )
 
 
@@ -134,14 +137,16 @@ def with_noise_in_padding(log: Trajectories, *, num_rows: int, seed: int = 0) ->
         seed: of the noise.
     """
     generator = Generator().manual_seed(seed)
-    masked, masked_rows = ~log.mask, ~log.mask.unsqueeze(2)
+    masked = ~log.mask.unsqueeze(2)
     items = torch.randint(FIRST_ITEM, num_rows, log.slate.shape, generator=generator)
-    choice = torch.randint(0, log.slate.shape[2], log.choice.shape, generator=generator)
+    used = torch.randint(0, 2, log.used.shape, generator=generator).bool()
     pay = torch.randint(1, 6, log.reward.shape, generator=generator).float()
     return log.replace(
-        slate=torch.where(masked_rows, items, log.slate),
-        choice=torch.where(masked, choice, log.choice),
-        reward=torch.where(masked_rows, pay, log.reward),
-        cost=torch.where(masked_rows, pay, log.cost),
-        logp=torch.where(masked_rows, -pay, log.logp),
+        slate=torch.where(masked, items, log.slate),
+        used=torch.where(masked, used, log.used),
+        used_time=torch.where(masked, pay.long(), log.used_time),
+        use_reward=torch.where(masked, pay, log.use_reward),
+        reward=torch.where(masked, pay, log.reward),
+        cost=torch.where(masked, pay, log.cost),
+        logp=torch.where(masked, -pay, log.logp),
     )

@@ -16,7 +16,7 @@ from slatewise.errors import InputError
 from slatewise.log import Catalog, Vocabulary
 from slatewise.methods import wolpertinger
 from slatewise.testing import check_method, toy_catalog, toy_log
-from slatewise.types import Exploration, SlateRequest, Trajectories
+from slatewise.types import Exploration, SlateRequest, Trajectories, used_at_once
 
 WIDTH = 3
 
@@ -78,7 +78,7 @@ def one_step(
         logp_known=here.clone(),
         reward=torch.tensor([[[reward]]]),
         cost=torch.zeros(1, 1, 1),
-        choice=number.clone() if picked else number - 1,
+        **used_at_once((here & picked).unsqueeze(2), time=number, reward=torch.tensor([[[reward]]])),
         mask=here.clone(),
         learn=here.clone(),
         context=torch.zeros(1, 2, WIDTH),

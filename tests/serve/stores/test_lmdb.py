@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from slatewise.errors import SlatewiseError
 from slatewise.protocols import StateStore
 from slatewise.serve.events.files import START, Position
-from slatewise.serve.stores.lmdb import Play, Store, UserRecord
+from slatewise.serve.stores.lmdb import Play, Store, UseRecord, UserRecord, use_key
 
-PLAY = Play(user_id="ann", timestamp=7, slate=["a", "b"], logp=[-0.1, -1.5], context=[0.25], choice=1, reward=2.0)
-USER = UserRecord(policy_version="v1", latest="5", carry=b"\x00\x01", last=b"", seen=b"")
+PLAY = Play(user_id="ann", timestamp=7, slate=["a", "b"])
+USE = UseRecord(event_id="5", position=1, item_id="b", reward=2.0, time=9)
+USER = UserRecord(policy_version="v1", latest="5", carry=b"\x00\x01", seen=b"")
 
 
 def test_bytes_come_back_after_opening_again(tmp_path: Path) -> None:
@@ -33,6 +35,9 @@ def test_records_come_back(tmp_path: Path) -> None:
     with store.transaction():
         store.put_user("ann", USER)
         store.put_play("5", PLAY)
+        assert store.put_use(USE) == use_key("5", 1)
+        assert store.latest_time() == 0
+        store.put_latest_time(1_700_000_000_000_000)
         store.put_outcome("id\n5\nx", "5")
         store.put_followed("/log", Position(3, 99))
         assert store.play("5") == PLAY  # seen inside its own block
@@ -41,6 +46,9 @@ def test_records_come_back(tmp_path: Path) -> None:
         assert store.user("ben") is None
         assert store.play("5") == PLAY
         assert store.play("6") is None
+        assert store.use(use_key("5", 1)) == USE
+        assert store.use(use_key("5", 0)) is None
+        assert store.latest_time() == 1_700_000_000_000_000
         assert store.event_of("id\n5\nx") == "5"
         assert store.event_of("id\n5\ny") is None
         assert store.followed("/log") == Position(3, 99)
@@ -95,6 +103,23 @@ def test_a_folder_that_is_no_store_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(b"no database " * 1000)
     with pytest.raises(SlatewiseError, match="Delete the folder and start again: it is made anew from the event log"):
         Store(tmp_path)
+
+
+def test_a_store_of_another_format_is_emptied(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.transaction():
+        store.put_user("ann", USER)
+        store.put_followed("/log", Position(3, 99))
+    store.close()
+    environment = lmdb.open(str(tmp_path), max_dbs=5)
+    with environment.begin(write=True) as transaction:
+        transaction.put(b"format", b"1", db=environment.open_db(b"meta", txn=transaction))
+    environment.close()
+    store = Store(tmp_path)
+    with store.transaction():
+        assert store.user("ann") is None
+        assert store.followed("/log") == START  # so that all of the log is read again
+    store.close()
 
 
 def test_a_full_store_says_so(tmp_path: Path) -> None:

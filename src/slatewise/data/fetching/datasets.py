@@ -93,7 +93,7 @@ def present(recipe: Recipe, *, out: Path, options: Options | None = None) -> Dat
     if not prepared.is_prepared(out):
         return None
     try:
-        source = prepared.read_manifest(out)["source"]
+        source = prepared.read_manifest(out, any_format=True).get("source", {})
     except InputError:
         source = {}
     if source.get("dataset") != recipe.name:
@@ -107,7 +107,7 @@ def present(recipe: Recipe, *, out: Path, options: Options | None = None) -> Dat
     try:
         return prepared.load(out)
     except InputError:
-        return None  # a file is missing or cut short: prepare it again
+        return None  # of an older format, or a file is missing or cut short: prepare it again
 
 
 def _source_record(recipe: Recipe, options: Options) -> dict[str, object]:

@@ -89,7 +89,7 @@ def _tables(folder: Path, options: Options) -> tuple[pl.DataFrame, pl.DataFrame]
         pl.lit(0, pl.Int64).alias("position"),
         pl.col("propensity_score").alias("propensity"),
         "policy_id",
-        (pl.col("click") > 0).alias("chosen"),
+        (pl.col("click") > 0).alias("used"),
         *(
             (pl.col(code) == value).cast(pl.Float32).alias(f"context_{code.removeprefix('user_')}_{value[:6]}")
             for code, value in code_values

@@ -1,8 +1,8 @@
 """The canonical frame of a log: its columns, and the checks that every row must pass.
 
 One row per shown or used item. Required: user_id, item_id (text), timestamp (µs since 1970, UTC), reward. Optional:
-event_id (whole number or text), session_id, position (0 or 1 = top), propensity or logp, policy_id, cost, chosen, and
-any number of context_… columns.
+event_id (whole number or text), session_id, position (0 or 1 = top), propensity or logp, policy_id, cost, used,
+used_time (µs), use_reward, and any number of context_… columns.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ DTYPES: dict[str, pl.DataType] = {
     "logp": pl.Float64(),
     "policy_id": pl.String(),
     "cost": pl.Float32(),
-    "chosen": pl.Boolean(),
+    "used": pl.Boolean(),
+    "used_time": pl.Int64(),
+    "use_reward": pl.Float32(),
 }
 NEEDED = ("user_id", "item_id", "timestamp", "reward")
 CONTEXT = "context_"
@@ -75,7 +77,7 @@ def check_rows(frame: pl.DataFrame) -> list[Fault]:
     if "cost" in frame.columns:
         faults.append(_number(frame, "cost", "cost"))
     faults += [_number(frame, name, name) for name in frame.columns if name.startswith(CONTEXT)]
-    return faults + _optional_faults(frame)
+    return faults + _use_faults(frame) + _optional_faults(frame)
 
 
 def _optional_faults(frame: pl.DataFrame) -> list[Fault]:
@@ -125,6 +127,31 @@ def _optional_faults(frame: pl.DataFrame) -> list[Fault]:
                 column="logp",
                 what="is not a log-propensity (expected a finite number, at most 0)",
                 advice="Leave the cell empty where the propensity is not known.",
+            )
+        )
+    return faults
+
+
+def _use_faults(frame: pl.DataFrame) -> list[Fault]:
+    faults = []
+    if "used_time" in frame.columns:
+        faults.append(
+            _fault(
+                (frame["used_time"] < frame["timestamp"]).fill_null(value=False),
+                check="a use is not before what was shown",
+                column="used_time",
+                what="is before the timestamp of its row (expected that time or a later one)",
+                advice="Leave the cell empty where the item was used when it was shown.",
+            )
+        )
+    if "use_reward" in frame.columns:
+        faults.append(
+            _fault(
+                frame["use_reward"].is_not_null() & ~frame["use_reward"].is_finite().fill_null(value=True),
+                check="use_reward is a finite number",
+                column="use_reward",
+                what="is no finite number (expected a number such as 1 or 0.5)",
+                advice="Leave the cell empty where the use was worth the reward.",
             )
         )
     return faults

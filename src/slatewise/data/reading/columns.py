@@ -28,7 +28,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "logp": ("logp", "log_prob", "log_propensity"),
     "policy_id": ("policy_id", "policy", "policy_version"),
     "cost": ("cost",),
-    "chosen": ("chosen", "picked"),
+    "used": ("used", "chosen", "picked"),
     "outcome": ("outcome", "outcome_type", "event_type", "behavior_type", "behaviour_type", "behavior", "action"),
     "text": ("text", "title", "movie_title", "item_name", "product_name", "name", "headline"),
     "labels": ("labels", "genres", "genre", "class", "categories", "category", "group", "topic"),

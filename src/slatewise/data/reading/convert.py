@@ -47,7 +47,7 @@ def _cast(values: pl.Series, canonical: str) -> pl.Series:
     if canonical == "position":
         floats = numbers(values)
         return floats.set(~(floats == floats.floor()) | (floats.abs() >= 2**53), None).cast(pl.Int64)
-    return _booleans(values) if canonical == "chosen" else texts(values)
+    return _booleans(values) if canonical == "used" else texts(values)
 
 
 def texts(values: pl.Series) -> pl.Series:
@@ -99,7 +99,7 @@ def _fault(canonical: str, unreadable: pl.Series) -> Fault:
     rows = unreadable.arg_true().to_numpy().astype("int64")
     if canonical == "position":
         expected, advice = "is not a position (expected a whole number ≥ 0)", "Correct the cell or remove the row."
-    elif canonical == "chosen":
+    elif canonical == "used":
         expected, advice = "is neither true nor false (expected 1, 0, true or false)", "Correct the cell."
     elif canonical in ("user_id", "item_id", "event_id", "session_id", "policy_id", "outcome"):
         expected, advice = "is not a name (expected text or a whole number)", "Write the column as text."

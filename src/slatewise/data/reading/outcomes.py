@@ -66,7 +66,7 @@ def weigh(
 
 def merge(frame: pl.DataFrame) -> tuple[pl.DataFrame, Int[np.ndarray, "R"] | None]:
     """Merge rows that hold several outcomes of one shown item: rewards are added, repeated outcomes count once, and the
-    earliest time is kept.
+    earliest time is kept. The first outcome with a reward above 0 is the item's use, at its own time.
 
     Returns:
         The frame without `outcome`, and the first original row of each row (None: nothing was merged).
@@ -77,7 +77,17 @@ def merge(frame: pl.DataFrame) -> tuple[pl.DataFrame, Int[np.ndarray, "R"] | Non
     if not frame.select(keys).is_duplicated().any():
         return frame.drop("outcome"), None
     rows = frame.with_row_index("row").unique([*keys, "outcome"], keep="first", maintain_order=True)
-    aggregates = (pl.col("timestamp").min(), pl.col("reward").sum(), pl.col("row").first())
-    rest = [pl.col(name).first() for name in frame.columns if name not in (*keys, "timestamp", "reward", "outcome")]
+    used = pl.col("used").fill_null(value=False) if "used" in frame.columns else pl.col("reward") > 0
+    times = pl.col("timestamp").filter(used)
+    aggregates = (
+        pl.col("timestamp").min(),
+        pl.col("reward").sum(),
+        pl.col("row").first(),
+        used.any().alias("used"),
+        times.min().alias("used_time"),
+        pl.col("reward").filter(used).sort_by(times, maintain_order=True).first().alias("use_reward"),
+    )
+    merged_columns = {*keys, "timestamp", "reward", "outcome", "used"}
+    rest = [pl.col(name).first() for name in frame.columns if name not in merged_columns]
     merged = rows.group_by(keys, maintain_order=True).agg(*aggregates, *rest)
     return merged.drop("row"), merged["row"].to_numpy().astype(np.int64)

@@ -48,7 +48,8 @@ def _numbers(log: Interactions, num_rows: int) -> list[Check]:
         return [check_of("offsets are ascending from 0", descending, stops=True)]
     sizes = np.diff(offsets[1])
     user = np.repeat(np.arange(log.num_users), np.diff(offsets[0]))
-    time, choice, item, logp = (np.asarray(each) for each in (log.time, log.choice, log.item, log.logp))
+    time, item, logp = (np.asarray(each) for each in (log.time, log.item, log.logp))
+    used, used_time, use_reward = (np.asarray(each) for each in (log.used, log.used_time, log.use_reward))
     logp_known = np.asarray(log.logp_known)
     older = np.zeros(log.num_events, np.bool_)
     older[1:] = (np.diff(time) < 0) & (user[1:] == user[:-1])
@@ -57,10 +58,12 @@ def _numbers(log: Interactions, num_rows: int) -> list[Check]:
         check_of("offsets are ascending from 0", []),
         _of("every event has rows", sizes < 1, "event"),
         _of("events of a user are in order of time", older, "event"),
-        _of("the choice is a row of its event, or -1", (choice < -1) | (choice >= sizes), "event"),
         _of("contexts are finite numbers", ~np.isfinite(log.context).all(axis=1), "event"),
         _of("every item is in the catalog", (item < FIRST_ITEM) | (item >= num_rows), "row"),
         _of("rewards and costs are finite numbers", ~finite, "row"),
+        _of("no use is before its event", used & (used_time < np.repeat(time, sizes)), "row"),
+        _of("uses have finite rewards", ~np.isfinite(use_reward), "row"),
+        _of("only uses have times and rewards of use", ~used & ((used_time != 0) | (use_reward != 0)), "row"),
         _of("propensities lie in (0, 1]", ~np.isfinite(logp) | (logp > 0) | (~logp_known & (logp != 0)), "row"),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from statistics import median
@@ -18,8 +18,9 @@ from slatewise.data.ratings import Ratings
 from slatewise.encoders import liked
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.evaluation import metrics
-from slatewise.log import FIRST_ITEM
+from slatewise.log import FIRST_ITEM, PAD
 from slatewise.methods import fcpo, random
+from slatewise.ops.history import uses_of
 from slatewise.protocols import Carry, Policy
 from slatewise.reproduce.fcpo.policies import MostLiked, Reranked, RowLearner
 from slatewise.rollout.on_policy import learn_on_policy
@@ -28,7 +29,7 @@ from slatewise.schedules import geometric, linear
 from slatewise.seeds import stream_seed
 from slatewise.sim import rating_sessions
 from slatewise.training.fit import fit
-from slatewise.types import Exploration, Observation, SlateRequest, Step, Trajectories
+from slatewise.types import Exploration, Observation, SlateRequest, Trajectories, Uses, used_at_once
 
 LIKED = 0.25
 """A rating of 3.5 on [−1, 1], the scale of the sessions' rewards."""
@@ -223,7 +224,7 @@ def liked_sessions(
         logp_known=zeros.bool(),
         reward=values,
         cost=torch.zeros_like(values),
-        choice=zeros,
+        **used_at_once(mask.unsqueeze(2), time=zeros, reward=values),
         mask=mask,
         learn=mask & (torch.arange(length) < steps),
         context=torch.zeros(len(people), length + 1, 0),
@@ -410,12 +411,13 @@ def speed(settings: dict[str, Any]) -> dict[str, Any]:
     policy, k = learner.policy, place.slate_size
     found: dict[str, Any] = {}
     for batch in (1, 64):
-        seen, happened, after = next(play(place.env("train", batch), [Arm(policy=policy)], seed=0))
-        carry, state = policy.encoder.step(policy.encoder.initial(seen)[0], happened, after)
+        _, happened, after = next(play(place.env("train", batch), [Arm(policy=policy)], seed=0))
+        carry = policy.encoder.step(policy.encoder.initial(batch), uses_of(happened))
+        state = policy.encoder.state(carry, after)
         works: list[Callable[[], object]] = [
             partial(policy.recommend, state, SlateRequest(k=k)),
-            partial(_single_picks, policy, k, carry, state, happened=happened, after=after, moving=True),
-            partial(_single_picks, policy, k, carry, state, happened=happened, after=after, moving=False),
+            partial(_single_picks, policy, k, carry, state, after=after, moving=True),
+            partial(_single_picks, policy, k, carry, state, after=after, moving=False),
         ]
         turns: list[list[float]] = []
         for _ in range(settings["turns"] + 1):
@@ -436,18 +438,18 @@ def speed(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _single_picks(
-    policy: fcpo.Policy, k: int, carry: Carry, state: Tensor, *, happened: Step, after: Observation, moving: bool
+    policy: fcpo.Policy, k: int, carry: Carry, state: Tensor, *, after: Observation, moving: bool
 ) -> None:
-    """K lists of one, what was shown excluded; with `moving`, each as if it had been picked."""
+    """K lists of one, what was shown excluded; with `moving`, each as if it had been used."""
     shown = torch.zeros(len(state), 0, dtype=torch.int64)
     for _ in range(k):
         slates = policy.recommend(state, SlateRequest(k=1, exclude=shown))
         shown = torch.cat([shown, slates.items], dim=1)
         if moving:
-            one = torch.ones_like(slates.logp)
-            first = torch.zeros(len(state), dtype=torch.int64)
-            picked = replace(happened, slate=slates.items, logp=slates.logp, reward=one, cost=0 * one, choice=first)
-            carry, state = policy.encoder.step(carry, picked, after)
+            item, one = slates.items, torch.ones_like(slates.logp)
+            uses = Uses(item=item, reward=one, time=torch.zeros_like(item), present=item != PAD)
+            carry = policy.encoder.step(carry, uses)
+            state = policy.encoder.state(carry, after)
 
 
 def settings_of(size: Size, setting: Setting, place: Place, **more: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from slatewise.encoders import observed, window
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.log import FIRST_ITEM
 from slatewise.methods import cloning, fcpo, item_knn, popularity, random, reinforce, slateq, tpgr, wolpertinger
-from slatewise.protocols import Learner, Policy
+from slatewise.protocols import Carry, Learner, Policy
 from slatewise.rollout.off_policy import OffPolicyConfig, learn_off_policy
 from slatewise.rollout.on_policy import learn_on_policy
 from slatewise.rollout.play import Arm
@@ -29,7 +29,7 @@ from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim.topic_graph import Config, Env, World, logging_policy
 from slatewise.training.fit import fit
-from slatewise.types import Exploration, Observation, Step, Trajectories
+from slatewise.types import Exploration, Observation, Trajectories, Uses
 
 Settings = Mapping[str, Any]
 PASS = 1000
@@ -99,16 +99,19 @@ class Mapped(nn.Module):
         """States before each step and after the last."""
         return trajectories.context @ self.map.T
 
-    def initial(self, observation: Observation) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B D"]]:
+    def initial(self, num_users: int) -> Carry:
         """Nothing to remember."""
-        return observation.context.new_zeros(len(observation.user), 1), observation.context @ self.map.T
+        return torch.zeros(num_users, 1)
 
-    def step(
-        self, carry: Float[Tensor, "B M"], step: Step, observation: Observation
-    ) -> tuple[Float[Tensor, "B M"], Float[Tensor, "B D"]]:
-        """The next context."""
-        del step
-        return carry, observation.context @ self.map.T
+    def step(self, carry: Carry, uses: Uses) -> Carry:
+        """Nothing to remember."""
+        del uses
+        return carry
+
+    def state(self, carry: Carry, observation: Observation) -> Float[Tensor, "B D"]:
+        """The context, mapped."""
+        del carry
+        return observation.context @ self.map.T
 
 
 def built(method: str, settings: Settings, env: Env, *, generator: Generator) -> Learner:
@@ -173,10 +176,8 @@ def learn_from_log(learner: Learner, record: Trajectories, *, updates: int | Non
 
 def as_lists(record: Trajectories) -> Trajectories:
     """A log of single items as one of lists with an empty second place, for a method that learns from lists."""
-    wide = {
-        name: torch.nn.functional.pad(getattr(record, name), (0, 1)) for name in ("slate", "logp", "reward", "cost")
-    }
-    return record.replace(**wide)
+    columns = ("slate", "logp", "reward", "cost", "used", "used_time", "use_reward")
+    return record.replace(**{name: torch.nn.functional.pad(getattr(record, name), (0, 1)) for name in columns})
 
 
 def candidates(items: int, count: int, seed: int) -> Int[Tensor, " C"]:
@@ -192,7 +193,8 @@ def candidates(items: int, count: int, seed: int) -> Int[Tensor, " C"]:
 @torch.no_grad()
 def states_of(policy: Policy, seen: Float[Tensor, "B X"]) -> Float[Tensor, "B D"]:
     """The state that a policy reads where this is seen and nothing was shown before."""
-    return policy.encoder.initial(Observation(user=torch.arange(len(seen)), context=seen))[1]
+    observation = Observation(user=torch.arange(len(seen)), context=seen)
+    return policy.encoder.state(policy.encoder.initial(len(seen)), observation)
 
 
 _methods: dict[str, Any] = {

@@ -99,7 +99,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     event_id: str
     outcome_id: str | None = None
     status: Literal["accepted", "duplicate"]
-    moved: Annotated[bool, Meta(description="True where it moved the user's state: the first outcome of its event.")]
+    moved: Annotated[
+        bool, Meta(description="True where it moved the user's state: the first outcome of its item worth more than 0.")
+    ]
 
 
 class FeedbackAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,24 +23,32 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 MAP_BYTES = 1 << 36
 """Address space for the map; the file grows only as it is filled."""
+FORMAT = b"2"
+"""Of the records; a store of another format is emptied, and made again from the event log."""
 LONGEST_KEY = 480
 """LMDB takes keys of 511 bytes."""
 
 
 class Play(msgspec.Struct, frozen=True, array_like=True):
-    """One step of a user's history, by the names of its items so that any later policy can read it."""
+    """A served slate, by the names of its items."""
 
     user_id: str
     timestamp: int
     slate: list[str]
-    logp: list[float] | None
-    context: list[float]
-    choice: int = -1
-    """Position that the first outcome named, −1 while there is none."""
-    reward: float = 0.0
-    """On the chosen position."""
+
+
+class UseRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One use, by the name of its item so that any later policy can read it."""
+
+    event_id: str
+    position: int
+    item_id: str
+    reward: float
+    """What it was worth when it arrived."""
+    time: int
+    """When it arrived."""
     previous: str = ""
-    """Event that moved this user's state before this one did; "" = none."""
+    """Key of the use that moved this user's memory before this one did; "" = none."""
 
 
 class UserRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -48,11 +56,9 @@ class UserRecord(msgspec.Struct, frozen=True, array_like=True):
 
     policy_version: str
     latest: str
-    """Event that moved the state last; "" = none since the log that the policy was trained on."""
+    """Key of the use that moved the memory last; "" = none since the log that the policy was trained on."""
     carry: bytes
-    """(M,) float32: the encoder's memory before its last step; empty = nothing has happened yet."""
-    last: bytes
-    """That last step; empty = none."""
+    """(M,) float32: the encoder's memory."""
     seen: bytes
     """int64 item numbers that are not recommended again."""
 
@@ -78,10 +84,15 @@ class Store:
         self._folder_handle = lock_folder(folder)
         try:
             self._env = lmdb.open(
-                str(folder), map_size=map_bytes, max_dbs=4, sync=fsync, metasync=fsync, max_readers=16
+                str(folder), map_size=map_bytes, max_dbs=5, sync=fsync, metasync=fsync, max_readers=16
             )
-            names = (b"users", b"plays", b"outcomes", b"meta")
-            self._users, self._plays, self._outcomes, self._meta = (self._env.open_db(name) for name in names)
+            databases = [self._env.open_db(name) for name in (b"users", b"plays", b"uses", b"outcomes", b"meta")]
+            self._users, self._plays, self._uses, self._outcomes, self._meta = databases
+            with self._env.begin(write=True) as transaction:
+                if transaction.get(b"format", db=self._meta) != FORMAT:
+                    for database in databases:
+                        transaction.drop(database, delete=False)
+                    transaction.put(b"format", FORMAT, db=self._meta)
         except (lmdb.Error, OSError) as error:
             os.close(self._folder_handle)
             raise SlatewiseError(
@@ -140,8 +151,19 @@ class Store:
         return None if record is None else msgspec.msgpack.decode(record, type=Play)
 
     def put_play(self, event_id: str, play: Play) -> None:
-        """Keep it, or what is new about it."""
+        """Keep it."""
         self._now.put(_key(event_id), msgspec.msgpack.encode(play), db=self._plays)
+
+    def use(self, key: str) -> UseRecord | None:
+        """The use of an item of an event, by its `use_key`."""
+        record = self._now.get(_key(key), db=self._uses)
+        return None if record is None else msgspec.msgpack.decode(record, type=UseRecord)
+
+    def put_use(self, use: UseRecord) -> str:
+        """Keep it under its key."""
+        key = use_key(use.event_id, use.position)
+        self._now.put(_key(key), msgspec.msgpack.encode(use), db=self._uses)
+        return key
 
     def event_of(self, outcome: str) -> str | None:
         """The event of an outcome that was taken before, by what makes the outcome known again."""
@@ -173,6 +195,14 @@ class Store:
         """Keep how far it was followed."""
         self._now.put(b"followed", msgspec.msgpack.encode((log, *position)), db=self._meta)
 
+    def latest_time(self) -> int:
+        """The latest moment that a record of the log was stamped with, in microseconds; 0 before the first."""
+        return int.from_bytes(self._now.get(b"latest time", db=self._meta) or b"")
+
+    def put_latest_time(self, moment: int) -> None:
+        """Keep it."""
+        self._now.put(b"latest time", moment.to_bytes(8), db=self._meta)
+
     def sync(self) -> None:
         """Wait until the disk has everything; may be called from another thread.
 
@@ -197,6 +227,11 @@ class Store:
         if self._open is None:
             raise RuntimeError("no transaction is open; use `with store.transaction():`")
         return self._open
+
+
+def use_key(event_id: str, position: int) -> str:
+    """Names the use of an item: of several outcomes of one item only the first above 0 is its use."""
+    return f"{position}\n{event_id}"
 
 
 def _key(name: str) -> bytes:

@@ -17,12 +17,13 @@ from slatewise.errors import located
 from slatewise.log import FIRST_ITEM, PAD, Catalog
 from slatewise.ops.choice import pick
 from slatewise.ops.choices import picked
+from slatewise.ops.history import uses_of
 from slatewise.sim._oracle import Privileged
 from slatewise.sim._slates import check_slates
 from slatewise.sim.log_fitted.learner import Config as ModelConfig
 from slatewise.sim.log_fitted.learner import Policy
 from slatewise.sim.toys import catalog as numbered_items
-from slatewise.types import Observation, Slates, Step
+from slatewise.types import Observation, Slates, Step, used_at_once
 
 START = 1_600_000_000_000_000
 SECOND = 1_000_000
@@ -119,7 +120,8 @@ class Env:
         self._wear = torch.zeros(count)
         self._observation = self._look(self._starts())
         with torch.no_grad():
-            self._carry, self._state = self.policy.encoder.initial(self._observation)
+            self._carry = self.policy.encoder.initial(count)
+            self._state = self.policy.encoder.state(self._carry, self._observation)
         return _copy(self._observation)
 
     @torch.no_grad()
@@ -145,6 +147,7 @@ class Env:
         over = luck[2] < torch.sigmoid(user.end_logit(self._wear)) if user.shape.ends else torch.zeros_like(item) > 0
         self._age = self._age + 1
         cut = ~over & (self._age >= self.config.max_steps)
+        reward = torch.zeros(slate.shape).scatter_(1, at, worth.unsqueeze(1))
         step = Step(
             event_id=torch.arange(self.num_users) + self._events,
             policy_id=torch.zeros(self.num_users, dtype=torch.int64),
@@ -155,13 +158,13 @@ class Env:
             slate=slate,
             logp=slates.logp.detach().to(torch.float32).clone(),
             logp_known=torch.ones(self.num_users, dtype=torch.bool),
-            reward=torch.zeros(slate.shape).scatter_(1, at, worth.unsqueeze(1)),
+            reward=reward,
             cost=torch.zeros(slate.shape),
-            choice=choice,
+            **used_at_once(torch.arange(self.slate_size) == choice.unsqueeze(1), time=self._clock, reward=reward),
         )
         self._events += self.num_users
         self._live_on(step, item, over | cut)
-        return replace(step, terminated=over.clone(), choice=choice.clone()), _copy(self._observation)
+        return replace(step, terminated=over.clone()), _copy(self._observation)
 
     def _reward(self, item: Int[Tensor, " B"], luck: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
         """What the picks were worth; 0 where nothing was picked."""
@@ -182,9 +185,9 @@ class Env:
         self._clock = self._clock + self._tick
         self._observation = self._look(torch.where(column, self._starts(), draw_next_context))
         encoder = self.policy.encoder
-        carry, state = encoder.step(self._carry, step, self._observation)
-        first_carry, first = encoder.initial(self._observation)
-        self._carry, self._state = torch.where(column, first_carry, carry), torch.where(column, first, state)
+        carry = encoder.step(self._carry, uses_of(step))
+        self._carry = torch.where(column, encoder.initial(self.num_users), carry)
+        self._state = encoder.state(self._carry, self._observation)
 
     def _starts(self) -> Float[Tensor, "B X"]:
         """How sessions of the log began, drawn at random for every place."""
@@ -223,7 +226,7 @@ class Env:
             return torch.zeros(())
         spread = np.unique(np.linspace(FIRST_ITEM, self.catalog.num_rows - 1, 256).astype(np.int64))
         nobody = Observation(user=torch.zeros(1, dtype=torch.int64), context=torch.zeros(1, self.policy.context_width))
-        _, state = self.policy.encoder.initial(nobody)
+        state = self.policy.encoder.state(self.policy.encoder.initial(1), nobody)
         share, items = self.config.null_share, torch.from_numpy(spread).unsqueeze(0)
         mean = torch.exp(self.policy.user.choice.log_weight(state, items)).mean()
         return torch.log(mean * self.slate_size * share / (1 - share))

@@ -52,7 +52,7 @@ def examine(part: LogPart) -> Verdict:
         )
     elif size.size and int(size.max()) == 1:
         gaps.append("it shows one item at a time: how items of a slate compete is not seen")
-    elif count == len(events):
+    elif part.num_used_events() == len(events):
         gaps.append("something is picked from every slate: how often nothing is picked is not seen")
     reward = part.rewards()
     if count and np.ptp(reward) == 0:
@@ -68,4 +68,4 @@ def has_slates(part: LogPart) -> bool:
     """Whether the log shows what was not picked."""
     log, events = part.interactions, part.events()
     size = np.diff(np.asarray(log.event_offsets))[events]
-    return bool((size > 1).any() or (np.asarray(log.choice)[events] < 0).any())
+    return bool((size > 1).any() or part.num_used_events() < len(events))
