@@ -70,7 +70,7 @@ def play(
         states = [_state(*arm, seen) for arm in zip(encoders, carries, parts, strict=True)]
         last = torch.zeros(env.num_users, exclude_last, dtype=torch.int64)
     while bool((left > 0).any()):
-        # left again before the step is handed out: a generator that waits inside would keep its caller without gradients
+        # left before each yield: a generator that waits inside would keep its caller without gradients
         with torch.no_grad():
             items = torch.zeros(env.num_users, env.slate_size, dtype=torch.int64)
             if sessions is not None and seen.candidates is not None:
