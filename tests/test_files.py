@@ -86,7 +86,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(name: str, tmp_path: P
 
 def test_a_place_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(SlatewiseError, match=r"file cannot be made: .*\. Name another output folder\."):
+    with pytest.raises(SlatewiseError, match=r"file cannot be created: .*\. Use another folder\."):
         atomic_file(tmp_path / "file" / "inner").__enter__()
 
 

@@ -253,7 +253,7 @@ def test_verdict_in_words() -> None:
     assert "The log has no propensities." in said
     assert verdict.facts(judgement) == [
         ("Estimated reward per shown item", "0.420, 95 % interval 0.220 – 0.620"),
-        ("What the log itself earned", "0.400"),
+        ("Reward per shown item of the log itself", "0.400"),
         ("Effective steps", "12 of 4,000"),
         ("Weight of the heaviest step", "31 %"),
         ("Logged actions out of the policy's reach", "4.0 %"),

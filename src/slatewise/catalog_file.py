@@ -1,4 +1,4 @@
-"""The catalog of items on disk: items.parquet of a prepared data set and of an artifact."""
+"""The catalog of items as a file: items.parquet of a prepared data set or an artifact."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_catalog(path: Path, catalog: Catalog) -> None:
     features = np.ascontiguousarray(catalog.features[FIRST_ITEM:], dtype=np.float32)
     if features.shape[1]:
         columns["features"] = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
-    # the order of the groups is their numbers, and some may have no item: neither can be read off the column
+    # a group's number is its position, and a group may have no item: the column alone holds neither
     names = {"group_names": json.dumps(catalog.group_names)}
     pq.write_table(pa.table(columns).replace_schema_metadata(names), path)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class SlatewiseError(Exception):
-    """Something failed; the message says what to do next. Exit code 1 on the command line."""
+    """An error whose message says what to do next. Exit code 1 on the command line."""
 
 
 class InputError(SlatewiseError):

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: written to a temporary name, flushed, renamed."""
+"""Atomic writing of files and folders: written under a temporary name, flushed, renamed."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on a clean exit it takes the place of `path`, on an error it is removed.
+    """Yield a temporary folder beside `path`; on a clean exit it replaces `path`, on an error it is removed.
 
-    A reader sees the old folder or the new one. Left-overs of a killed run (`.NAME.*.partial`) are removed first.
+    A reader sees the old folder or the new one. Leftovers of a killed run (`.NAME.*.partial`) are removed first.
     """
     temporary = _beside(path)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
@@ -66,7 +66,7 @@ def _beside(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SlatewiseError(f"{path.parent} cannot be made: {error.strerror}. Name another output folder.") from error
+        raise SlatewiseError(f"{path.parent} cannot be created: {error.strerror}. Use another folder.") from error
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
     os.close(handle)
     os.unlink(name)

@@ -1,4 +1,4 @@
-"""What a figure depends on beside the code: processor, cores, memory, what torch makes of them; and the commit."""
+"""The machine and the commit that a measurement depends on: processor, cores, memory, torch's libraries."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ _GROUP = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """One machine as this process may use it; None and "" where the system does not say."""
+    """The machine as this process may use it; None or "" where the system gives no value."""
 
     system: str
     cpu: str
     cores: int
-    """That this process may use: affinity and the quota of a container count."""
+    """Cores that this process may use, with its affinity and the container's quota."""
     memory: int | None
-    """Bytes that this process may use: the limit of a container counts."""
+    """Bytes that this process may use, with the container's limit."""
     memory_free: int | None
     load: float | None
-    """Processes that wanted a core, mean of the last minute."""
+    """Runnable processes, mean of the last minute."""
     python: str
     torch: str = ""
     threads: int | None = None
-    """Of one operation of torch."""
+    """Threads of one torch operation."""
     instructions: str = ""
-    """The widest that torch uses: AVX512, bf16, AMX."""
+    """The widest instruction sets that torch uses: AVX512, bf16, AMX."""
     arithmetic: str = ""
     """Libraries behind torch's matrix products."""
 
 
 def facts() -> Machine:
-    """This machine, now. Imports torch, and leaves its part empty where it is not installed."""
+    """This machine's current state. Imports torch; its fields stay empty where it is not installed."""
     memory, free = _memory()
-    seen = Machine(
+    machine = Machine(
         system=platform.platform(),
         cpu=_cpu(),
         cores=_cores(),
@@ -51,15 +51,15 @@ def facts() -> Machine:
     try:
         import torch
     except (ImportError, OSError):  # OSError: a library that it needs does not load
-        return seen
+        return machine
     blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
     libraries = [blas[1] if blas else "", "oneDNN" if torch.backends.mkldnn.is_available() else ""]  # type: ignore[no-untyped-call]
-    # torch has no public question for these two
-    more = {"bf16": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
+    # torch has no public function for these two
+    queries = {"bf16": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
     kinds = [torch.backends.cpu.get_cpu_capability()]
-    kinds += [name for name, asked in more.items() if getattr(torch.cpu, asked, lambda: False)()]
+    kinds += [name for name, query in queries.items() if getattr(torch.cpu, query, lambda: False)()]
     return replace(
-        seen,
+        machine,
         torch=str(torch.__version__),
         threads=torch.get_num_threads(),
         instructions=", ".join(kinds),
@@ -68,15 +68,15 @@ def facts() -> Machine:
 
 
 def commit() -> str:
-    """Commit of the source tree this runs from, with "+" behind it where files differ; "" outside of one."""
-    here = Path(__file__).parent
-    # an installed copy may lie inside somebody else's repository: ours has this very file
-    for question in (
+    """Commit of the source tree, followed by "+" if files differ; "" outside of a repository."""
+    folder = Path(__file__).parent
+    # an installed copy may lie inside a third-party repository: check that this file belongs to it
+    for command in (
         ["ls-files", "--error-unmatch", "errors.py"],
         ["describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=12"],
     ):
         try:
-            answer = subprocess.run(["git", *question], cwd=here, capture_output=True, text=True, check=True)
+            answer = subprocess.run(["git", *command], cwd=folder, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError):
             return ""
     return answer.stdout.strip()
@@ -96,19 +96,19 @@ def _cores() -> int:
 
 
 def _memory() -> tuple[int | None, int | None]:
-    """All and free."""
-    found = re.findall(r"^(\w+):\s+(\d+) kB", _read(Path("/proc/meminfo")), re.MULTILINE)
-    lines: dict[str, str] = dict(found)
+    """Total and available memory, in bytes."""
+    matches = re.findall(r"^(\w+):\s+(\d+) kB", _read(Path("/proc/meminfo")), re.MULTILINE)
+    lines: dict[str, str] = dict(matches)
     if "MemTotal" not in lines:
         names = getattr(os, "sysconf_names", {})
-        known = {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(names)
-        return (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else None), None
-    every, free = int(lines["MemTotal"]) << 10, int(lines.get("MemAvailable", lines["MemTotal"])) << 10
+        supported = {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(names)
+        return (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if supported else None), None
+    total, free = int(lines["MemTotal"]) << 10, int(lines.get("MemAvailable", lines["MemTotal"])) << 10
     limit, used = _read(_GROUP / "memory.max").strip(), _read(_GROUP / "memory.current").strip()
-    if limit.isdigit() and int(limit) < every:
-        every = int(limit)
-        free = min(free, max(0, every - int(used))) if used.isdigit() else min(free, every)
-    return every, free
+    if limit.isdigit() and int(limit) < total:
+        total = int(limit)
+        free = min(free, max(0, total - int(used))) if used.isdigit() else min(free, total)
+    return total, free
 
 
 def _read(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Means, ratios and proportions with their 95 % intervals: the only place that knows a quantile."""
+"""Means, ratios and proportions with their 95 % intervals; all quantiles of the package are here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Z95 = 1.959964
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """A named number with its 95 % interval and standard error; NaN where there is none."""
+    """A metric with its 95 % interval and standard error; NaN where there is none."""
 
     name: str
     value: float
@@ -76,7 +76,7 @@ def ratio(numerator: Float[Tensor, " B"], denominator: Float[Tensor, " B"]) -> t
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson 1927): inside [0, 1] also for few trials; (0, 1) for none."""
+    """95 % interval of a proportion (Wilson 1927), which stays within [0, 1] for few trials; (0, 1) for none."""
     if trials == 0:
         return 0.0, 1.0
     share, z2 = successes / trials, Z95 * Z95

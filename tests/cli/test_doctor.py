@@ -44,7 +44,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_everything_needed_is_there(slatewise: Command) -> None:
     said = slatewise("doctor")
     assert said.code == 0, said.out
-    assert said.out.rstrip().endswith("Everything needed is there.")
+    assert said.out.rstrip().endswith("Everything required is present.")
     for word in ("torch", "faiss-cpu", "pyarrow", "polars", "numpy", "cores to use", "GB free", "loopback"):
         assert word in said.out
 
@@ -77,7 +77,7 @@ def test_what_is_missing_too_old_or_broken_is_named_with_the_way_to_it(site: Pat
         "x": "ok",
     }
     assert findings["gone"]["value"] == "not installed"
-    assert findings["old"]["value"] == "2.9.1; needed is 2.10 or newer"
+    assert findings["old"]["value"] == "2.9.1; 2.10 or newer is required"
     assert "libgone.so.1" in findings["broken"]["value"]
     for name in ("gone", "old", "broken"):
         assert "pip install" in findings[name]["advice"]
@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_made_is_missing(
     folder = found(said.value)["data"]
     assert folder["state"] == "missing"
     assert "--out DIR" in folder["advice"]
-    assert found(said.value)["runs"]["value"] == "can be made"
+    assert found(said.value)["runs"]["value"] == "can be created"
     assert [file.name for file in tmp_path.iterdir()] == ["data"], "looking leaves nothing behind"
 
 
@@ -161,7 +161,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]
 
 
 def test_the_index_is_asked_only_on_demand(asked: list[str], slatewise: Command) -> None:
-    assert found(slatewise("doctor", "--json").value)["package index"]["value"].startswith("not asked")
+    assert found(slatewise("doctor", "--json").value)["package index"]["value"].startswith("not checked")
     assert asked == []
     assert found(slatewise("doctor", "--network", "--json").value)["package index"]["value"] == "answers"
     assert asked == ["/simple/recbole/"]

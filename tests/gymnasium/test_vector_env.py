@@ -170,7 +170,7 @@ def test_an_item_named_twice_is_shown_once() -> None:
 def test_repeated_items_can_be_refused() -> None:
     env = gymnasium.make("slatewise/InterestEvolution-v0", duplicates="refuse")
     env.reset(seed=0)
-    with pytest.raises(InputError, match="action of user 0 names place 4 again at position 2"):
+    with pytest.raises(InputError, match="action of user 0 names index 4 again at position 2"):
         env.step(np.array([4, 1, 4]))
     env.step(np.array([4, 1, 0]))
 
@@ -183,7 +183,7 @@ def test_what_is_refused() -> None:
     for action, message in (
         ([0, 1], "shape"),
         ([0.0, 1.0, 2.0], "whole numbers"),
-        ([0, 1, 10], "has 10 at position 2; expected a place from 0 to 9"),
+        ([0, 1, 10], "has 10 at position 2; expected an index from 0 to 9"),
         ([0, -1, 2], "has -1 at position 1"),
     ):
         with pytest.raises(InputError, match=message):

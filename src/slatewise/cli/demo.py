@@ -14,11 +14,11 @@ from slatewise.errors import InputError, located
 if TYPE_CHECKING:
     from slatewise.demo import Outcome, Say
 
-HELP = """The whole path in one command: data, training, evaluation, report, service, one answer.
+HELP = """The whole workflow in one command: data, training, evaluation, report, service, one answer.
 
-Fetches MovieLens-100K (its terms are printed, and accepted by going on), or takes a log of your own (--data: anything
-that `slatewise data import` reads, or what it made), or a simulated one (--offline). A second run uses what the first
-one left.
+Fetches MovieLens-100K (its terms are printed, and accepted by continuing), or uses your own log (--data: anything that
+`slatewise data import` reads or has written), or a simulated one (--offline). A second run reuses the results of the
+first.
 
 Example: slatewise demo --data my-log.parquet
 """
@@ -51,15 +51,21 @@ def demo(
         prepared, runs = prepare(data, out, offline=offline, say=say)
         from slatewise.demo import Settings, run
 
-        found = run(Settings(data=prepared, runs=runs, port=port), say=say, advance=advance)
-    answer(as_value(found), as_json=as_json, text=as_words(found))
+        outcome = run(Settings(data=prepared, runs=runs, port=port), say=say, advance=advance)
+    answer(as_value(outcome), as_json=as_json, text=as_words(outcome))
 
 
 def prepare(data: Path | None, out: Path, *, offline: bool, say: Say) -> tuple[Path, Path]:
     """The prepared data set to work on, and the folder for its runs.
 
+    Args:
+        data: the user's log or prepared data set; None = public or simulated data.
+        out: folder for runs.
+        offline: use a simulated log.
+        say: prints a line.
+
     Raises:
-        SlatewiseError: nothing brings the public data set; the message names the ways on.
+        SlatewiseError: no source has the public data set; the message names alternatives.
         InputError: a log that cannot be used.
     """
     from slatewise.data import prepared
@@ -67,14 +73,14 @@ def prepare(data: Path | None, out: Path, *, offline: bool, say: Say) -> tuple[P
     if offline:
         from slatewise.data.simulated import prepare_simulated
 
-        # beside its runs: the folder data/ is the user's own
+        # in the folder of its runs, because data/ belongs to the user
         runs = out / "simulated"
         folder = runs / "data"
         if not (prepared.is_prepared(folder) and prepared.read_manifest(folder)["simulated"]):
             prepare_simulated(folder)
         return folder, runs
     if data is not None:
-        return _own(data, out, say=say)
+        return _import_log(data, out, say=say)
     from slatewise.data.fetching.datasets import RECIPES, fetch, present
 
     recipe, folder = RECIPES["ml-100k"], Path("data/ml-100k")
@@ -84,8 +90,8 @@ def prepare(data: Path | None, out: Path, *, offline: bool, say: Say) -> tuple[P
     return fetch(recipe, out=folder).dataset.path, out / "ml-100k"
 
 
-def _own(data: Path, out: Path, *, say: Say) -> tuple[Path, Path]:
-    """A log of the user's own, prepared, and the folder for its runs."""
+def _import_log(data: Path, out: Path, *, say: Say) -> tuple[Path, Path]:
+    """Prepare the user's own log; returns the data set and the folder for its runs."""
     from slatewise.data import prepared
     from slatewise.data.reading.importing import Options, default_name, import_path
 
@@ -97,31 +103,31 @@ def _own(data: Path, out: Path, *, say: Say) -> tuple[Path, Path]:
         return import_path(data, runs / "data").path, runs
     except InputError as error:
         raise InputError(
-            f"{error} The demo itself takes no options of the import; it takes what they led to: "
+            f"{error} The demo has no import options; prepare the log first: "
             f"slatewise data import {data} --out DIR …, then slatewise demo --data DIR"
         ) from error
 
 
-def as_value(found: Outcome) -> dict[str, Any]:
-    """What the demo found, for a script."""
+def as_value(outcome: Outcome) -> dict[str, Any]:
+    """The demo's results as JSON."""
     return {
-        "rows": found.rows,
-        "report": str(found.report),
-        "served": found.served,
-        "run": str(found.run),
-        "answer": found.answer,
-        "commands": list(found.commands),
-        "simulated": found.simulated,
-        "seconds": round(found.seconds, 1),
+        "rows": outcome.rows,
+        "report": str(outcome.report),
+        "served": outcome.served,
+        "run": str(outcome.run),
+        "answer": outcome.answer,
+        "commands": list(outcome.commands),
+        "simulated": outcome.simulated,
+        "seconds": round(outcome.seconds, 1),
     }
 
 
-def as_words(found: Outcome) -> str:
-    """What the demo found, for a person."""
+def as_words(outcome: Outcome) -> str:
+    """The demo's results as text."""
     from slatewise.demo import label
 
-    simulated = label(simulated=found.simulated)
-    figures = found.rows[0]["test"]
+    simulated = label(simulated=outcome.simulated)
+    figures = outcome.rows[0]["test"]
     k = next(name for name in figures if name.startswith("ndcg@")).partition("@")[2]
     columns = [name for name in _COLUMNS if f"{name}@{k}" in figures]
     table = Table(box=None, pad_edge=False)
@@ -129,12 +135,12 @@ def as_words(found: Outcome) -> str:
     for name in columns:
         table.add_column(_COLUMNS[name].format(k=k), justify="right")
     table.add_column("log can judge it?")
-    for row in found.rows:
-        served = " ← served" if row["name"] == found.served else ""
+    for row in outcome.rows:
+        served = " ← served" if row["name"] == outcome.served else ""
         cells = [_cell(row["test"][f"{name}@{k}"], interval=name not in ("coverage", "gini")) for name in columns]
         table.add_row(row["label"] + served, *cells, row["off_policy"]["verdict"] if row["off_policy"] else "—")
     items = Table("position", "item", "propensity", box=None, pad_edge=False)
-    for shown in found.answer["items"]:
+    for shown in outcome.answer["items"]:
         items.add_row(str(shown["position"] + 1), str(shown["title"]), f"{shown['propensity']:.4f}")
     liked = [
         "liked: the same for held-out items that were liked (rated 4 and more);",
@@ -148,14 +154,14 @@ def as_words(found: Outcome) -> str:
             "Full ranking over the catalog, items seen before excluded; ± is half a 95 % interval.",
             *(liked if "liked_recall" in columns else []),
             "",
-            f"Report: {found.report}",
+            f"Report: {outcome.report}",
             "",
-            f"The service answered{simulated}, policy {found.answer['policy_version']}:",
+            f"The service answered{simulated}, policy {outcome.answer['policy_version']}:",
             as_text(items),
             "",
             "Ask again:",
-            *(f"  {command}" for command in found.commands),
-            f"\n{found.seconds:.0f} s",
+            *(f"  {command}" for command in outcome.commands),
+            f"\n{outcome.seconds:.0f} s",
         ]
     )
 

@@ -8,10 +8,10 @@ import typer
 
 from slatewise.cli._console import JsonFlag, answer
 
-HELP = """Look at the installation and the machine: versions, cores, memory, folders, parts that are missing.
+HELP = """Check the installation and the machine: versions, cores, memory, folders, missing packages.
 
-What is missing comes with the command that brings it. Exit code 0 if everything needed is there, 1 if not; warnings
-and optional parts do not count. Without --network nothing is asked beyond this machine.
+A missing package is reported with the command that installs it. Exit code 0 if everything required is present, else 1;
+warnings and optional packages do not count. Without --network no request leaves this machine.
 
 Example: slatewise doctor --network
 """
@@ -26,19 +26,19 @@ def doctor(
     network: Annotated[bool, typer.Option("--network", help="Ask pip's package index whether it answers.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Look; see HELP."""
+    """Check; see HELP."""
     from dataclasses import asdict
 
     from slatewise import machine
     from slatewise.cli._checkup import checkup
 
-    seen = machine.facts()
-    findings = checkup(seen, network=network)
+    facts = machine.facts()
+    findings = checkup(facts, network=network)
     missing = [finding for finding in findings if finding.state == "missing"]
     value = {
         "ok": not missing,
         "commit": machine.commit(),
-        "machine": asdict(seen),
+        "machine": asdict(facts),
         "findings": [asdict(finding) for finding in findings],
     }
     width = max(len(finding.name) for finding in findings)
@@ -51,7 +51,7 @@ def doctor(
                 lines.append(f"  {mark:<8}  {finding.name:<{width}}  {finding.value}".rstrip())
                 lines += [f"  {'':<8}  {'':<{width}}  → {finding.advice}"] if finding.advice else []
     names = ", ".join(finding.name for finding in missing)
-    lines += ["", f"Missing: {names}." if missing else "Everything needed is there."]
+    lines += ["", f"Missing: {names}." if missing else "Everything required is present."]
     answer(value, as_json=as_json, text="\n".join(lines[1:]))
     if missing:
         raise typer.Exit(1)

@@ -51,21 +51,21 @@ def evaluate(
     as_json: JsonFlag = False,
 ) -> None:
     """Judge; see EVALUATE."""
-    opened, found = _judge(
+    opened, result = _judge(
         run, part, data, behaviour, seed=seed, off_policy=off_policy, allow_modules=allow_module, quiet=as_json
     )
     table = Table("metric", "value", "95 % interval", box=None, pad_edge=False)
-    for metric in found.metrics:
+    for metric in result.metrics:
         table.add_row(metric.name, f"{metric.value:.4f}", f"{metric.low:.4f} … {metric.high:.4f}")
     label = " (simulated log)" if opened.dataset.simulated else ""
     excluded = "items seen before excluded" if opened.evaluate.exclude_seen else "items seen before not excluded"
     head = (
         f"{run}: {opened.artifact.tables['method']['name']} on {opened.dataset.name}{label}, part {part}, "
-        f"{found.users:,} users, full ranking over {opened.dataset.catalog.num_items:,} items, {excluded}"
+        f"{result.users:,} users, full ranking over {opened.dataset.catalog.num_items:,} items, {excluded}"
     )
-    words = f"\n{_verdict(found)}" if found.estimate is not None else ""
-    words += f"\n{_calibration(found.behaviour)}" if found.behaviour is not None else ""
-    answer(_value(run, opened, part, found), as_json=as_json, text=f"{head}\n\n{as_text(table)}{words}")
+    words = f"\n{_verdict(result)}" if result.estimate is not None else ""
+    words += f"\n{_calibration(result.behaviour)}" if result.behaviour is not None else ""
+    answer(_value(run, opened, part, result), as_json=as_json, text=f"{head}\n\n{as_text(table)}{words}")
 
 
 def ope(
@@ -77,10 +77,10 @@ def ope(
     as_json: JsonFlag = False,
 ) -> None:
     """Estimate; see OPE."""
-    opened, found = _judge(
+    opened, result = _judge(
         run, part, data, behaviour, seed=0, off_policy=True, allow_modules=allow_module, quiet=as_json
     )
-    answer(_value(run, opened, part, found), as_json=as_json, text=_verdict(found))
+    answer(_value(run, opened, part, result), as_json=as_json, text=_verdict(result))
 
 
 def _judge(
@@ -113,17 +113,17 @@ def _judge(
 
             logging_policy = fitted_behaviour(opened, on_step=on_step)
         ranking = bars.add_task("ranking", total=opened.dataset.interactions.num_users, note="")
-        found = judge(
+        result = judge(
             opened,
             part,  # type: ignore[arg-type]  # checked above
             behaviour=logging_policy,
             seed=seed,
             on_batch=lambda users: bars.update(ranking, completed=users),
         )
-    return opened, found
+    return opened, result
 
 
-def _value(run: Path, opened: FinishedRun, part: str, found: Evaluation) -> dict[str, object]:
+def _value(run: Path, opened: FinishedRun, part: str, result: Evaluation) -> dict[str, object]:
     return {
         "run": str(run),
         "method": opened.artifact.tables["method"]["name"],
@@ -131,20 +131,20 @@ def _value(run: Path, opened: FinishedRun, part: str, found: Evaluation) -> dict
         "simulated": opened.dataset.simulated,
         "part": part,
         "exclude_seen": opened.evaluate.exclude_seen,
-        **found.to_json(),
+        **result.to_json(),
     }
 
 
-def _calibration(found: Calibration) -> str:
+def _calibration(fit: Calibration) -> str:
     return (
-        f"β̂, its own estimate of what the log shows: calibration error {found.ece:.3f} of the probability "
-        f"(true probabilities would show {found.ece_by_chance:.3f} by chance), "
-        f"mean log β̂ {found.log_likelihood:.3f} over {found.shown:,} shown items; `slatewise report` draws it"
+        f"β̂, its own estimate of what the log shows: calibration error {fit.ece:.3f} of the probability "
+        f"(true probabilities would show {fit.ece_by_chance:.3f} by chance), "
+        f"mean log β̂ {fit.log_likelihood:.3f} over {fit.shown:,} shown items; `slatewise report` draws it"
     )
 
 
-def _verdict(found: Evaluation) -> str:
-    estimate = found.estimate
+def _verdict(result: Evaluation) -> str:
+    estimate = result.estimate
     if estimate is None:
         return "No off-policy estimate: the log has no propensities; --off-policy fits them."
     low, high = estimate.interval

@@ -52,8 +52,8 @@ def report(
         raise located(f'--part is "{part}"; expected valid or test')
     labels = _labels(runs, label)
     opened = [open_run(run, data=data, allow_modules=allow_module) for run in runs]
-    _check_alike(opened)
-    judged = [_judged(run, part) for run in opened]
+    _check_comparable(opened)
+    judged = [_stored_result(run, part) for run in opened]
     first, dataset = opened[0], opened[0].dataset
     logged = evaluation.has_single_draw_propensities(dataset.interactions)
     entries = [
@@ -64,7 +64,7 @@ def report(
         )
         for run, name in zip(opened, labels, strict=True)
     ]
-    made = page(
+    content = page(
         entries,
         served=first,
         part=part,  # type: ignore[arg-type]  # checked above
@@ -74,64 +74,64 @@ def report(
         allow_modules=allow_module,
     )
     path = out or first.folder / "report.html"
-    write(path, made)
+    write(path, content)
     value = {
         "report": str(path),
         "data": dataset.name,
         "simulated": dataset.simulated,
         "part": part,
         "runs": [
-            {"run": str(run.folder), "label": name, "method": run.artifact.tables["method"]["name"], **found}
-            for run, name, found in zip(opened, labels, judged, strict=True)
+            {"run": str(run.folder), "label": name, "method": run.artifact.tables["method"]["name"], **result}
+            for run, name, result in zip(opened, labels, judged, strict=True)
         ],
     }
     answer(value, as_json=as_json, text=_text(value))
 
 
-def _labels(runs: Sequence[Path], given: Sequence[str] | None) -> list[str]:
-    """A name for each run, all different."""
-    if given and len(given) != len(runs):
-        raise located(f"--label was given {len(given)} times for {len(runs)} runs", advice="Name all of them or none.")
-    labels = list(given or [run.resolve().name for run in runs])
-    if not given and len(set(labels)) < len(labels):
+def _labels(runs: Sequence[Path], names: Sequence[str] | None) -> list[str]:
+    """A distinct name for each run."""
+    if names and len(names) != len(runs):
+        raise located(f"--label was given {len(names)} times for {len(runs)} runs", advice="Name all of them or none.")
+    labels = list(names or [run.resolve().name for run in runs])
+    if not names and len(set(labels)) < len(labels):
         labels = [str(run) for run in runs]
     if len(set(labels)) < len(labels):
-        again = next(label for label in labels if labels.count(label) > 1)
-        raise located(f'two runs are called "{again}"', advice="Name every run once; --label tells them apart.")
+        repeated = next(label for label in labels if labels.count(label) > 1)
+        raise located(f'two runs are called "{repeated}"', advice="Name every run once; --label sets their names.")
     return labels
 
 
-def _check_alike(opened: Sequence[FinishedRun]) -> None:
-    """Figures stand in one table only if they were measured on the same events in the same way."""
+def _check_comparable(opened: Sequence[FinishedRun]) -> None:
+    """Refuse runs whose metrics were measured on different events or in different ways."""
     first = opened[0]
     for run in opened[1:]:
         for table, names in (
             ("data", ("fingerprint", "split", "valid_share", "test_share", "split_seed")),
             ("evaluate", ("k", "liked_at_least", "exclude_seen")),
         ):
-            ours, theirs = (one.artifact.tables.get(table, {}) for one in (first, run))
+            ours, theirs = (run_of_pair.artifact.tables.get(table, {}) for run_of_pair in (first, run))
             for name in names:
                 if ours.get(name) != theirs.get(name):
                     raise located(
                         f"[{table}] {name} is {theirs.get(name)!r} here and {ours.get(name)!r} in {first.folder}, "
                         "so the metrics cannot stand in one table",
                         file=run.folder / "config.toml",
-                        advice="Report the runs one by one, or train one of them anew.",
+                        advice="Report the runs one by one, or train one of them again.",
                     )
 
 
-def _judged(run: FinishedRun, part: str) -> dict[str, Any]:
-    """What was found when the run was judged on the part."""
+def _stored_result(run: FinishedRun, part: str) -> dict[str, Any]:
+    """The stored evaluation of a run on a split."""
     path = run.folder / "evaluation.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if known.get("policy") != run.artifact.version or "metrics" not in known["parts"].get(part, {}):
+    evaluation = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if evaluation.get("policy") != run.artifact.version or "metrics" not in evaluation["parts"].get(part, {}):
         raise located(
             f'not judged on its part "{part}" yet',
             file=run.folder,
             advice=f"First: slatewise evaluate {run.folder} --part {part}",
         )
-    found: dict[str, Any] = known["parts"][part]
-    return found
+    result: dict[str, Any] = evaluation["parts"][part]
+    return result
 
 
 def _text(value: dict[str, Any]) -> str:

@@ -86,14 +86,14 @@ def simulate(
         return
     rounds = -(-episodes // min(users or 4_096, episodes))
     world = open_world(env, assignment or [], num_users=-(-episodes // rounds))
-    who = served(world, policy, allow_modules=allow_module)
+    player = served(world, policy, allow_modules=allow_module)
     total = world.env.num_users * rounds
     with progress(show=not as_json) as bars:
         task = bars.add_task("episodes", total=total, note="")
-        with recording(record, world.env.catalog, version=who.version) if record else nullcontext() as recorder:
+        with recording(record, world.env.catalog, version=player.version) if record else nullcontext() as recorder:
             played = play_episodes(
                 world.env,
-                who.policy,
+                player.policy,
                 episodes=rounds,
                 seed=seed,
                 exploration=_exploration(top_m, keep, temperature),
@@ -115,10 +115,10 @@ def simulate(
     if recorder is not None:
         value["record"] = {"folder": str(record), "decisions": recorder.decisions, "outcomes": recorder.outcomes}
     head = (
-        f"{world.name}, policy {policy} ({who.words}): {played.episodes:,} episodes, {played.steps:,} slates, "
+        f"{world.name}, policy {policy} ({player.words}): {played.episodes:,} episodes, {played.steps:,} slates, "
         f"{world.env.num_users:,} users at once"
     )
-    answer(value, as_json=as_json, text=f"{head}\n\n{_table(played)}{_recorded(record, recorder)}")
+    answer(value, as_json=as_json, text=f"{head}\n\n{_table(played)}{_record_text(record, recorder)}")
 
 
 def _judge(run: Path, log: Path, *, seed: int, as_json: bool) -> None:
@@ -144,9 +144,9 @@ def _report(run: Path, judged: Judged) -> str:
         name = "user model" if entry.model == "model" else entry.model
         likely.add_row(entry.what, name, f"{entry.value:.4f}", gain)
     curve = Table("predicted", "happened", "times", box=None, pad_edge=False)
-    found = report.calibration
+    bins = report.calibration
     for predicted, observed, count in zip(
-        found.predicted.tolist(), found.observed.tolist(), found.count.tolist(), strict=True
+        bins.predicted.tolist(), bins.observed.tolist(), bins.count.tolist(), strict=True
     ):
         if count:
             curve.add_row(f"{predicted:.3f}", f"{observed:.3f}", f"{count:,}")
@@ -167,7 +167,7 @@ def _report(run: Path, judged: Judged) -> str:
         f"{run} against {judged.log}, part {judged.part}: {report.users:,} users, {report.steps:,} slates, "
         f"{report.picks:,} picks held out"
     )
-    calibration = f"Calibration: expected error {found.error:.4f}"
+    calibration = f"Calibration: expected error {bins.error:.4f}"
     return "\n\n".join([head, as_text(likely), calibration, as_text(curve), as_text(sessions), verdict])
 
 
@@ -180,8 +180,8 @@ def _with_error(value: float, stderr: float) -> str:
 def _exploration(top_m: int | None, keep: int | None, temperature: float | None) -> Exploration | None:
     from slatewise.types import Exploration
 
-    given = {"top_m": top_m, "keep": keep, "temperature": temperature}
-    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    options = {"top_m": top_m, "keep": keep, "temperature": temperature}
+    settings: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     try:
         return Exploration(**settings) if settings else None
     except ValueError as error:
@@ -196,7 +196,7 @@ def _table(played: Played) -> str:
     return as_text(table)
 
 
-def _recorded(folder: Path | None, recorder: Recorder | None) -> str:
+def _record_text(folder: Path | None, recorder: Recorder | None) -> str:
     if recorder is None:
         return ""
     return (

@@ -1,4 +1,4 @@
-"""Who rated what how: the ratings of a log as sparse rows, one row a user."""
+"""The ratings of a log as a sparse matrix of users × items."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from slatewise.log import FIRST_ITEM, LogPart
 
 @dataclass(frozen=True, kw_only=True)
 class Ratings:
-    """Ratings as compressed rows: user u rated ``item[offsets[u] : offsets[u + 1]]``, in rising order of the items."""
+    """Ratings in compressed rows: user u rated ``item[offsets[u] : offsets[u + 1]]``, in ascending order of items."""
 
     offsets: Int[Tensor, "U1"]
     item: Int[Tensor, "R"]
@@ -37,7 +37,7 @@ class Ratings:
 
     @cached_property
     def scale(self) -> tuple[float, float]:
-        """Lowest and highest rating there is."""
+        """Lowest and highest rating."""
         return float(self.value.min()), float(self.value.max())
 
     @cached_property
@@ -47,29 +47,29 @@ class Ratings:
     def of(
         self, users: Int[Tensor, "B"], items: Int[Tensor, "B A"]
     ) -> tuple[Float[Tensor, "B A"], Bool[Tensor, "B A"]]:
-        """Ratings that users gave to items, 0 where they gave none, and whether they gave one.
+        """Ratings of items by users, 0 where there is none, and whether there is one.
 
-        A search among all ratings: nothing here is dense over users × items.
+        A binary search in the ratings: no users × items matrix is ever allocated.
         """
-        wanted = users.unsqueeze(1) * self.num_rows + items
-        at = torch.searchsorted(self._key, wanted).clamp(max=len(self._key) - 1)
-        rated = self._key[at] == wanted
-        return self.value[at].masked_fill(~rated, 0.0), rated
+        keys = users.unsqueeze(1) * self.num_rows + items
+        index = torch.searchsorted(self._key, keys).clamp(max=len(self._key) - 1)
+        rated = self._key[index] == keys
+        return self.value[index].masked_fill(~rated, 0.0), rated
 
-    def users(self, some: Int[Tensor, "V"]) -> Ratings:
-        """The ratings of some users, who get the numbers 0 … V − 1."""
-        count = self.offsets.diff()[some]
+    def users(self, users: Int[Tensor, "V"]) -> Ratings:
+        """The ratings of a subset of users, renumbered 0 … V − 1."""
+        count = self.offsets.diff()[users]
         offsets = torch.nn.functional.pad(count.cumsum(0), (1, 0))
-        at = torch.arange(int(offsets[-1])) + torch.repeat_interleave(self.offsets[some] - offsets[:-1], count)
-        return Ratings(offsets=offsets, item=self.item[at], value=self.value[at], num_rows=self.num_rows)
+        index = torch.arange(int(offsets[-1])) + torch.repeat_interleave(self.offsets[users] - offsets[:-1], count)
+        return Ratings(offsets=offsets, item=self.item[index], value=self.value[index], num_rows=self.num_rows)
 
     def counts(self) -> Int[Tensor, "rows"]:
-        """How many ratings each item has."""
+        """Number of ratings of each item."""
         return torch.bincount(self.item, minlength=self.num_rows)
 
 
 def ratings(part: LogPart, *, num_rows: int) -> Ratings:
-    """The ratings of a part of a log; of several ratings of the same item by the same user, the last counts.
+    """The ratings of a part of a log; of several ratings of an item by the same user, the last is used.
 
     Args:
         part: one row per rated item, the rating as reward; unknown items are left out.
@@ -85,8 +85,8 @@ def ratings(part: LogPart, *, num_rows: int) -> Ratings:
     user = np.searchsorted(np.asarray(interactions.user_offsets), events, side="right") - 1
     user = np.repeat(user, size).astype(np.int64)
     item, value = np.asarray(interactions.item)[row].astype(np.int64), np.array(interactions.reward[row], np.float32)
-    known = item >= FIRST_ITEM
-    user, item, value = user[known], item[known], value[known]
+    is_known = item >= FIRST_ITEM
+    user, item, value = user[is_known], item[is_known], value[is_known]
     if not len(item):
         raise located("the log has no rating of a known item", advice="`slatewise data validate` says what it holds.")
     if not np.isfinite(value).all():

@@ -1,9 +1,9 @@
-"""Logs that no person made: ratings for a demonstration without network, slates with a known policy for tests.
+"""Synthetic logs: ratings for a demonstration without network, and slates of a known policy for tests.
 
-Items lie on rings, one a topic. A user of the ratings log has two tastes over the topics and drifts from the first to
-the second; at every step the interest stays where it is, or a topic is drawn by the taste of the day, and the item is
-the next one on the ring, or one drawn by popularity. So popular items do better than random ones, neighbours better
-than popular items, and what was read last better than the same items out of order.
+The items of a topic form a ring. A user of the ratings log has two tastes over the topics and drifts from the first to
+the second; at every step the topic of interest stays, or is drawn from the current taste, and the item is the next one
+on the ring, or drawn by popularity. Recommending popular items is therefore better than random items, neighbours are
+better than popular items, and using the order of a history is better than ignoring it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def simulate_log(
     """Ratings 1–5 of users whose interest drifts over topics; no user rates an item twice.
 
     Args:
-        users: how many; each has between half and one and a half times `events_per_user` ratings, as far as the
+        users: number of users; each has between half and one and a half times `events_per_user` ratings, as far as the
             topics of the user have items.
-        items: how many there are; all may be rated.
+        items: number of items; all may be rated.
         events_per_user: mean.
         topics: groups of items.
-        seed: of everything.
+        seed: of all random draws.
 
     Returns:
         Canonical frame (user_id, item_id, timestamp in µs, reward = rating); item table (item_id, text, labels).
@@ -54,7 +54,7 @@ def simulate_log(
     topic_of, start = _rings(items, topics)
     popularity = _zipf(rng, items, 0.9)
     quality = 0.5 * rng.standard_normal(items)
-    # repeats are drawn too and taken out below
+    # repeated items are drawn too and removed below
     steps = max(2, int(3.0 * events_per_user))
     tastes = rng.dirichlet(0.2 * topics * _zipf(rng, topics, 0.5), size=(2, users))
     tastes[1] = 0.4 * tastes[0] + 0.6 * tastes[1]
@@ -65,15 +65,15 @@ def simulate_log(
     rating = 2.7 + 1.6 * liking + quality[item] + mood + 0.7 * rng.standard_normal((users, steps))
 
     length = rng.integers(-(-events_per_user // 2), events_per_user + events_per_user // 2 + 1, users)
-    kept = _first_time(item, items)
-    kept &= np.cumsum(kept, axis=1) <= length[:, None]
-    who, when = np.nonzero(kept)
+    is_event = _first_time(item, items)
+    is_event &= np.cumsum(is_event, axis=1) <= length[:, None]
+    user, step = np.nonzero(is_event)
     frame = pl.DataFrame(
         {
-            "user_id": _names("u", users)[who],
-            "item_id": _names("i", items)[item[who, when]],
-            "timestamp": _moments(rng, kept)[who, when],
-            "reward": np.clip(np.rint(rating[who, when]), 1, 5).astype(np.float32),
+            "user_id": _names("u", users)[user],
+            "item_id": _names("i", items)[item[user, step]],
+            "timestamp": _moments(rng, is_event)[user, step],
+            "reward": np.clip(np.rint(rating[user, step]), 1, 5).astype(np.float32),
         }
     )
     return frame.sort("timestamp", maintain_order=True), _item_table(topic_of)
@@ -82,19 +82,21 @@ def simulate_log(
 def prepare_simulated(
     out: Path, *, users: int = 1_000, items: int = 1_500, events_per_user: int = 100, topics: int = 20, seed: int = 0
 ) -> Dataset:
-    """The ratings of `simulate_log` as a prepared data set whose manifest says that they are simulated.
+    """Prepare the ratings of `simulate_log` as a data set marked as simulated.
+
+    Args:
+        out: folder of the data set.
+        users: see `simulate_log`, like the other arguments.
+        items: number of items.
+        events_per_user: mean number of ratings.
+        topics: groups of items.
+        seed: of all random draws.
 
     Raises:
-        InputError: `out` holds something that is no prepared data set.
+        InputError: `out` holds something that is not a prepared data set.
         ValueError: see `simulate_log`.
     """
-    settings = {
-        "users": users,
-        "items": items,
-        "events_per_user": events_per_user,
-        "topics": topics,
-        "seed": seed,
-    }
+    settings = {"users": users, "items": items, "events_per_user": events_per_user, "topics": topics, "seed": seed}
     frame, table = simulate_log(**settings)
     return prepare(
         frame,
@@ -109,7 +111,7 @@ def prepare_simulated(
 
 @dataclass(frozen=True, kw_only=True)
 class Impressions:
-    """Slates of a known policy, and the truth behind them."""
+    """Slates of a known policy, with the policy and the user model that produced them."""
 
     frame: pl.DataFrame
     """Canonical: event_id, user_id, session_id, timestamp, position, item_id, logp, policy_id, reward, used and the
@@ -119,7 +121,7 @@ class Impressions:
     logits: Float[np.ndarray, "topics N"]
     """Of the logging policy: slates are drawn without replacement by softmax(logits[topic])."""
     attraction: Float[np.ndarray, "topics N"]
-    """v: a user picks item j of a slate with probability v_j / (1 + Σ v), and nothing with 1 / (1 + Σ v)."""
+    """v: a user chooses item j of a slate with probability v_j / (1 + Σ v), and nothing with 1 / (1 + Σ v)."""
     topic: Int[np.ndarray, "V"]
     """Row of the two tables, per event in the order of the frame."""
 
@@ -134,18 +136,18 @@ def simulate_impressions(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> Impressions:
-    """Slates that a softmax policy showed, with the exact log-propensity factor of every position.
+    """Simulate slates of a softmax policy, with the exact log-propensity factor of every position.
 
-    A user picks at most one item of a slate (reward 1), by a multinomial logit choice with the option of nothing.
+    A user chooses at most one item of a slate (reward 1), by a multinomial logit model with a no-choice option.
 
     Args:
-        users: how many.
-        items: how many can be shown.
+        users: number of users.
+        items: number of items.
         slate_size: K.
         events_per_user: slates per user.
-        topics: contexts; the policy and the user look at the topic alone.
+        topics: contexts; policy and user depend on the topic only.
         temperature: of the logging policy; small is greedy, large is uniform.
-        seed: of everything.
+        seed: of all random draws.
 
     Raises:
         ValueError: a number below 1, more topics or positions than items, or a temperature that is not above 0.
@@ -163,23 +165,40 @@ def simulate_impressions(
 
     tastes = rng.dirichlet(np.full(topics, 0.5), size=(2, users))
     interest = _interests(rng, tastes, events_per_user, drift=events_per_user)
-    kept = np.ones((users, events_per_user), np.bool_)
-    moments = _moments(rng, kept)
+    is_event = np.ones((users, events_per_user), np.bool_)
+    moments = _moments(rng, is_event)
     order = np.argsort(moments, axis=None, kind="stable")
     topic, time = interest.ravel()[order], moments.ravel()[order]
     user = np.repeat(np.arange(users), events_per_user)[order]
-    day = (time - FIRST_MOMENT) // _DAY
     slate, logp = _slates(rng, logits, topic, slate_size)
-    pick = _picks(rng, np.take_along_axis(attraction[topic], slate, 1))
+    choice = _choices(rng, np.take_along_axis(attraction[topic], slate, 1))
 
-    events = len(topic)
-    used = np.arange(slate_size) == pick[:, None]
+    sizes = (users, items, topics)
+    frame = _impression_frame(topic=topic, time=time, user=user, slate=slate, logp=logp, choice=choice, sizes=sizes)
+    return Impressions(frame=frame, items=_item_table(topic_of), logits=logits, attraction=attraction, topic=topic)
+
+
+def _impression_frame(
+    *,
+    topic: Int[np.ndarray, "V"],
+    time: Int[np.ndarray, "V"],
+    user: Int[np.ndarray, "V"],
+    slate: Int[np.ndarray, "V K"],
+    logp: Float[np.ndarray, "V K"],
+    choice: Int[np.ndarray, "V"],
+    sizes: tuple[int, int, int],
+) -> pl.DataFrame:
+    """The canonical frame of slates; `sizes` are the numbers of users, items and topics."""
+    users, items, topics = sizes
+    events, slate_size = slate.shape
+    day = (time - FIRST_MOMENT) // _DAY
+    used = np.arange(slate_size) == choice[:, None]
     rows = np.repeat(np.arange(events), slate_size)
-    frame = pl.DataFrame(
+    return pl.DataFrame(
         {
             "event_id": rows,
             "user_id": _names("u", users)[user[rows]],
-            "session_id": pl.Series([f"{who}-{when}" for who, when in zip(user, day, strict=True)])[rows],
+            "session_id": pl.Series([f"{name}-{visit_day}" for name, visit_day in zip(user, day, strict=True)])[rows],
             "timestamp": time[rows],
             "position": np.tile(np.arange(slate_size), events),
             "item_id": _names("i", items)[slate.ravel()],
@@ -187,13 +206,9 @@ def simulate_impressions(
             "policy_id": pl.repeat("softmax", len(rows), eager=True),
             "reward": used.ravel().astype(np.float32),
             "used": used.ravel(),
-            **{
-                f"context_topic_{index:02d}": (topic == index).astype(np.float32)[rows]  # as wide as there are topics
-                for index in range(topics)
-            },
+            **{f"context_topic_{index:02d}": (topic == index).astype(np.float32)[rows] for index in range(topics)},
         }
     )
-    return Impressions(frame=frame, items=_item_table(topic_of), logits=logits, attraction=attraction, topic=topic)
 
 
 def _check(items: int, topics: int, **counts: int) -> None:
@@ -201,7 +216,7 @@ def _check(items: int, topics: int, **counts: int) -> None:
         if count < 1:
             raise ValueError(f"{name} is {count}; expected at least 1")
     if topics > items:
-        raise ValueError(f"{topics} topics of {items} items; expected at least one item a topic")
+        raise ValueError(f"{topics} topics of {items} items; expected at least one item per topic")
 
 
 def _rings(items: int, topics: int) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "topics1"]]:
@@ -220,18 +235,19 @@ def _zipf(rng: Generator, count: int, power: float) -> Float[np.ndarray, "N"]:
 def _interests(
     rng: Generator, tastes: Float[np.ndarray, "2 U topics"], steps: int, *, drift: int
 ) -> Int[np.ndarray, "U T"]:
-    """The topic at every step: kept with probability .85, else drawn, by the first taste at first, and ever more often
-    by the second, which alone decides after `drift` steps.
+    """The topic at every step: unchanged with probability .85, else drawn from the first or the second taste.
+
+    The probability of the second taste grows from 0 to 1 over `drift` steps.
     """
     users = tastes.shape[1]
     drawn = np.empty((2, users, steps), np.int64)
     edges = np.cumsum(tastes, axis=2)
     uniform = rng.random((2, users, steps))
     for taste in range(2):
-        # a user's edges lie in (user, user + 1]: one sorted array serves all
-        line = (np.minimum(edges[taste], 1.0) + np.arange(users)[:, None]).ravel()
-        place = np.searchsorted(line, uniform[taste] + np.arange(users)[:, None], side="right")
-        drawn[taste] = np.minimum(place - np.arange(users)[:, None] * edges.shape[2], edges.shape[2] - 1)
+        # shift each user's edges into (user, user + 1]: one sorted array for all users
+        all_edges = (np.minimum(edges[taste], 1.0) + np.arange(users)[:, None]).ravel()
+        index = np.searchsorted(all_edges, uniform[taste] + np.arange(users)[:, None], side="right")
+        drawn[taste] = np.minimum(index - np.arange(users)[:, None] * edges.shape[2], edges.shape[2] - 1)
     late = rng.random((users, steps)) < np.arange(steps) / drift
     fresh = np.where(late, drawn[1], drawn[0])
     moves = rng.random((users, steps)) < 0.15
@@ -246,7 +262,7 @@ def _walk(
     start: Int[np.ndarray, "topics1"],
     popularity: Float[np.ndarray, "N"],
 ) -> Int[np.ndarray, "U T"]:
-    """The item at every step: the next of the ring with probability .15 if the topic stayed, else by popularity."""
+    """The item at every step: with probability .15 the next on an unchanged topic's ring, else drawn by popularity."""
     follows = rng.random(topic.shape) < 0.15
     follows[:, 0] = False
     follows[:, 1:] &= topic[:, 1:] == topic[:, :-1]
@@ -254,10 +270,10 @@ def _walk(
     low, high = edges[start[:-1]], edges[start[1:]]
     point = low[topic] + rng.random(topic.shape) * (high - low)[topic]
     first, size = start[topic], (start[1:] - start[:-1])[topic]
-    place = np.clip(np.searchsorted(edges, point, side="right") - 1 - first, 0, size - 1)
+    offset = np.clip(np.searchsorted(edges, point, side="right") - 1 - first, 0, size - 1)
     base = _last_true(~follows)
-    gone = np.arange(topic.shape[1]) - base
-    item: Int[np.ndarray, "U T"] = first + (np.take_along_axis(place, base, 1) + gone) % size
+    steps_since_jump = np.arange(topic.shape[1]) - base
+    item: Int[np.ndarray, "U T"] = first + (np.take_along_axis(offset, base, 1) + steps_since_jump) % size
     return item
 
 
@@ -270,18 +286,18 @@ def _last_true(mask: Bool[np.ndarray, "U T"]) -> Int[np.ndarray, "U T"]:
 def _first_time(item: Int[np.ndarray, "U T"], items: int) -> Bool[np.ndarray, "U T"]:
     """True where a user has an item for the first time."""
     pair = (np.arange(len(item))[:, None] * items + item).ravel()
-    kept = np.zeros(item.size, np.bool_)
-    kept[np.unique(pair, return_index=True)[1]] = True
-    return kept.reshape(item.shape)
+    is_first = np.zeros(item.size, np.bool_)
+    is_first[np.unique(pair, return_index=True)[1]] = True
+    return is_first.reshape(item.shape)
 
 
-def _moments(rng: Generator, kept: Bool[np.ndarray, "U T"]) -> Int[np.ndarray, "U T"]:
-    """Times in µs, growing along a user: minutes apart, now and then days; users come within half a year."""
-    gap = rng.exponential(_HOUR / 20, kept.shape) + (rng.random(kept.shape) < 0.05) * rng.exponential(
-        2 * _DAY, kept.shape
+def _moments(rng: Generator, is_event: Bool[np.ndarray, "U T"]) -> Int[np.ndarray, "U T"]:
+    """Times in µs, ascending per user: minutes apart, sometimes days; users arrive within half a year."""
+    gap = rng.exponential(_HOUR / 20, is_event.shape) + (rng.random(is_event.shape) < 0.05) * rng.exponential(
+        2 * _DAY, is_event.shape
     )
-    arrival = rng.integers(0, 180 * _DAY, (len(kept), 1))
-    since = np.cumsum(np.where(kept, gap.astype(np.int64) + 1, 0), axis=1)
+    arrival = rng.integers(0, 180 * _DAY, (len(is_event), 1))
+    since = np.cumsum(np.where(is_event, gap.astype(np.int64) + 1, 0), axis=1)
     moment: Int[np.ndarray, "U T"] = FIRST_MOMENT + arrival + since
     return moment
 
@@ -305,14 +321,14 @@ def _slates(
         order = np.argsort(np.take_along_axis(arrival, first, 1), axis=1)
         slates[at : at + _CHUNK] = np.take_along_axis(first, order, 1)
     drawn = share[topic[:, None], slates]
-    before = np.cumsum(drawn, axis=1) - drawn
+    earlier = np.cumsum(drawn, axis=1) - drawn
     # the last item of a whole catalog comes with certainty, up to rounding
-    logp: Float[np.ndarray, "V K"] = np.minimum(np.log(drawn) - np.log1p(-np.minimum(before, 1 - drawn)), 0.0)
+    logp: Float[np.ndarray, "V K"] = np.minimum(np.log(drawn) - np.log1p(-np.minimum(earlier, 1 - drawn)), 0.0)
     return slates, logp
 
 
-def _picks(rng: Generator, attraction: Float[np.ndarray, "V K"]) -> Int[np.ndarray, "V"]:
-    """Position picked by v_j / (1 + Σ v), −1 for nothing."""
+def _choices(rng: Generator, attraction: Float[np.ndarray, "V K"]) -> Int[np.ndarray, "V"]:
+    """Chosen position with probability v_j / (1 + Σ v), −1 for none."""
     edges = np.cumsum(attraction, axis=1)
     point = rng.random(len(edges)) * (1.0 + edges[:, -1])
     position: Int[np.ndarray, "V"] = (point[:, None] >= edges).sum(1)

@@ -1,4 +1,4 @@
-"""Which events of each user train, validate and test. Within a user every part is earlier than the next."""
+"""Splits of a log into train, validation and test events; within a user, each split precedes the next."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def make(
         raise ValueError(f"valid_share {valid_share} + test_share {test_share} must stay below 1")
     count = np.diff(np.asarray(interactions.user_offsets)).astype(np.int64)
     if name == "leave_one_out":
-        # with fewer than three events there is nothing to learn from before the held-out ones: all of it trains
+        # users with fewer than three events have none to learn from before the held-out ones: all of theirs train
         enough = count >= 3
         return Split(
             interactions=interactions,

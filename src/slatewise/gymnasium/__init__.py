@@ -1,4 +1,4 @@
-"""The simulators as Gymnasium environments, for anybody's agent.
+"""The simulators as Gymnasium environments.
 
 Importing this module registers `slatewise/InterestEvolution-v0`, `slatewise/InterestExploration-v0`,
 `slatewise/LongTermSatisfaction-v0` and `slatewise/TopicBoredom-v0`; it loads nothing but Gymnasium. Gymnasium looks for
@@ -8,35 +8,35 @@ hand, `gymnasium.make("slatewise.gymnasium:slatewise/InterestEvolution-v0")`.
     >>> import gymnasium
     >>> import slatewise.gymnasium
     >>> env = gymnasium.make("slatewise/InterestEvolution-v0", slate_size=2, choice="mnl")
-    >>> seen, info = env.reset(seed=0)
-    >>> {name: part.shape for name, part in seen.items()}
+    >>> observation, info = env.reset(seed=0)
+    >>> {name: array.shape for name, array in observation.items()}
     {'user': (20,), 'candidates': (10, 20), 'response': (2,)}
-    >>> seen, reward, terminated, truncated, info = env.step([4, 7])
-    >>> worlds = gymnasium.make_vec("slatewise/InterestEvolution-v0", num_envs=4096)
-    >>> worlds.metadata["autoreset_mode"].name
+    >>> observation, reward, terminated, truncated, info = env.step([4, 7])
+    >>> envs = gymnasium.make_vec("slatewise/InterestEvolution-v0", num_envs=4096)
+    >>> envs.metadata["autoreset_mode"].name
     'SAME_STEP'
 
 Arguments of `make` and `make_vec` are the settings of the simulator's `Config`, and `duplicates`.
 
-**Observation**, a `Dict` of float32 boxes; what an environment does not have is left out:
+**Observation**, a `Dict` of float32 boxes; keys that an environment does not have are left out:
 
-    user        what is seen of the user, X numbers
-    candidates  a row of numbers per candidate: its features, and what is seen of it now (quality, clickbait score)
-    response    what every position of the slate before earned; zeros at first
+    user        observed features of the user, X numbers
+    candidates  a row per candidate: its features, and what is observed of it at this step (quality, clickbait score)
+    response    reward of every position of the previous slate; zeros at first
 
-**Action**, a `MultiDiscrete`: for each position of the slate the place of an item in `candidates`, or in the catalog
-where there are no candidates (topic boredom). An item is shown once: where an action names it again, that position
-stays empty (duplicates="drop"), or the action is refused (duplicates="refuse").
+**Action**, a `MultiDiscrete`: for each position of the slate, the index of an item in `candidates`, or in the catalog
+where there are no candidates (topic boredom). An item is shown once: where an action repeats it, that position stays
+empty (duplicates="drop"), or the action is refused (duplicates="refuse").
 
 **Reward** is the sum over the slate. `info` has the number of the `user` and the position of the `choice` (−1: none).
 
-**Ends.** Users are replaced within the step that ends their session, so that the vector environments reset themselves
-in the same step (`AutoresetMode.SAME_STEP`, with `final_obs` and `final_info`). The last observation of a session is
-the one before its last step with the response of that step: nothing later is seen of the user. Interest exploration
-never ends by itself and is truncated; its users do not change, and candidates are drawn anew each step, so the
-candidates seen last stand for those that would have come next.
+**Ends.** Users are replaced within the step that ends their session, so that the vector environments reset in the same
+step (`AutoresetMode.SAME_STEP`, with `final_obs` and `final_info`). A session's final observation is the one before its
+last step, with the response of that step: nothing later is observed of the user. Interest exploration never
+terminates and is truncated; its users do not change, and candidates are drawn independently at each step, so the last
+observed candidates stand for the next ones.
 
-A single environment plays one user and takes a fresh one at `reset`; with a seed it starts all over.
+A single environment simulates one user at a time and takes a new one at `reset`; with a seed it starts from scratch.
 """
 
 from __future__ import annotations

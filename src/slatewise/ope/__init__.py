@@ -1,1 +1,1 @@
-"""Off-policy evaluation: arrays of log-probabilities in, an Estimate with a verdict out; never a method."""
+"""Off-policy evaluation: estimates with a verdict, from log-probabilities; independent of any method."""

@@ -1,4 +1,4 @@
-"""Inverse propensity scores, item by item.
+"""Inverse propensity scoring per shown item.
 
     IPS    = (1/n) Σ w r        SNIPS  = Σ w r / Σ w        w = π(a|s) / β(a|s)
 
@@ -23,16 +23,16 @@ from slatewise.types import Estimate, Trajectories
 
 @dataclass(frozen=True, kw_only=True)
 class Snips:
-    """Self-normalised (or plain) inverse propensity scoring over every shown item with a known propensity."""
+    """Self-normalised or plain inverse propensity scoring over the shown items with a known propensity."""
 
     normalise: bool = True
     """False gives IPS: unbiased, with more variance."""
     weight_cap: float = math.inf
-    """Upper limit of a weight; a finite one buys variance with bias."""
+    """Upper limit of a weight; a finite limit reduces variance at the cost of bias."""
     fitted: bool = False
-    """The log-probabilities of the log were estimated: the verdict says so."""
+    """Whether the log-probabilities of the log were estimated; the verdict then says so."""
     only_uses: bool = False
-    """The log holds uses, not impressions: the verdict says so."""
+    """Whether the log holds uses instead of impressions; the verdict then says so."""
 
     def __post_init__(self) -> None:
         if not self.weight_cap > 0:
@@ -44,12 +44,12 @@ class Snips:
         evaluation_logp: Float[Tensor, "B T K"],
         values: Float[Tensor, "B T"] | None = None,
     ) -> Estimate:
-        """Reward per shown item under the judged policy; the interval takes trajectories as independent.
+        """Reward per shown item under the evaluation policy; the interval treats trajectories as independent.
 
         Args:
-            trajectories: steps with ``learn`` are judged; their logp is β's.
-            evaluation_logp: log-probability of each shown item under the judged policy.
-            values: not read.
+            trajectories: the steps with ``learn`` enter the estimate; their logp is β's.
+            evaluation_logp: (B, T, K) log-probability of each shown item under the evaluation policy.
+            values: not used.
         """
         del values
         counted = (trajectories.learn & trajectories.logp_known).unsqueeze(2) & (trajectories.slate >= FIRST_ITEM)

@@ -1,17 +1,17 @@
-"""Can this log judge this policy? The thresholds are stated, and the reasons are words."""
+"""Whether a log can judge a policy: stated thresholds, and reasons in words."""
 
 from __future__ import annotations
 
 from slatewise.types import Verdict
 
 FEW_EFFECTIVE_STEPS = 100.0
-"""Below this many effective steps an interval of a mean is no longer trustworthy."""
+"""With fewer effective steps, an interval of a mean is not reliable."""
 SMALL_EFFECTIVE_SHARE = 0.01
-"""Below this share of effective steps nearly all of the log is thrown away."""
+"""With a smaller share of effective steps, nearly all of the log is unused."""
 LARGE_WEIGHT = 0.05
-"""A single step that carries more of the estimate than this decides it."""
+"""A step with a larger share of the estimate dominates it."""
 MUCH_UNSUPPORTED = 0.05
-"""Share of logged actions with zero probability under the judged policy that makes an estimate doubtful."""
+"""A larger share of logged actions with zero probability under the evaluation policy makes the estimate doubtful."""
 
 
 def judge(
@@ -25,12 +25,12 @@ def judge(
     fitted: bool = False,
     only_uses: bool = False,
 ) -> tuple[Verdict, tuple[str, ...]]:
-    """The verdict and why it is not better.
+    """The verdict and its reasons.
 
     Args:
         steps: steps with a known propensity.
         ess: effective sample size in steps.
-        max_weight: share of the estimate that one step carries.
+        max_weight: share of the estimate that the heaviest step carries.
         unsupported: share of logged actions that the policy could not have taken.
         mean_weight: mean of π/β, 1 in expectation where π is covered by the log.
         mean_weight_stderr: its standard error.

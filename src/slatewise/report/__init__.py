@@ -1,4 +1,4 @@
-"""A run as one self-contained HTML page with plots: fill a `Page`, `write` it; it loads nothing from anywhere."""
+"""Reports of runs as self-contained HTML pages with plots: fill a `Page` and `write` it."""
 
 from slatewise.report.columns import ranking_columns
 from slatewise.report.html import render, write

@@ -1,4 +1,4 @@
-"""The columns that a comparison of rankings has, by the names that `slatewise.evaluation` gives its metrics."""
+"""The columns of a comparison of rankings, under the names of the metrics in `slatewise.evaluation`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from slatewise.report.plots import number
 
 
 def ranking_columns(k: int, liked_at_least: float | None = None) -> tuple[Column, ...]:
-    """Held-out items, liked held-out items (where the log has a measure of liking), and what is recommended at all.
+    """Columns for held-out items, liked held-out items (where the log has a rating threshold) and recommended items.
 
     Args:
         k: length of the lists.
@@ -16,11 +16,11 @@ def ranking_columns(k: int, liked_at_least: float | None = None) -> tuple[Column
     columns = [
         Column(
             name=f"ndcg@{k}",
-            meaning=f"1 where the held-out item stands first, less the lower it stands, 0 outside the {k}.",
+            meaning=f"1 where the held-out item is first, less at lower positions, 0 outside the top {k}.",
             group="held-out items",
             plotted=True,
         ),
-        Column(name=f"recall@{k}", meaning=f"Share of the held-out items found among the {k}.", group="held-out items"),
+        Column(name=f"recall@{k}", meaning=f"Share of the held-out items in the top {k}.", group="held-out items"),
     ]
     if liked_at_least is not None:
         group = f"held-out items rated ≥ {number(liked_at_least, 0 if liked_at_least == int(liked_at_least) else 1)}"
@@ -49,14 +49,14 @@ def ranking_columns(k: int, liked_at_least: float | None = None) -> tuple[Column
     columns += [
         Column(
             name=f"coverage@{k}",
-            meaning="Share of the catalog that stands in at least one list.",
+            meaning="Share of the catalog that is in at least one list.",
             group="recommended items",
             digits=2,
             plotted=True,
         ),
         Column(
             name=f"gini@{k}",
-            meaning="0 where every item is recommended equally often, 1 where one item takes all.",
+            meaning="0 where every item is recommended equally often, 1 where only one item is.",
             group="recommended items",
             higher_is_better=None,
             digits=2,

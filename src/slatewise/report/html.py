@@ -1,4 +1,4 @@
-"""Page → HTML. Every text is escaped by the template; the page's own policy forbids it to load or run anything else."""
+"""Rendering of a page to HTML. The template escapes every text; the page's content policy forbids loading anything."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CORRECTION = (
     "Gini, and by the verdict below; the weight cap moves it between imitation and correction."
 )
 MOST_BOXES = 2
-"""Verdicts told at length; more of them stand in a table."""
+"""Verdicts shown in full; with more, the others are listed in a table."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One cell of the comparison, as it is printed."""
+    """A cell of the comparison, as printed."""
 
     text: str
     interval: str
@@ -37,7 +37,7 @@ class Cell:
 
 
 def write(path: Path, page: Page | Experiment) -> None:
-    """Write a page, whole or not at all.
+    """Write a page atomically.
 
     Raises:
         SlatewiseError: the folder cannot be written.
@@ -47,12 +47,12 @@ def write(path: Path, page: Page | Experiment) -> None:
 
 
 def render(page: Page | Experiment) -> str:
-    """The page as one HTML document without any reference to another file or host."""
+    """The page as one HTML document without references to other files or hosts."""
     if isinstance(page, Experiment):
         drawn = [plots.lines(f"plot-{index}", chart) for index, chart in enumerate(page.charts)]
-        return _filled("experiment.html", page, scripted=bool(drawn), plots=drawn)
+        return _fill_template("experiment.html", page, scripted=bool(drawn), plots=drawn)
     sections = _plots(page)
-    return _filled(
+    return _fill_template(
         "run.html",
         page,
         scripted=any(sections.values()),
@@ -61,12 +61,12 @@ def render(page: Page | Experiment) -> str:
         rows=_rows(page.comparison),
         correction=CORRECTION,
         verdict=verdict,
-        boxed=_boxed(page),
+        boxed=_verdicts_in_full(page),
         number=plots.number,
     )
 
 
-def _filled(template: str, page: Page | Experiment, *, scripted: bool, **values: object) -> str:
+def _fill_template(template: str, page: Page | Experiment, *, scripted: bool, **values: object) -> str:
     scripts = [get_plotlyjs(), _part("page.js")] if scripted else []
     return (
         _environment()
@@ -76,7 +76,7 @@ def _filled(template: str, page: Page | Experiment, *, scripted: bool, **values:
 
 
 def _plots(page: Page) -> dict[str, list[Plot]]:
-    """Plots by the section they stand in."""
+    """Plots by the section they belong to."""
     comparison, propensities = page.comparison, page.propensities
     return {
         "comparison": []
@@ -94,8 +94,8 @@ def _plots(page: Page) -> dict[str, list[Plot]]:
     }
 
 
-def _boxed(page: Page) -> tuple[Judgement, ...]:
-    """The verdicts that are told at length: all of one or two, of more the served policy's alone."""
+def _verdicts_in_full(page: Page) -> tuple[Judgement, ...]:
+    """The verdicts to show in full: all of one or two, else only that of the served policy."""
     if len(page.judgements) <= MOST_BOXES:
         return page.judgements
     served = {row.name for row in page.comparison.rows if row.served} if page.comparison else set()
@@ -103,7 +103,7 @@ def _boxed(page: Page) -> tuple[Judgement, ...]:
 
 
 def _groups(comparison: Comparison | None) -> list[tuple[str, list[Column]]]:
-    """Neighbouring columns of one group, in their order."""
+    """Neighbouring columns of the same group, in order."""
     groups: list[tuple[str, list[Column]]] = []
     for column in comparison.columns if comparison else ():
         if groups and groups[-1][0] == column.group:
@@ -121,7 +121,7 @@ def _rows(comparison: Comparison | None) -> list[tuple[Row, list[Cell]]]:
 
 
 def _best(comparison: Comparison, column: Column) -> str | None:
-    """The printed form of a column's best value: what looks equal on paper is equal."""
+    """The printed form of a column's best value: values that print the same are all marked."""
     if column.higher_is_better is None:
         return None
     values = [row.cells[column.name].value for row in comparison.rows if column.name in row.cells]
@@ -141,9 +141,9 @@ def _cell(row: Row, column: Column, best: str | None) -> Cell:
 
 
 def _content_policy(scripts: list[str]) -> str:
-    """Content security policy: these very scripts may run, nothing may be fetched.
+    """Content security policy that allows exactly these scripts and no requests.
 
-    Plotly sets style attributes and adds a style sheet, so inline styles stay open; images are its own exports.
+    Inline styles are allowed because Plotly sets style attributes and adds a style sheet; images are its own exports.
     """
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"

@@ -1,4 +1,4 @@
-"""What a report shows, as values: no HTML, no files. An empty section is left out of the page."""
+"""The content of a report as values, without HTML or files. Empty sections are left out of the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from slatewise.types import Estimate
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One line, or one set of dots, of a chart. A NaN value is a gap.
+    """A line or a set of dots of a chart. A NaN value is a gap.
 
     Raises:
         ValueError: x and y differ in length.
@@ -25,104 +25,106 @@ class Curve:
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
-            raise ValueError(f'curve "{self.name}": {len(self.x)} values of x, {len(self.y)} of y; expected as many')
+            raise ValueError(
+                f'curve "{self.name}": {len(self.x)} values of x, {len(self.y)} of y; expected equal counts'
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LineChart:
-    """Curves that share their axes; with labels, dots over named positions."""
+    """Curves with common axes; with labels, dots over named positions."""
 
     title: str
     x: str
-    """What the horizontal axis counts: "step"."""
+    """Quantity of the horizontal axis, for example "step"."""
     y: str
-    """What the vertical axis measures: "ndcg@10, validation"."""
+    """Quantity of the vertical axis, for example "ndcg@10, validation"."""
     curves: tuple[Curve, ...]
     name: str = ""
     """File name of its image, where one is written."""
     labels: tuple[str, ...] = ()
-    """Names of the positions 0, 1, … of x, where x counts things instead of measuring."""
+    """Names of the positions 0, 1, … of x, for a categorical axis."""
     log_x: bool = False
     log_y: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One measure of the comparison."""
+    """A metric of the comparison."""
 
     name: str
     """Key of the rows' cells."""
     meaning: str
-    """In words, for readers who do not know the name."""
+    """Explanation for readers who do not know the name."""
     label: str = ""
-    """Head of the column where the group already says the rest: "ndcg@10"; else the name stands there."""
+    """Head of the column where the group implies the rest ("ndcg@10"); empty = the name."""
     group: str = ""
-    """Columns of one group stand together under its name: "held-out items rated ≥ 4"."""
+    """Group under whose name columns are shown together: "held-out items rated ≥ 4"."""
     higher_is_better: bool | None = True
-    """None: neither direction is better (Gini), nothing is set in bold."""
+    """None: neither direction is better (Gini), no value is set in bold."""
     plotted: bool = False
-    """Also drawn as a plot."""
+    """Whether it is also plotted."""
     digits: int = 3
 
     @property
     def head(self) -> str:
-        """What stands above the column."""
+        """Header of the column."""
         return self.label or self.name
 
     @property
     def full(self) -> str:
-        """Head and group, for places outside the table."""
+        """Header and group, for use outside the table."""
         return f"{self.head}, {self.group}" if self.group else self.head
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One method of the comparison."""
+    """A method of the comparison."""
 
     name: str
     cells: Mapping[str, Measurement]
-    """By the column's name; a missing one was not measured."""
+    """By column name; a missing cell was not measured."""
     note: str = ""
     served: bool = False
-    """The policy that this run serves."""
+    """Whether this run's policy is served."""
     corrected: bool = False
-    """Trained with an off-policy correction: the page then says what that does to recall."""
+    """Whether it was trained with an off-policy correction; the page then explains the effect on recall."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Methods × measures.
+    """A table of methods × metrics.
 
     Raises:
-        ValueError: a row has a cell that no column shows.
+        ValueError: a row has a cell without a column.
     """
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     protocol: str
-    """How the figures came about: split, ranking, what is excluded, number of seeds."""
+    """How the metrics were computed: split, ranking, excluded items, number of seeds."""
     interval: str = "95 % interval over users"
 
     def __post_init__(self) -> None:
-        known = {column.name for column in self.columns}
+        names = {column.name for column in self.columns}
         for row in self.rows:
-            if unknown := sorted(set(row.cells) - known):
+            if unknown := sorted(set(row.cells) - names):
                 raise ValueError(
-                    f'row "{row.name}" has the cells {", ".join(unknown)}; the columns are {", ".join(sorted(known))}'
+                    f'row "{row.name}" has the cells {", ".join(unknown)}; the columns are {", ".join(sorted(names))}'
                 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exposure:
-    """How a method spreads its recommendations over the catalog."""
+    """The distribution of a method's recommendations over the catalog."""
 
     name: str
     coverage: float
-    """Share of the catalog that stands in at least one slate."""
+    """Share of the catalog that is in at least one slate."""
     gini: float
     """0 = every item equally often, 1 = one item only."""
     lorenz: tuple[float, ...] = ()
-    """At equal steps from 0 to 1 of the catalog, least shown first: the share of all recommendations up to there."""
+    """Lorenz curve: cumulative share of recommendations at equal steps of the catalog, least shown items first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +137,11 @@ class Histogram:
 
     title: str
     quantity: str
-    """What the horizontal axis shows: "propensity of the logged item"."""
+    """Quantity of the horizontal axis, for example "propensity of the logged item"."""
     edges: tuple[float, ...]
     counts: tuple[int, ...]
     log_axis: bool = False
-    """The edges grow by a factor: drawn on a logarithmic axis."""
+    """Whether the axis is logarithmic."""
     note: str = ""
 
     def __post_init__(self) -> None:
@@ -155,29 +157,29 @@ class Histogram:
 
 @dataclass(frozen=True, kw_only=True)
 class Reliability:
-    """What an estimate β̂ of the logging policy foretold, beside what was shown."""
+    """Calibration of an estimate β̂ of the logging policy: predicted probabilities and observed shares."""
 
     policy: str
     predicted: tuple[float, ...]
-    """Mean probability of the forecasts of each bin."""
+    """Mean predicted probability of each bin."""
     observed: tuple[float, ...]
-    """Share of them that came true."""
+    """Observed share of each bin."""
     shown: int
     ece: float
     ece_by_chance: float
-    """What true probabilities would show, by the draws alone."""
+    """Expected calibration error of the true probabilities, from sampling noise alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What the log says about one policy."""
+    """The off-policy estimate of one policy."""
 
     policy: str
     estimate: Estimate
     estimator: str
     """"SNIPS, item-wise"."""
     propensities: str
-    """Where they come from: "logged", or "estimated by the behaviour head, training rows only"."""
+    """Origin of the propensities: "logged", or "estimated by the behaviour head, training rows only"."""
     logged_value: float | None = None
     """Mean reward per shown item of the log itself, on the same steps."""
 
@@ -188,23 +190,23 @@ class Used:
 
     title: str
     reward: str = ""
-    """As a reader wants it: "5 of 5", "clicked"."""
+    """For the reader: "5 of 5", "clicked"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recommended:
-    """An item of our slate."""
+    """An item of the policy's slate."""
 
     title: str
     propensity: float | None = None
-    """Chance of this item at its position, given those above it."""
+    """Probability of this item at its position, given those above it."""
     outcome: str = ""
-    """What the user later did with it: "held-out item", "rated 5 later"."""
+    """What the user did with it later: "held-out item", "rated 5 later"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One user: what they did last and what we would show."""
+    """A user with their history and the slate they would be shown."""
 
     user: str
     history: tuple[Used, ...]
@@ -214,7 +216,7 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the log comes from."""
+    """The origin of the log."""
 
     name: str
     simulated: bool
@@ -231,10 +233,10 @@ class Page:
 
     title: str
     created: str
-    """Date and time in words."""
+    """Date and time, as printed."""
     source: Source
     summary: tuple[str, ...] = ()
-    """The findings, a sentence or two each; the first is set large."""
+    """The findings, one or two sentences each; the first is emphasised."""
     comparison: Comparison | None = None
     curves: tuple[LineChart, ...] = ()
     judgements: tuple[Judgement, ...] = ()
@@ -243,7 +245,7 @@ class Page:
     exposure: tuple[Exposure, ...] = ()
     examples: tuple[Example, ...] = ()
     commands: tuple[str, ...] = ()
-    """What to type to go on from here."""
+    """Commands for the next steps."""
     configuration: str = ""
     """TOML."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -251,7 +253,7 @@ class Page:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """A statement that holds or not, with the numbers behind it."""
+    """A statement that holds or not, with its evidence."""
 
     name: str
     holds: bool
@@ -261,7 +263,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A page of a reproduced experiment."""
+    """The page of a reproduced experiment."""
 
     title: str
     facts: str

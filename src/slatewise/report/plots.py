@@ -1,6 +1,6 @@
-"""Values of a page → plots: plotly data and layout as plain dictionaries.
+"""Plots of a page: plotly data and layout as plain dictionaries.
 
-Colours hold on light and on dark paper; the page's script sets paper, grid and letters by the reader's scheme.
+Colours work on light and dark backgrounds; the page's script sets background, grid and text by the reader's scheme.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any
 
 from slatewise.report.page import Column, Curve, Exposure, Histogram, LineChart, Reliability, Row
 
-# Told apart by colour-blind readers, each at least 3 : 1 against white and against the dark page.
+# distinguishable for colour-blind readers, each with a contrast of at least 3 : 1 to white and to the dark page
 COLOURS = ("#2b7bd4", "#d0632a", "#2a9567", "#a855a0", "#9a7b12", "#c8485f", "#5c7f92", "#7b6fe0")
 DASHES = ("solid", "dash", "dot", "dashdot")
 SERVED = COLOURS[1]
 MOST_ABREAST = 6
-"""Labels that stand next to each other; more stand below each other."""
+"""Up to this many labels are placed side by side; more are stacked vertically."""
 MOST_MARKED = 40
-"""Points of a line that are marked."""
+"""Lines with more points have no markers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """A plotly drawing, with its content in words for those who cannot see it."""
+    """A plotly plot, with a text alternative for readers who cannot see it."""
 
     name: str
     """Id of its data on the page."""
@@ -34,11 +34,11 @@ class Plot:
     layout: dict[str, Any]
     headings: tuple[str, ...]
     table: tuple[tuple[str, ...], ...]
-    """The plot in numbers, first cell of a row its name."""
+    """The plotted numbers; the first cell of a row is its name."""
 
 
 def lines(name: str, chart: LineChart) -> Plot:
-    """Curves over a common axis; many labels stand below each other, so that all of them can be read."""
+    """Curves over a common axis; many labels are stacked vertically, so that all of them are legible."""
     turned = len(chart.labels) > MOST_ABREAST
     labelled = bool(chart.labels)
     x: dict[str, Any] = {"title": {"text": chart.x, "standoff": 10}}
@@ -70,13 +70,13 @@ def lines(name: str, chart: LineChart) -> Plot:
 
 def _line(curve: Curve, index: int, *, dots: bool, turned: bool) -> dict[str, Any]:
     colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
-    # dots of several curves over the same label stand side by side
+    # dots of several curves at the same label are placed side by side
     positions = [value + 0.12 * index for value in curve.x] if dots else list(curve.x)
     values = [_finite(value) for value in curve.y]
-    few = sum(value is not None for value in values) <= MOST_MARKED
+    marked = sum(value is not None for value in values) <= MOST_MARKED
     line: dict[str, Any] = {
         "type": "scatter",
-        "mode": "markers" if dots else "lines+markers" if few else "lines",
+        "mode": "markers" if dots else "lines+markers" if marked else "lines",
         "name": curve.name,
         "x": values if turned else positions,
         "y": positions if turned else values,
@@ -106,7 +106,14 @@ def _dots_in_numbers(chart: LineChart) -> tuple[tuple[str, ...], ...]:
 
 
 def comparison(name: str, column: Column, rows: tuple[Row, ...], interval: str) -> Plot:
-    """One measure of every method: a dot and its interval; the first row stands on top."""
+    """One metric of every method as a dot with its interval; the first row is on top.
+
+    Args:
+        name: id of the plot on the page.
+        column: the metric.
+        rows: the methods.
+        interval: name of the interval, for the text alternative.
+    """
     shown = [(row, row.cells[column.name]) for row in rows if column.name in row.cells]
     dots: dict[str, Any] = {
         "type": "scatter",
@@ -132,7 +139,7 @@ def comparison(name: str, column: Column, rows: tuple[Row, ...], interval: str) 
     return Plot(
         name=name,
         title=column.full,
-        alternative=f"{column.meaning}, one dot a method with its {interval}.",
+        alternative=f"{column.meaning}, one dot per method with its {interval}.",
         data=[dots],
         layout=layout,
         headings=("", column.head, "low", "high"),
@@ -147,7 +154,7 @@ def histogram(name: str, values: Histogram) -> Plot:
     """Bars between edges, each as wide as its bin."""
     lows, highs = values.edges[:-1], values.edges[1:]
     if values.log_axis:
-        # On a logarithmic axis plotly centres a bar in logarithms but takes its width in plain units
+        # on a logarithmic axis plotly takes a bar's centre in logarithms but its width in plain units
         x = [math.log10(low) for low in lows]
         width = [math.log10(high) - math.log10(low) for low, high in zip(lows, highs, strict=True)]
         axis: dict[str, Any] = _powers(x[0], x[-1] + width[-1])
@@ -184,14 +191,14 @@ def histogram(name: str, values: Histogram) -> Plot:
 
 
 def reliability(name: str, estimates: tuple[Reliability, ...]) -> Plot:
-    """Foretold against observed probabilities of an item to be shown, both axes logarithmic."""
+    """Predicted against observed probabilities of an item to be shown, both axes logarithmic."""
     borders = [value for item in estimates for value in (*item.predicted, *item.observed) if value > 0]
     low, high = min(borders), max(borders)
     data: list[dict[str, Any]] = [
         {
             "type": "scatter",
             "mode": "lines",
-            "name": "as foretold",
+            "name": "perfect calibration",
             "x": [low, high],
             "y": [low, high],
             "line": {"color": "#7f8894", "dash": "dot", "width": 1},
@@ -211,30 +218,30 @@ def reliability(name: str, estimates: tuple[Reliability, ...]) -> Plot:
                 "marker": {"size": 5, "color": colour},
             }
         )
-    layout = _layout(x="foretold probability of an item", y="share that was shown", legend=True, height=360)
+    layout = _layout(x="predicted probability of an item", y="share that was shown", legend=True, height=360)
     for axis in ("xaxis", "yaxis"):
         layout[axis] |= {"type": "log", "exponentformat": "power"}
     return Plot(
         name=name,
-        title="Whether β̂ means what it says",
-        alternative="Reliability curves of the estimated logging policy: on the diagonal, forecasts come true.",
+        title="Calibration of β̂",
+        alternative="Reliability curves of the estimated logging policy: predictions on the diagonal are calibrated.",
         data=data,
         layout=layout,
-        headings=("", "calibration error", "by chance alone", "items shown"),
+        headings=("", "calibration error", "by sampling noise alone", "items shown"),
         table=tuple(
             (item.policy, number(item.ece), number(item.ece_by_chance), f"{item.shown:,}") for item in estimates
         ),
     )
 
 
-def exposure(name: str, spread: tuple[Exposure, ...]) -> Plot:
-    """Lorenz curves: the share of all recommendations that the least shown items get."""
-    drawn = [item for item in spread if len(item.lorenz) > 1]
+def exposure(name: str, methods: tuple[Exposure, ...]) -> Plot:
+    """Lorenz curves: the share of recommendations that the least shown items get."""
+    drawn = [item for item in methods if len(item.lorenz) > 1]
     data: list[dict[str, Any]] = [
         {
             "type": "scatter",
             "mode": "lines",
-            "name": "all equal",
+            "name": "uniform",
             "x": [0.0, 1.0],
             "y": [0.0, 1.0],
             "line": {"color": "#7f8894", "dash": "dot", "width": 1},
@@ -263,7 +270,7 @@ def exposure(name: str, spread: tuple[Exposure, ...]) -> Plot:
         data=data,
         layout=layout,
         headings=("", "coverage", "Gini"),
-        table=tuple((item.name, number(item.coverage), number(item.gini)) for item in spread),
+        table=tuple((item.name, number(item.coverage), number(item.gini)) for item in methods),
     )
 
 

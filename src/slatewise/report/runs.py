@@ -66,7 +66,7 @@ def page(
         num_examples: users to show.
         allow_modules: see `artifact.load`.
     """
-    found = {entry.folder: _evaluation(entry.folder, part) for entry in entries}
+    evaluations = {entry.folder: _evaluation(entry.folder, part) for entry in entries}
     dataset, settings, serving = served.dataset, served.evaluate, served.artifact
     held_out = served.split.part(part)
     return Page(
@@ -81,11 +81,11 @@ def page(
             counts={name: dataset.manifest["counts"][name] for name in ("users", "items", "rows")},
         ),
         summary=tuple(summary),
-        comparison=_comparison(entries, found, dataset, settings, served=served.folder, part=part),
+        comparison=_comparison(entries, evaluations, dataset, settings, served=served.folder, part=part),
         curves=_curves(entries),
-        judgements=_judgements(entries, found, propensities),
+        judgements=_judgements(entries, evaluations, propensities),
         propensities=propensity_histogram(serving, held_out, settings),
-        reliability=_reliability(entries, found),
+        reliability=_reliability(entries, evaluations),
         exposure=exposure(
             {entry.label: entry.folder for entry in entries},
             dataset,
@@ -103,13 +103,13 @@ def page(
 def _evaluation(folder: Path, part: PartName) -> dict[str, Any]:
     path = folder / "evaluation.json"
     parts = json.loads(path.read_text(encoding="utf-8"))["parts"] if path.is_file() else {}
-    found: dict[str, Any] = parts.get(part, {})
-    return found
+    evaluation_of_part: dict[str, Any] = parts.get(part, {})
+    return evaluation_of_part
 
 
 def _comparison(
     entries: Sequence[Entry],
-    found: dict[Path, dict[str, Any]],
+    evaluations: dict[Path, dict[str, Any]],
     dataset: Dataset,
     settings: evaluation.Config,
     *,
@@ -124,18 +124,18 @@ def _comparison(
             metric["name"]: Measurement(
                 name=metric["name"], **{key: _number(metric[key]) for key in ("value", "low", "high")}
             )
-            for metric in found[entry.folder].get("metrics", [])
+            for metric in evaluations[entry.folder].get("metrics", [])
             if metric["name"] in names
         }
         rows.append(Row(name=entry.label, cells=cells, served=entry.folder == served, corrected=entry.corrected))
-    seen = "items seen before excluded" if settings.exclude_seen else "items seen before not excluded"
-    users = max((evaluation.get("users", 0) for evaluation in found.values()), default=0)
+    exclusion = "items seen before excluded" if settings.exclude_seen else "items seen before not excluded"
+    users = max((evaluation.get("users", 0) for evaluation in evaluations.values()), default=0)
     return Comparison(
         columns=shown,
         rows=tuple(rows),
         protocol=(
             f"Part “{part}” of the split, {users:,} users; full ranking over {dataset.catalog.num_items:,} items, "
-            f"{seen}; one seed."
+            f"{exclusion}; one seed."
         ),
     )
 
@@ -166,11 +166,11 @@ def _curves(entries: Sequence[Entry]) -> tuple[LineChart, ...]:
 
 
 def _judgements(
-    entries: Sequence[Entry], found: dict[Path, dict[str, Any]], propensities: str
+    entries: Sequence[Entry], evaluations: dict[Path, dict[str, Any]], propensities: str
 ) -> tuple[Judgement, ...]:
     judgements = []
     for entry in entries:
-        value = found[entry.folder].get("off_policy")
+        value = evaluations[entry.folder].get("off_policy")
         if value is None:
             continue
         estimate = Estimate(
@@ -190,11 +190,11 @@ def _judgements(
     return tuple(judgements)
 
 
-def _reliability(entries: Sequence[Entry], found: dict[Path, dict[str, Any]]) -> tuple[Reliability, ...]:
-    """Of every run that has an estimate of the logging policy; runs whose estimates are the same stand once."""
+def _reliability(entries: Sequence[Entry], evaluations: dict[Path, dict[str, Any]]) -> tuple[Reliability, ...]:
+    """Calibration of every run that has an estimate of the logging policy; identical estimates are shown once."""
     estimates: dict[str, Reliability] = {}
     for entry in entries:
-        value = found[entry.folder].get("behaviour")
+        value = evaluations[entry.folder].get("behaviour")
         if value is not None:
             item = Reliability(
                 policy=entry.label,

@@ -1,4 +1,4 @@
-"""What a policy does, seen from outside: how probable, how widely spread, and for whom which slate."""
+"""What the served policy recommends: probabilities of held-out items, exposure of the catalog, and examples."""
 
 from __future__ import annotations
 
@@ -98,10 +98,10 @@ def examples(
     # evenly over the user numbers: nobody chose the ones that look good
     users = users[np.linspace(0, len(users) - 1, num=min(number, len(users))).astype(int)]
     log, catalog = dataset.interactions, dataset.catalog
-    seen, state = evaluation.states_at(serving.policy, log, users, first[users], max_history=settings.max_history)
+    used, state = evaluation.states_at(serving.policy, log, users, first[users], max_history=settings.max_history)
     generator = torch.Generator().manual_seed(0)
     k = max(settings.k)
-    exclude = seen if settings.exclude_seen else None
+    exclude = used if settings.exclude_seen else None
     with torch.inference_mode():
         slates = serving.policy.recommend(state, SlateRequest(k=k, exclude=exclude), generator=generator)
         single = serving.policy.log_pi(state, slates.items).exp()

@@ -1,4 +1,4 @@
-"""An off-policy estimate in words that need no statistics."""
+"""Plain-language explanations of an off-policy estimate."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MEANINGS = {
 
 
 def headline(judgement: Judgement) -> str:
-    """The verdict as one sentence."""
+    """The verdict as a sentence."""
     return HEADLINES[judgement.estimate.verdict]
 
 
 def sentences(judgement: Judgement) -> list[str]:
-    """What the verdict means, then why it is not better, one sentence a reason."""
+    """The meaning of the verdict and the reasons for it, one sentence each."""
     estimate = judgement.estimate
     reasons = [f"{reason[:1].upper()}{reason[1:].rstrip('.')}." for reason in estimate.reasons]
     return [MEANINGS[estimate.verdict], *reasons]
@@ -34,11 +34,11 @@ def facts(judgement: Judgement) -> list[tuple[str, str]]:
     """The numbers behind the verdict, with their names."""
     estimate = judgement.estimate
     low, high = (number(bound) for bound in estimate.interval)
-    said = [("Estimated reward per shown item", f"{number(estimate.value)}, 95 % interval {low} – {high}")]
+    named_numbers = [("Estimated reward per shown item", f"{number(estimate.value)}, 95 % interval {low} – {high}")]
     if judgement.logged_value is not None:
-        said.append(("What the log itself earned", number(judgement.logged_value)))
+        named_numbers.append(("Reward per shown item of the log itself", number(judgement.logged_value)))
     return [
-        *said,
+        *named_numbers,
         ("Effective steps", f"{number(estimate.ess, 0)} of {estimate.steps:,}"),
         ("Weight of the heaviest step", percent(estimate.max_weight)),
         ("Logged actions out of the policy's reach", percent(estimate.unsupported)),
@@ -48,5 +48,5 @@ def facts(judgement: Judgement) -> list[tuple[str, str]]:
 
 
 def percent(share: float) -> str:
-    """A share in per cent: "12 %", "0.4 %"."""
+    """A share as a percentage: "12 %", "0.4 %"."""
     return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
