@@ -16,15 +16,15 @@ from slatewise import machine
 
 
 def test_the_facts_are_those_of_this_machine() -> None:
-    seen = machine.facts()
-    assert 1 <= seen.cores <= (os.cpu_count() or 1)
-    assert seen.memory is None or seen.memory > 1 << 28
-    assert seen.memory_free is None or 0 < seen.memory_free <= (seen.memory or 0)
-    assert seen.threads == torch.get_num_threads()
-    assert seen.instructions.split(", ")[0] == torch.backends.cpu.get_cpu_capability()
-    assert (seen.torch, seen.python) == (torch.__version__, ".".join(map(str, sys.version_info[:3])))
-    assert seen.cpu
-    assert seen.arithmetic
+    facts = machine.facts()
+    assert 1 <= facts.cores <= (os.cpu_count() or 1)
+    assert facts.memory is None or facts.memory > 1 << 28
+    assert facts.memory_free is None or 0 < facts.memory_free <= (facts.memory or 0)
+    assert facts.threads == torch.get_num_threads()
+    assert facts.instructions.split(", ")[0] == torch.backends.cpu.get_cpu_capability()
+    assert (facts.torch, facts.python) == (torch.__version__, ".".join(map(str, sys.version_info[:3])))
+    assert facts.cpu
+    assert facts.arithmetic
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="groups of processes are a thing of Linux")
@@ -36,18 +36,18 @@ def test_the_limits_of_a_container_count(
         (tmp_path / name).write_text(text + "\n")
     monkeypatch.setattr(machine, "_GROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
-    seen = machine.facts()
-    assert seen.cores == cores
-    assert seen.memory == 1 << 28
-    assert seen.memory_free == 1 << 27
+    facts = machine.facts()
+    assert facts.cores == cores
+    assert facts.memory == 1 << 28
+    assert facts.memory_free == 1 << 27
 
 
 def test_a_commit_is_named_only_where_this_source_is_in_the_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def git(*arguments: str) -> str:
-        asked = ["git", "-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false", *arguments]
-        return subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+        command = ["git", "-c", "user.name=n", "-c", "user.email=e", "-c", "commit.gpgsign=false", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
 
     copy = tmp_path / "errors.py"
     shutil.copy(Path(machine.__file__).with_name("errors.py"), copy)

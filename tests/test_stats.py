@@ -55,9 +55,9 @@ def test_the_delta_method_says_how_far_ratios_scatter() -> None:
     generator = torch.Generator().manual_seed(0)
     bottom = torch.rand(4000, 100, generator=generator) + 0.5
     top = bottom * 2 + torch.randn(4000, 100, generator=generator)
-    found = [ratio(one, other) for one, other in zip(top, bottom, strict=True)]
-    spread = float(torch.tensor([value for value, _ in found]).std())
-    said = float(torch.tensor([stderr for _, stderr in found]).mean())
+    ratios = [ratio(numerator, denominator) for numerator, denominator in zip(top, bottom, strict=True)]
+    spread = float(torch.tensor([value for value, _ in ratios]).std())
+    said = float(torch.tensor([stderr for _, stderr in ratios]).mean())
     assert said == pytest.approx(spread, rel=0.05)
 
 

@@ -42,21 +42,21 @@ def test_gymnasium_finds_nothing_to_say_against_it(name: str, settings: str) -> 
 def test_an_episode_with_random_actions(name: str) -> None:
     env = gymnasium.make(name, **SHORT[name])
     env.action_space.seed(0)
-    seen, info = env.reset(seed=0)
+    observation, info = env.reset(seed=0)
     users = []
     for _ in range(3):
         users.append(info["user"])
-        assert not seen["response"].any()
+        assert not observation["response"].any()
         over = False
         while not over:
             action = env.action_space.sample()
-            seen, reward, terminated, truncated, info = env.step(action)
-            assert reward == pytest.approx(float(seen["response"].sum()), rel=1e-5)
+            observation, reward, terminated, truncated, info = env.step(action)
+            assert reward == pytest.approx(float(observation["response"].sum()), rel=1e-5)
             assert info["user"] == users[-1]
             assert (info["choice"] >= 0) == (float(reward) > 0)
             over = terminated or truncated
         assert truncated == (name == "slatewise/InterestExploration-v0")
-        seen, info = env.reset()
+        observation, info = env.reset()
     assert users == [0, 1, 2]
 
 
@@ -67,78 +67,78 @@ def test_it_is_the_simulator(name: str) -> None:
     module = configs.find("sim", slatewise.gymnasium.ENVIRONMENTS[name])
     inside = module.Env(module.Config(**settings), num_users=7)
     outside = gymnasium.make_vec(name, num_envs=7, **settings)
-    seen, infos = outside.reset(seed=5)
+    observation, infos = outside.reset(seed=5)
     truth = inside.reset(seed=5)
     size = inside.slate_size
     for t in range(12):
         assert infos["user"].tolist() == truth.user.tolist()
-        if "user" in seen:
-            np.testing.assert_array_equal(seen["user"], truth.context.numpy())
+        if "user" in observation:
+            np.testing.assert_array_equal(observation["user"], truth.context.numpy())
         if truth.candidates is not None:
             features = inside.catalog.features[truth.candidates.numpy()]
-            if "user" not in seen:
+            if "user" not in observation:
                 features = np.concatenate([features, truth.context.numpy()[:, :, None]], axis=2)
-            np.testing.assert_array_equal(seen["candidates"], features)
+            np.testing.assert_array_equal(observation["candidates"], features)
         action = np.stack([np.random.default_rng((t, u)).permutation(10)[:size] for u in range(7)])
         items = torch.from_numpy(action) + 2
         if truth.candidates is not None:
             items = truth.candidates.gather(1, torch.from_numpy(action))
         step, truth = inside.step(Slates(items=items, logp=torch.zeros(items.shape)))
-        before = seen
-        seen, rewards, terminations, truncations, infos = outside.step(action)
+        previous = observation
+        observation, rewards, terminations, truncations, infos = outside.step(action)
         np.testing.assert_allclose(rewards, step.reward.sum(dim=1).numpy(), rtol=1e-6)
         assert terminations.tolist() == step.terminated.tolist()
         assert truncations.tolist() == step.truncated.tolist()
         assert infos["choice"].tolist() == step.choice.tolist()
         over = terminations | truncations
         assert ("final_obs" in infos) == bool(over.any())
-        np.testing.assert_array_equal(seen["response"][~over], step.reward.numpy()[~over])
-        assert not seen["response"][over].any()
+        np.testing.assert_array_equal(observation["response"][~over], step.reward.numpy()[~over])
+        assert not observation["response"][over].any()
         for place in np.flatnonzero(over):
             final = infos["final_obs"][place]
-            assert final.keys() == seen.keys()
+            assert final.keys() == observation.keys()
             np.testing.assert_array_equal(final["response"], step.reward.numpy()[place])
             for part in final.keys() - {"response"}:
-                np.testing.assert_array_equal(final[part], before[part][place])
+                np.testing.assert_array_equal(final[part], previous[part][place])
             assert infos["final_info"]["user"][place] == step.user[place]
             assert infos["_final_obs"][place]
 
 
 @pytest.mark.parametrize("name", IDS)
 def test_many_at_once(name: str) -> None:
-    worlds = gymnasium.make_vec(name, num_envs=9, **SHORT[name])
-    assert worlds.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
-    worlds.action_space.seed(1)
+    envs = gymnasium.make_vec(name, num_envs=9, **SHORT[name])
+    assert envs.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    envs.action_space.seed(1)
 
     def play() -> list[Any]:
-        seen, infos = worlds.reset(seed=3)
-        record: list[Any] = [seen, infos["user"]]
+        observation, infos = envs.reset(seed=3)
+        record: list[Any] = [observation, infos["user"]]
         for _ in range(12):
-            seen, rewards, terminations, truncations, infos = worlds.step(worlds.action_space.sample())
-            assert seen in worlds.observation_space
+            observation, rewards, terminations, truncations, infos = envs.step(envs.action_space.sample())
+            assert observation in envs.observation_space
             assert rewards.shape == terminations.shape == truncations.shape == (9,)
-            record += [seen, rewards, infos["user"]]
+            record += [observation, rewards, infos["user"]]
         return record
 
     first = play()
-    kept = [{k: v.copy() for k, v in x.items()} if isinstance(x, dict) else x.copy() for x in first]
-    worlds.action_space.seed(1)
+    copies = [{k: v.copy() for k, v in x.items()} if isinstance(x, dict) else x.copy() for x in first]
+    envs.action_space.seed(1)
     again = play()
-    for one, copy, other in zip(first, kept, again, strict=True):
-        np.testing.assert_equal(one, copy)  # later steps changed nothing
-        np.testing.assert_equal(one, other)
+    for array, copy, other in zip(first, copies, again, strict=True):
+        np.testing.assert_equal(array, copy)  # later steps changed nothing
+        np.testing.assert_equal(array, other)
     assert first[-1].max() > 8  # somebody new came
-    worlds.close()
+    envs.close()
 
 
 def test_gymnasiums_own_vectorisers_take_it() -> None:
-    worlds = gymnasium.make_vec(
+    envs = gymnasium.make_vec(
         "slatewise/InterestExploration-v0", num_envs=3, vectorization_mode="sync", session_length=2
     )
-    worlds.reset(seed=0)
-    ends = [worlds.step(worlds.action_space.sample())[3].tolist() for _ in range(4)]
+    envs.reset(seed=0)
+    ends = [envs.step(envs.action_space.sample())[3].tolist() for _ in range(4)]
     assert ends == [[False] * 3, [True] * 3, [False] * 3, [False] * 3]
-    worlds.close()
+    envs.close()
 
 
 def test_without_a_seed_worlds_differ() -> None:
@@ -163,8 +163,8 @@ def test_an_item_named_twice_is_shown_once() -> None:
         assert reward == 1.0
         positions.append(info["choice"])
     assert set(positions) == {0, 2}  # the positions of the action, not those of the shortened slate
-    seen, *_ = env.step(np.array([1, 1, 1, 3]))
-    assert not seen["response"][1:3].any()
+    observation, *_ = env.step(np.array([1, 1, 1, 3]))
+    assert not observation["response"][1:3].any()
 
 
 def test_repeated_items_can_be_refused() -> None:
@@ -201,11 +201,11 @@ def test_what_is_refused() -> None:
         gymnasium.make("slatewise/InterestEvolution-v0", duplicates="keep")
     with pytest.raises(InputError, match="num_envs is 0"):
         gymnasium.make_vec("slatewise/InterestEvolution-v0", num_envs=0)
-    worlds = gymnasium.make_vec("slatewise/InterestEvolution-v0", num_envs=2)
+    envs = gymnasium.make_vec("slatewise/InterestEvolution-v0", num_envs=2)
     with pytest.raises(InputError, match="Give one whole number"):
-        worlds.reset(seed=[1, 2])  # type: ignore[arg-type]
+        envs.reset(seed=[1, 2])  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"reset\(\)"):
-        worlds.step(np.zeros((2, 3), np.int64))
+        envs.step(np.zeros((2, 3), np.int64))
 
 
 def test_spaces_by_hand() -> None:

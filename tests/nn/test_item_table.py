@@ -26,35 +26,35 @@ def test_a_table_is_an_ordinary_parameter_at_first() -> None:
 
 def test_only_the_rows_read_move_and_no_gradient_of_the_table_exists() -> None:
     table = _table()
-    before = table.weight.detach().clone()
+    initial = table.weight.detach().clone()
     optimiser = RowWiseAdagrad({"items": table}, learning_rate=0.5)
     _backward(table(torch.tensor([[3, 5], [3, 2]])).sum())
     assert optimiser.step() == 3
     assert table.weight.grad is None
     # Adagrad's first step is η g / |g| in rows of equal entries, however often a row was read
-    expected = before.clone()
+    expected = initial.clone()
     expected[[2, 3, 5]] -= 0.5
     torch.testing.assert_close(table.weight.detach(), expected)
     assert optimiser.accumulators["items"].tolist() == [0, 0, 1, 4, 0, 1]  # (1 + 1)² in the row read twice
 
 
 def test_reads_of_one_step_are_summed_over_calls() -> None:
-    one, other = _table(), _table()
-    for table, calls in ((one, [[2, 4, 4]]), (other, [[2, 4], [4]])):
+    whole, pieces = _table(), _table()
+    for table, calls in ((whole, [[2, 4, 4]]), (pieces, [[2, 4], [4]])):
         optimiser = RowWiseAdagrad({"items": table}, learning_rate=0.1)
         _backward(sum((table(torch.tensor(call)).square().sum() for call in calls), torch.zeros(())))
         optimiser.step()
-    assert torch.equal(one.weight, other.weight)
+    assert torch.equal(whole.weight, pieces.weight)
 
 
 def test_reserved_rows_stay_where_asked() -> None:
     table = _table()
-    before = table.weight.detach().clone()
+    initial = table.weight.detach().clone()
     optimiser = RowWiseAdagrad({"items": table}, learning_rate=0.1, frozen=2)
     _backward(table(torch.tensor([0, 1, 2])).sum())
     assert optimiser.step() == 1
-    assert torch.equal(table.weight[:2], before[:2])
-    assert not torch.equal(table.weight[2], before[2])
+    assert torch.equal(table.weight[:2], initial[:2])
+    assert not torch.equal(table.weight[2], initial[2])
 
 
 def test_reading_without_gradients_leaves_no_trace() -> None:
@@ -68,14 +68,14 @@ def test_reading_without_gradients_leaves_no_trace() -> None:
 
 def test_reads_that_no_loss_used_and_forgotten_reads_move_nothing() -> None:
     table = _table()
-    before = table.weight.detach().clone()
+    initial = table.weight.detach().clone()
     optimiser = RowWiseAdagrad({"items": table}, learning_rate=0.1)
     table(torch.tensor([2]))
     assert optimiser.step() == 0
     _backward(table(torch.tensor([2])).sum())
     optimiser.forget()
     assert optimiser.step() == 0
-    assert torch.equal(table.weight, before)
+    assert torch.equal(table.weight, initial)
 
 
 def test_the_whole_table_cannot_be_read_where_its_gradient_would_be_lost() -> None:
@@ -88,7 +88,7 @@ def test_the_whole_table_cannot_be_read_where_its_gradient_would_be_lost() -> No
         assert table.whole().shape == (6, 2)
 
 
-def _trained(steps: int, resume_at: int | None = None) -> Tensor:
+def _train(steps: int, resume_at: int | None = None) -> Tensor:
     table = _table(50, 8)
     optimiser = RowWiseAdagrad({"items": table}, learning_rate=0.1)
     generator = torch.Generator().manual_seed(3)
@@ -107,11 +107,11 @@ def _trained(steps: int, resume_at: int | None = None) -> Tensor:
 
 
 def test_same_seed_same_bits() -> None:
-    assert torch.equal(_trained(5), _trained(5))
+    assert torch.equal(_train(5), _train(5))
 
 
 def test_a_resumed_run_goes_on_bit_for_bit() -> None:
-    assert torch.equal(_trained(6, resume_at=3), _trained(6))
+    assert torch.equal(_train(6, resume_at=3), _train(6))
 
 
 def test_rows_learn_a_regression() -> None:

@@ -12,7 +12,7 @@ def _generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def _shown(size: int = 64, num_rows: int = 102) -> Tensor:
+def _draw_shown(size: int = 64, num_rows: int = 102) -> Tensor:
     # item 2 is a third of the log
     items = torch.randint(2, num_rows, (size,), generator=_generator(5))
     items[: size // 3] = 2
@@ -23,7 +23,7 @@ def _shown(size: int = 64, num_rows: int = 102) -> Tensor:
 def test_negatives_are_real_items(kind: Sampler) -> None:
     sampler, generator = NegativeSampler(kind, 20, 102), _generator()
     for _ in range(5):
-        drawn = sampler.draw(_shown(), generator)
+        drawn = sampler.draw(_draw_shown(), generator)
         assert int(drawn.items.min()) >= 2
         assert int(drawn.items.max()) <= 101
         assert bool(torch.isfinite(drawn.log_weight).all())
@@ -31,10 +31,10 @@ def test_negatives_are_real_items(kind: Sampler) -> None:
 
 def test_popularity_follows_what_was_shown() -> None:
     sampler, generator = NegativeSampler("popularity", 10, 102), _generator()
-    sampler.draw(_shown(), generator)
-    hits = sum(int((sampler.draw(_shown(), generator).items == 2).sum()) for _ in range(50))
+    sampler.draw(_draw_shown(), generator)
+    hits = sum(int((sampler.draw(_draw_shown(), generator).items == 2).sum()) for _ in range(50))
     assert hits == 50  # its share of the draws is above a tenth: one of ten strata at least
-    assert sampler.uses[0] == 51 * 21 + 51 * int((_shown()[21:] == 2).sum())
+    assert sampler.uses[0] == 51 * 21 + 51 * int((_draw_shown()[21:] == 2).sum())
 
 
 def test_log_uniform_puts_the_most_used_first() -> None:
@@ -59,23 +59,23 @@ def test_the_distribution_is_drawn_up_anew_after_1_2_4_steps_and_then_regularly(
     changed = []
     for step in range(1, 14):
         assert sampler.cumulative is not None
-        before = sampler.cumulative.clone()
+        initial = sampler.cumulative.clone()
         sampler.draw(torch.full((4,), step + 1), generator)
-        if not torch.equal(before, sampler.cumulative):
+        if not torch.equal(initial, sampler.cumulative):
             changed.append(step)
     assert changed == [1, 2, 4, 6, 8, 12]
 
 
 @every_kind
 def test_a_resumed_sampler_goes_on_bit_for_bit(kind: Sampler) -> None:
-    one, generator = NegativeSampler(kind, 20, 102), _generator()
+    original, generator = NegativeSampler(kind, 20, 102), _generator()
     for _ in range(3):
-        one.draw(_shown(), generator)
+        original.draw(_draw_shown(), generator)
     other, resumed = NegativeSampler(kind, 20, 102), _generator()
-    other.load_state_dict({name: value.clone() for name, value in one.state_dict().items()})
+    other.load_state_dict({name: value.clone() for name, value in original.state_dict().items()})
     resumed.set_state(generator.get_state())
     for _ in range(3):
-        first, second = one.draw(_shown(), generator), other.draw(_shown(), resumed)
+        first, second = original.draw(_draw_shown(), generator), other.draw(_draw_shown(), resumed)
         assert torch.equal(first.items, second.items)
         assert torch.equal(first.log_weight, second.log_weight)
 

@@ -64,21 +64,23 @@ def test_rolled_out_steps_agree_in_value_and_gradient(batch: int, steps: int, wi
         state = cfn_step(inputs[:, t], state, *weights)
         states.append(state)
     expected = torch.stack(states, dim=1)
-    found = cfn_states(inputs, initial, *weights)
-    torch.testing.assert_close(found, expected)
+    result = cfn_states(inputs, initial, *weights)
+    torch.testing.assert_close(result, expected)
     upstream = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    for one, other in zip(
-        torch.autograd.grad(found, arguments, upstream), torch.autograd.grad(expected, arguments, upstream), strict=True
+    for a, b in zip(
+        torch.autograd.grad(result, arguments, upstream),
+        torch.autograd.grad(expected, arguments, upstream),
+        strict=True,
     ):
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(a, b)
 
 
 def test_the_arguments_are_left_as_they_were() -> None:
     for steps, batch in ((1, 1), (3, 2)):
         arguments = _arguments(batch, steps, width=2, seed=0)
-        before = [argument.detach().clone() for argument in arguments]
+        copies = [argument.detach().clone() for argument in arguments]
         cfn_states(*arguments).sum().backward()  # type: ignore[no-untyped-call]
-        for argument, copy in zip(arguments, before, strict=True):
+        for argument, copy in zip(arguments, copies, strict=True):
             assert torch.equal(argument.detach(), copy)
 
 
@@ -97,5 +99,5 @@ def test_a_second_backward_through_the_same_graph_gives_the_same() -> None:
     total = cfn_states(*arguments).square().sum()
     first = torch.autograd.grad(total, arguments, retain_graph=True)
     second = torch.autograd.grad(total, arguments)
-    for one, other in zip(first, second, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    for a, b in zip(first, second, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)

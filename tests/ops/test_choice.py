@@ -51,8 +51,8 @@ def test_pick_never_takes_an_empty_place(weight: list[float], null: float, seed:
     luck[0] = 1 - 2**-24  # the largest number below 1
     weights = torch.tensor([weight]).expand(256, -1)
     choice = pick(weights, torch.full((256,), null), luck)
-    taken = weights.gather(1, choice.clamp(min=0).unsqueeze(1)).squeeze(1)
-    assert bool(((choice == -1) | (taken > 0)).all())
+    chosen_weight = weights.gather(1, choice.clamp(min=0).unsqueeze(1)).squeeze(1)
+    assert bool(((choice == -1) | (chosen_weight > 0)).all())
 
 
 def test_pick_follows_the_probabilities() -> None:

@@ -24,5 +24,5 @@ def test_bucket_by_hand() -> None:
 @settings(max_examples=25, deadline=None)
 @given(values=lists(floats(-9, 9, width=32), min_size=1, max_size=6), edges=lists(floats(-9, 9, width=32), max_size=4))
 def test_bucket_counts_the_edges_below(values: list[float], edges: list[float]) -> None:
-    found = bucket(torch.tensor(values), torch.tensor(sorted(edges), dtype=torch.float32))
-    assert found.tolist() == [sum(edge <= value for edge in edges) for value in values]
+    buckets = bucket(torch.tensor(values), torch.tensor(sorted(edges), dtype=torch.float32))
+    assert buckets.tolist() == [sum(edge <= value for edge in edges) for value in values]

@@ -84,11 +84,11 @@ def test_divergences_of_rows_are_those_of_categoricals() -> None:
         # a closed column has no chance; −1e9 in place of −inf, whose 0 · (−inf − −inf) is no number
         return Categorical(logits=(rows @ vectors.T).masked_fill(closed, -1e9))
 
-    before, after = row_normaliser(old, vectors, closed), row_normaliser(new, vectors, closed)
-    mean = row_mean(old, vectors, closed, before)
+    old_total, new_total = row_normaliser(old, vectors, closed), row_normaliser(new, vectors, closed)
+    mean = row_mean(old, vectors, closed, old_total)
     torch.testing.assert_close(mean, distribution(old).probs @ vectors)
     torch.testing.assert_close(
-        row_divergence(old, new, mean, before, after), kl_divergence(distribution(old), distribution(new))
+        row_divergence(old, new, mean, old_total, new_total), kl_divergence(distribution(old), distribution(new))
     )
 
 

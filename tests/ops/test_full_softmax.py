@@ -17,8 +17,8 @@ def test_log_softmax_by_hand() -> None:
     # scores 0 + ln 1, 1 · ln 2 + 0, 0 + ln 5: probabilities 1/8, 2/8, 5/8
     weight = torch.tensor([[0.0], [math.log(2)], [0.0]])
     bias = torch.tensor([0.0, 0.0, math.log(5)])
-    found = log_softmax_at(torch.tensor([[1.0], [1.0]]), weight, bias, torch.tensor([1, 2]))
-    torch.testing.assert_close(found.exp(), torch.tensor([0.25, 0.625]))
+    log_pi = log_softmax_at(torch.tensor([[1.0], [1.0]]), weight, bias, torch.tensor([1, 2]))
+    torch.testing.assert_close(log_pi.exp(), torch.tensor([0.25, 0.625]))
 
 
 def _arguments(rows: int, items: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,8 +48,8 @@ def test_it_is_the_log_softmax_of_torch(rows: int, items: int, seed: int) -> Non
 
 def test_large_scores_do_not_overflow() -> None:
     weight = torch.tensor([[1.0], [-1.0]])
-    found = log_softmax_at(torch.tensor([[500.0]]), weight, torch.zeros(2), torch.tensor([1]))
-    assert found.tolist() == [-1000.0]
+    log_pi = log_softmax_at(torch.tensor([[500.0]]), weight, torch.zeros(2), torch.tensor([1]))
+    assert log_pi.tolist() == [-1000.0]
 
 
 def test_a_state_without_gradient_gets_none() -> None:

@@ -16,11 +16,11 @@ from slatewise.ops.squashing import tanh_
 LN3 = math.log(3)  # σ(ln 3) = ¾, tanh(½ ln 3) = ½
 
 
-def one(reads: list[float], before: float, recurrent: list[float], rest: list[float]) -> float:
+def gru_cell(reads: list[float], state: float, recurrent: list[float], rest: list[float]) -> float:
     """State of width 1 after one step; W is the identity, so the gates read their inputs as they stand."""
     states = gru_states(
         torch.tensor([[reads]]),
-        torch.tensor([[before]]),
+        torch.tensor([[state]]),
         torch.eye(3),
         torch.tensor(recurrent).unsqueeze(1),
         torch.zeros(3),
@@ -31,18 +31,18 @@ def one(reads: list[float], before: float, recurrent: list[float], rest: list[fl
 
 def test_what_is_kept_and_what_is_new_by_hand() -> None:
     # z = ¾ keeps three quarters of h = 1; n = tanh(½ ln 3) = ½: ¼ · ½ + ¾ · 1
-    torch.testing.assert_close(one([0.0, LN3, LN3 / 2], 1.0, [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]), 0.875)
+    torch.testing.assert_close(gru_cell([0.0, LN3, LN3 / 2], 1.0, [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]), 0.875)
 
 
 def test_the_reset_gate_scales_what_the_state_says_by_hand() -> None:
     # r = ¾, z = ½: n = tanh(0 + ¾ · (U_n h + c_n)) with U_n h = ½ ln 3, c_n = ln 3 / 6: tanh(½ ln 3) = ½
-    found = one([LN3, 0.0, 0.0], 1.0, [0.0, 0.0, LN3 / 2], [0.0, 0.0, LN3 / 6])
-    torch.testing.assert_close(found, 0.5 * 0.5 + 0.5 * 1.0)
+    result = gru_cell([LN3, 0.0, 0.0], 1.0, [0.0, 0.0, LN3 / 2], [0.0, 0.0, LN3 / 6])
+    torch.testing.assert_close(result, 0.5 * 0.5 + 0.5 * 1.0)
 
 
 def test_gates_read_the_state_and_both_biases_by_hand() -> None:
     # z reads U_z h = ½ ln 3 and a bias of the same size: z = ¾; n = 0
-    torch.testing.assert_close(one([0.0, 0.0, 0.0], 1.0, [0.0, LN3 / 2, 0.0], [0.0, LN3 / 2, 0.0]), 0.75)
+    torch.testing.assert_close(gru_cell([0.0, 0.0, 0.0], 1.0, [0.0, LN3 / 2, 0.0], [0.0, LN3 / 2, 0.0]), 0.75)
 
 
 def arguments(batch: int, steps: int, width: int, reads: int, seed: int) -> tuple[Tensor, ...]:
@@ -60,18 +60,18 @@ def arguments(batch: int, steps: int, width: int, reads: int, seed: int) -> tupl
 def test_values_and_gradients_are_those_of_torchs_own_cell(
     batch: int, steps: int, width: int, reads: int, seed: int
 ) -> None:
-    given_ = arguments(batch, steps, width, reads, seed)
-    inputs, initial, *parts = given_
+    args = arguments(batch, steps, width, reads, seed)
+    inputs, initial, *parts = args
     # with its weights given, the layer's own first values are never looked at
     cell = torch.nn.GRU(reads, width, batch_first=True, device="meta")
     names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
     call = (inputs, initial.unsqueeze(0))
     expected, _ = torch.func.functional_call(cell, dict(zip(names, parts, strict=True)), call)
-    found = gru_states(*given_)
-    torch.testing.assert_close(found, expected)
+    result = gru_states(*args)
+    torch.testing.assert_close(result, expected)
     upstream = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     for ours, theirs in zip(
-        torch.autograd.grad(found, given_, upstream), torch.autograd.grad(expected, given_, upstream), strict=True
+        torch.autograd.grad(result, args, upstream), torch.autograd.grad(expected, args, upstream), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
 
@@ -81,20 +81,20 @@ def test_the_written_out_backward_is_the_gradient() -> None:
 
 
 def test_the_arguments_are_left_as_they_were() -> None:
-    given_ = arguments(batch=2, steps=3, width=2, reads=2, seed=0)
-    before = [argument.detach().clone() for argument in given_]
-    gru_states(*given_).sum().backward()  # type: ignore[no-untyped-call]
-    for argument, old in zip(given_, before, strict=True):
+    args = arguments(batch=2, steps=3, width=2, reads=2, seed=0)
+    copies = [argument.detach().clone() for argument in args]
+    gru_states(*args).sum().backward()  # type: ignore[no-untyped-call]
+    for argument, old in zip(args, copies, strict=True):
         assert torch.equal(argument.detach(), old)
 
 
 def test_same_arguments_same_bits() -> None:
-    given_ = [argument.detach().float().requires_grad_() for argument in arguments(8, 20, 16, 16, seed=1)]
+    args = [argument.detach().float().requires_grad_() for argument in arguments(8, 20, 16, 16, seed=1)]
     runs = []
     for _ in range(2):
-        states = gru_states(*given_)
-        runs.append([states, *torch.autograd.grad(states.square().sum(), given_)])
-    assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
+        states = gru_states(*args)
+        runs.append([states, *torch.autograd.grad(states.square().sum(), args)])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
 def test_tanh_is_tanh() -> None:

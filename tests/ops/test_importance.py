@@ -63,9 +63,9 @@ def test_self_normalised_by_hand() -> None:
 @given(weights=lists(floats(1e-3, 1e3), min_size=1, max_size=8), scale=floats(0.1, 10))
 def test_self_normalised_weights_average_one_whatever_their_scale(weights: list[float], scale: float) -> None:
     weight = torch.tensor(weights, dtype=torch.float64)
-    found = self_normalised(weight * scale)
-    torch.testing.assert_close(found.mean(), torch.tensor(1.0, dtype=torch.float64))
-    torch.testing.assert_close(found, self_normalised(weight))
+    normalised = self_normalised(weight * scale)
+    torch.testing.assert_close(normalised.mean(), torch.tensor(1.0, dtype=torch.float64))
+    torch.testing.assert_close(normalised, self_normalised(weight))
 
 
 def test_self_normalised_baseline_by_hand() -> None:

@@ -20,9 +20,9 @@ def test_first_values_have_the_spread_they_name() -> None:
 
 
 def test_the_generator_alone_decides() -> None:
-    one, other = torch.zeros(3, 3), torch.zeros(3, 3)
-    normal_(one, 1.0, Generator().manual_seed(7))
-    normal_(other, 1.0, Generator().manual_seed(7))
-    assert torch.equal(one, other)
-    normal_(other, 1.0, Generator().manual_seed(8))
-    assert not torch.equal(one, other)
+    first, second = torch.zeros(3, 3), torch.zeros(3, 3)
+    normal_(first, 1.0, Generator().manual_seed(7))
+    normal_(second, 1.0, Generator().manual_seed(7))
+    assert torch.equal(first, second)
+    normal_(second, 1.0, Generator().manual_seed(8))
+    assert not torch.equal(first, second)

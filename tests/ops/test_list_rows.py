@@ -85,7 +85,7 @@ def test_the_chances_of_all_lists_sum_to_one(seed: int, top_m: int, keep: int, c
     logits[:, :, :closed] = -INF
     exploration = Exploration(top_m=top_m, keep=keep)
     length = min(3, 5 - closed)
-    lists = [[*some, *[-1] * (3 - length)] for some in itertools.permutations(range(5), length)]
+    lists = [[*prefix, *[-1] * (3 - length)] for prefix in itertools.permutations(range(5), length)]
     logp = rows_log_prob(logits.expand(len(lists), -1, -1), torch.tensor(lists), exploration).sum(dim=1)
     assert float(logp.exp().sum()) == pytest.approx(1.0, abs=1e-5)
     drawn = draw_rows(logits, exploration, generator)
@@ -119,8 +119,8 @@ def test_normalisers_and_divergence_by_hand() -> None:
     assert [float(value) for value in normaliser] == pytest.approx([math.log(4), math.log(2)])
     mean = row_mean(old, vectors, closed, normaliser[0])
     torch.testing.assert_close(mean, torch.full((1, 1, 1), 0.75 * math.log(3)))
-    found = row_divergence(old, new, mean, *normaliser)
-    assert float(found) == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
+    result = row_divergence(old, new, mean, *normaliser)
+    assert float(result) == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
     assert float(row_divergence(old, old, mean, normaliser[0], normaliser[0])) == 0.0
 
 
@@ -165,8 +165,8 @@ def test_curvature_is_the_hessian_of_the_divergence(seed: int) -> None:
         return (p * (p.log() - torch.log_softmax(vectors @ other, dim=0))).sum()
 
     hessian = torch.autograd.functional.hessian(kl, row)  # type: ignore[no-untyped-call]
-    found = curvature_product(p.view(1, 1, 6), vectors, along.view(1, 1, 3)).flatten()
-    torch.testing.assert_close(found, hessian @ along, atol=1e-8, rtol=1e-6)
+    result = curvature_product(p.view(1, 1, 6), vectors, along.view(1, 1, 3)).flatten()
+    torch.testing.assert_close(result, hessian @ along, atol=1e-8, rtol=1e-6)
 
 
 def test_the_next_items_that_count_are_a_list() -> None:

@@ -57,13 +57,13 @@ def test_log_uniform_by_hand() -> None:
 
 def test_cumulative_share_by_hand() -> None:
     # uses 3 : 1 : 0, one fifth of the draws uniform: .8·(3/4, 1/4, 0) + .2/3
-    found = cumulative_share(torch.tensor([3.0, 1.0, 0.0]), power=1.0, uniform_share=0.2)
-    torch.testing.assert_close(found, torch.tensor([0.6 + 1 / 15, 0.8 + 2 / 15, 1.0], dtype=torch.float64))
+    sums = cumulative_share(torch.tensor([3.0, 1.0, 0.0]), power=1.0, uniform_share=0.2)
+    torch.testing.assert_close(sums, torch.tensor([0.6 + 1 / 15, 0.8 + 2 / 15, 1.0], dtype=torch.float64))
 
 
 def test_nothing_used_yet_is_uniform() -> None:
-    found = cumulative_share(torch.zeros(4), power=0.75, uniform_share=0.1)
-    torch.testing.assert_close(found, torch.tensor([0.25, 0.5, 0.75, 1.0], dtype=torch.float64))
+    sums = cumulative_share(torch.zeros(4), power=0.75, uniform_share=0.1)
+    torch.testing.assert_close(sums, torch.tensor([0.25, 0.5, 0.75, 1.0], dtype=torch.float64))
 
 
 def test_popular_by_hand() -> None:
@@ -124,5 +124,5 @@ def test_each_sampler_stands_for_the_catalog_on_average() -> None:
 
 
 def test_same_generator_same_negatives() -> None:
-    one, other = (uniform(50, first=2, last=1000, generator=_generator(7)) for _ in range(2))
-    assert torch.equal(one.items, other.items)
+    once, twice = (uniform(50, first=2, last=1000, generator=_generator(7)) for _ in range(2))
+    assert torch.equal(once.items, twice.items)

@@ -22,8 +22,8 @@ def test_large_products_are_those_of_torch(transposed: bool, offset: bool) -> No
     x, bias = _draw(300, 64, seed=0), _draw(200, seed=2)
     weight = _draw(64, 200, seed=1).t() if transposed else _draw(200, 64, seed=1)
     with torch.no_grad():
-        found = product(x, weight, bias if offset else None)
-    torch.testing.assert_close(found, x @ weight.t() + (bias if offset else 0.0), rtol=1e-4, atol=1e-4)
+        result = product(x, weight, bias if offset else None)
+    torch.testing.assert_close(result, x @ weight.t() + (bias if offset else 0.0), rtol=1e-4, atol=1e-4)
 
 
 def test_without_the_fast_kernel_the_plain_one_answers(monkeypatch: pytest.MonkeyPatch) -> None:

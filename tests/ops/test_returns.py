@@ -59,8 +59,8 @@ def test_returns_are_the_sum_written_out(gamma: float, steps: int, horizon: int 
                     expected[row, t] += gamma ** (later - t) * reward[row, later]
                 if ends[row, later]:
                     break
-    found = discounted_returns(reward, gamma, ends=ends, time=time, horizon=horizon)
-    torch.testing.assert_close(found, expected)
+    result = discounted_returns(reward, gamma, ends=ends, time=time, horizon=horizon)
+    torch.testing.assert_close(result, expected)
 
 
 def test_no_steps_have_no_returns() -> None:

@@ -52,15 +52,15 @@ def test_sums_are_the_same_bits_for_any_number_of_threads() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randint(0, 50, (20_000,), generator=generator)
     grads = torch.randn(20_000, 16, generator=generator)
-    before, found = torch.get_num_threads(), []
+    default_threads, results = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 4):
             torch.set_num_threads(threads)
-            found.append(sum_by_row(rows, grads)[1])
+            results.append(sum_by_row(rows, grads)[1])
     finally:
-        torch.set_num_threads(before)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+        torch.set_num_threads(default_threads)
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0], results[2])
 
 
 def test_one_gradient_a_row_is_adagrad_with_a_scalar_memory() -> None:

@@ -25,12 +25,12 @@ def test_sums_begin_anew_as_a_loop_has_it(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     amount = torch.randn(3, 7, generator=generator, dtype=torch.float64)
     reset = torch.rand(3, 7, generator=generator) < 0.3
-    found = sum_since_reset(amount, reset)
+    result = sum_since_reset(amount, reset)
     for row in range(3):
         total = 0.0
         for t in range(7):
             total += float(amount[row, t])
-            assert float(found[row, t]) == pytest.approx(total)
+            assert float(result[row, t]) == pytest.approx(total)
             total = 0.0 if reset[row, t] else total
 
 
@@ -47,8 +47,8 @@ def test_mixture_density_by_hand() -> None:
     logits = torch.tensor([math.log(1.0), math.log(3.0)])
     mean, log_std = torch.tensor([0.0, 2.0]), torch.tensor([0.0, math.log(2.0)])
     at_one = 0.25 * math.exp(-0.5) / math.sqrt(2 * math.pi) + 0.75 * math.exp(-0.125) / (2 * math.sqrt(2 * math.pi))
-    found = mixture_log_density(torch.tensor(1.0), logits, mean, log_std)
-    assert float(found) == pytest.approx(math.log(at_one), abs=1e-6)
+    result = mixture_log_density(torch.tensor(1.0), logits, mean, log_std)
+    assert float(result) == pytest.approx(math.log(at_one), abs=1e-6)
 
 
 def test_a_mixture_draws_its_parts_in_their_shares() -> None:
@@ -65,8 +65,8 @@ def test_wear_is_found_where_sessions_end_at_their_limit() -> None:
     true = torch.tensor([0.05, 0.02, 0.1], dtype=torch.float64)
     counts = torch.randint(1, 9, (400, 3), generator=generator).double()
     counts = counts / (counts @ true).unsqueeze(1)  # each session ends where its wear is 1
-    found = fit_wear(counts.T @ counts, counts.sum(dim=0), torch.full((3,), 0.3, dtype=torch.float64), ridge=1e-6)
-    torch.testing.assert_close(found, true, rtol=1e-4, atol=1e-6)
+    result = fit_wear(counts.T @ counts, counts.sum(dim=0), torch.full((3,), 0.3, dtype=torch.float64), ridge=1e-6)
+    torch.testing.assert_close(result, true, rtol=1e-4, atol=1e-6)
 
 
 def test_wear_before_anything_was_seen_is_the_prior() -> None:
@@ -76,14 +76,14 @@ def test_wear_before_anything_was_seen_is_the_prior() -> None:
 
 
 def test_reliability_by_hand() -> None:
-    found = reliability(torch.tensor([0.1, 0.2, 0.9, 1.0]), torch.tensor([False, True, True, True]), bins=2)
-    assert found.count.tolist() == [2, 2]
-    assert found.predicted.tolist() == pytest.approx([0.15, 0.95])
-    assert found.observed.tolist() == [0.5, 1.0]
-    assert found.error == pytest.approx(0.5 * 0.35 + 0.5 * 0.05)
+    result = reliability(torch.tensor([0.1, 0.2, 0.9, 1.0]), torch.tensor([False, True, True, True]), bins=2)
+    assert result.count.tolist() == [2, 2]
+    assert result.predicted.tolist() == pytest.approx([0.15, 0.95])
+    assert result.observed.tolist() == [0.5, 1.0]
+    assert result.error == pytest.approx(0.5 * 0.35 + 0.5 * 0.05)
 
 
 def test_an_empty_bin_is_no_error() -> None:
-    found = reliability(torch.tensor([0.5, 0.5]), torch.tensor([True, False]), bins=4)
-    assert math.isnan(found.predicted[0].item())
-    assert found.error == 0.0
+    result = reliability(torch.tensor([0.5, 0.5]), torch.tensor([True, False]), bins=4)
+    assert math.isnan(result.predicted[0].item())
+    assert result.error == 0.0

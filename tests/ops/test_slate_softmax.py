@@ -58,12 +58,12 @@ def test_same_numbers_and_gradients_as_item_by_item(seed: int, k: int, exact: bo
     ).view(5, k)
     torch.testing.assert_close(together, alone)
     push = torch.randn(5, k, dtype=torch.float64, generator=generator)
-    for one, other in zip(
+    for actual, expected in zip(
         torch.autograd.grad((push * together).sum(), (state, table, bias)),
         torch.autograd.grad((push * alone).sum(), (state, table, bias)),
         strict=True,
     ):
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(actual, expected)
     if exact:
         full = torch.log_softmax((state @ table[2:].t()) / 2.0 + bias[2:], dim=1).gather(1, items - 2)
         torch.testing.assert_close(together, full)

@@ -9,13 +9,13 @@ from torch import Generator, Tensor
 from slatewise.retrieval._clusters import balanced_clusters
 
 
-def spread(points: Tensor, label: Tensor, count: int) -> Tensor:
+def cost(points: Tensor, label: Tensor, count: int) -> Tensor:
     """Σ |x − m|² of each group."""
     total = torch.zeros(len(points))
     for cluster in range(count):
-        mine = (label == cluster).unsqueeze(2)
-        centre = (points * mine).sum(dim=1) / mine.sum(dim=1).clamp(min=1)
-        total += ((points - centre.unsqueeze(1)).square() * mine).sum(dim=(1, 2))
+        members = (label == cluster).unsqueeze(2)
+        centre = (points * members).sum(dim=1) / members.sum(dim=1).clamp(min=1)
+        total += ((points - centre.unsqueeze(1)).square() * members).sum(dim=(1, 2))
     return total
 
 
@@ -32,8 +32,8 @@ def test_pairs_on_a_line_by_hand() -> None:
     """0, 1 | 10, 11 | 50, 51, from a start where every pair is torn apart; and the odd one out stays with the rest."""
     points = torch.tensor([0.0, 10.0, 50.0, 1.0, 11.0, 51.0]).view(1, 6, 1)
     start = torch.tensor([[0, 0, 1, 1, 2, 2]])
-    found = balanced_clusters(points, start, 3)[0].tolist()
-    assert found[0] == found[3] != found[1] == found[4] != found[2] == found[5] != found[0]
+    result = balanced_clusters(points, start, 3)[0].tolist()
+    assert result[0] == result[3] != result[1] == result[4] != result[2] == result[5] != result[0]
     # five rows, two clusters: three of them must stand together, and 1 is nearer to 0 than 0.9 away from 2
     points = torch.tensor([0.0, 2.0, 1.0, 9.0, 10.0]).view(1, 5, 1)
     assert balanced_clusters(points, in_turn(1, 5, 2), 2)[0].tolist() == [0, 0, 0, 1, 1]
@@ -63,10 +63,10 @@ def test_balanced_and_never_worse(
     drawn = torch.randn(groups, kinds, width, generator=Generator().manual_seed(seed))
     points = (drawn.sign() * drawn.abs() ** tail)[:, torch.arange(rows) % kinds]
     start = in_turn(groups, rows, count)
-    found = balanced_clusters(points, start, count)
-    assert torch.equal(sizes(found, count), sizes(start, count))
-    before, after = spread(points, start, count), spread(points, found, count)
-    assert bool((after <= before + 1e-3 * points.square().sum(dim=(1, 2)) + 1e-6).all())
+    result = balanced_clusters(points, start, count)
+    assert torch.equal(sizes(result, count), sizes(start, count))
+    cost_before, cost_after = cost(points, start, count), cost(points, result, count)
+    assert bool((cost_after <= cost_before + 1e-3 * points.square().sum(dim=(1, 2)) + 1e-6).all())
 
 
 @pytest.mark.parametrize("rows", [3000, 20_000])
@@ -77,7 +77,7 @@ def test_clouds_are_found_from_a_start_that_parts_them_wrongly(rows: int) -> Non
     points = (6 * torch.randn(10, 8, generator=generator)[cloud] + torch.randn(rows, 8, generator=generator))[None]
     torn = (torch.arange(rows) // 10 % 4 == 0).long()
     start = ((cloud + torn) % 10)[None]
-    found = balanced_clusters(points, start, 10)
-    best = float(spread(points, cloud[None], 10))
-    assert float(spread(points, start, 10)) > 3 * best
-    assert float(spread(points, found, 10)) < 1.001 * best
+    result = balanced_clusters(points, start, 10)
+    best = float(cost(points, cloud[None], 10))
+    assert float(cost(points, start, 10)) > 3 * best
+    assert float(cost(points, result, 10)) < 1.001 * best

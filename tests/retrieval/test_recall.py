@@ -16,9 +16,9 @@ def _problem(count: int = 4000, width: int = 16) -> tuple[Tensor, Tensor]:
 
 
 def test_overlap_by_hand() -> None:
-    found = torch.tensor([[5, 3, 9], [1, 2, 0]])
+    retrieved = torch.tensor([[5, 3, 9], [1, 2, 0]])
     exact = torch.tensor([[3, 4, 5], [1, 2, 7]])
-    torch.testing.assert_close(overlap(found, exact), torch.tensor([2 / 3, 2 / 3]))
+    torch.testing.assert_close(overlap(retrieved, exact), torch.tensor([2 / 3, 2 / 3]))
 
 
 def test_exact_search_has_recall_one() -> None:
