@@ -28,7 +28,7 @@ LONG_FILES = {
     "slatewise.reproduce.slateq",
     "slatewise.sim.interest_evolution",
 }
-LONG_FUNCTIONS = {"_checks", "_figures", "checks", "serve", "simulate", "variational_codes"}
+LONG_FUNCTIONS = {"_checks", "_figures", "checks"}
 """Names alone, so that a function may be moved meanwhile."""
 LARGE_CONFIGS = {
     "slatewise.methods.reinforce",

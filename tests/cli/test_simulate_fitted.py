@@ -63,7 +63,7 @@ def test_the_command_judges_and_plays_it(data: Dataset, run: Path, slatewise: Co
 def test_what_is_no_user_model_is_refused(data: Dataset, slatewise: Command, tmp_path: Path) -> None:
     said = slatewise("simulate", "drift", "--fidelity", data.path)
     assert said.code == 2
-    assert "no run folder" in said.err
+    assert "not a run folder" in said.err
     train(tables(data) | {"method": {"name": "popularity"}, "train": {"select": "ndcg@1"}}, tmp_path / "run")
     said = slatewise("simulate", tmp_path / "run", "--episodes", 5)
     assert said.code == 2

@@ -5,21 +5,41 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from slatewise.cli._console import AllowModule, JsonFlag
 
-HELP = """Serve a trained policy over HTTP: slates with exact propensities; what is served and what comes of it is kept.
+if TYPE_CHECKING:
+    from slatewise.serve import Options
 
-RUN is a run folder or an artifact folder. Stop it with Ctrl-C; it takes up where it was. The folder of events is the
-next log: slatewise data import EVENTS.
+HELP = """Serve a trained policy over HTTP: slates with exact propensities; decisions and outcomes are logged.
+
+RUN is a run folder or an artifact folder. Stop it with Ctrl-C; the next start continues with the same state.
+The folder of events is the next log: slatewise data import EVENTS.
 
 Example: slatewise serve runs/reinforce --port 8080
 """
 
 Fsync = Literal["interval", "always"]
+TopM = Annotated[int | None, typer.Option(help="How many of the best items may be shown.", min=1)]
+Keep = Annotated[
+    int | None, typer.Option(help="First positions that hold the best items, in order; default half.", min=0)
+]
+Temperature = Annotated[
+    float | None, typer.Option(help="The other positions are drawn by softmax(score / temperature).")
+]
+Greedy = Annotated[
+    bool | None, typer.Option("--greedy/--explore", help="Show the best items, draw nothing.", show_default=False)
+]
+AllowRepeats = Annotated[
+    bool | None,
+    typer.Option("--allow-repeats/--no-repeats", help="Recommend items from the user's history.", show_default=False),
+]
+Seed = Annotated[
+    int | None, typer.Option(help="Of the draws; default from the operating system.", min=0, max=2**63 - 1)
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -32,29 +52,16 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 = every one.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 = a free one.", min=0, max=65535)] = 8080,
     data: Annotated[
-        Path | None, typer.Option(help="Prepared log that users start from; default the one of the training.")
+        Path | None, typer.Option(help="Prepared log of the users' histories; default that of the training.")
     ] = None,
     store: Annotated[Path | None, typer.Option(help="Folder of the state store; default RUN/serve/store.")] = None,
     events: Annotated[Path | None, typer.Option(help="Folder of the event log; default RUN/serve/events.")] = None,
-    top_m: Annotated[int | None, typer.Option(help="How many of the best items may be shown.", min=1)] = None,
-    keep: Annotated[
-        int | None, typer.Option(help="First positions that hold the best items, in order; default half.", min=0)
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="The other positions are drawn by softmax(score / temperature).")
-    ] = None,
-    greedy: Annotated[
-        bool | None, typer.Option("--greedy/--explore", help="Show the best items, draw nothing.", show_default=False)
-    ] = None,
-    allow_repeats: Annotated[
-        bool | None,
-        typer.Option(
-            "--allow-repeats/--no-repeats", help="Recommend items again that the user had.", show_default=False
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the draws; default from the operating system.", min=0, max=2**63 - 1)
-    ] = None,
+    top_m: TopM = None,
+    keep: Keep = None,
+    temperature: Temperature = None,
+    greedy: Greedy = None,
+    allow_repeats: AllowRepeats = None,
+    seed: Seed = None,
     fsync: Annotated[
         Fsync, typer.Option(help="When the disk must have a record: every second, or before each answer.")
     ] = "interval",
@@ -67,8 +74,7 @@ def serve(
     """Serve; see HELP."""
     import torch
 
-    from slatewise.serve import Options, create_app, open_recommender
-    from slatewise.serve.http.server import listen, run_server, url_of
+    from slatewise.serve import Options
 
     torch.set_num_threads(threads)
     options = Options(
@@ -85,7 +91,15 @@ def serve(
         allow_repeats=allow_repeats,
         allow_modules=allow_module,
     )
-    with listen(host, port) as listening:
+    _serve(run, options, address=(host, port), max_body=max_body, as_json=as_json)
+
+
+def _serve(run: Path, options: Options, *, address: tuple[str, int], max_body: int, as_json: bool) -> None:
+    """Serve until Ctrl-C; the address is printed once the service answers."""
+    from slatewise.serve import create_app, open_recommender
+    from slatewise.serve.http.server import listen, run_server, url_of
+
+    with listen(*address) as listening:
         recommender = open_recommender(run, options)
         url = url_of(listening)
         ready = {
@@ -100,7 +114,7 @@ def serve(
                 print(json.dumps(ready), flush=True)
                 return
             if recommender.simulated:
-                print("The policy learned from a simulated log: no person made its events.")
+                print("The policy was trained on a simulated log.")
             print(f"Serving policy {ready['policy_version']} at {url} (Ctrl-C stops it). Events: {ready['events']}")
             print(f'Ask: curl -s {url}/recommend -d \'{{"user_id": "1"}}\'', flush=True)
 

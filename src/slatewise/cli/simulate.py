@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from slatewise.sim.log_fitted.held_out import Judged
     from slatewise.types import Exploration
 
-HELP = """Play a policy in a simulated world: episodes, return, length and click rate with standard errors.
+HELP = """Run a policy in a simulated environment: episodes, return, length and click rate with standard errors.
 
 ENV is an environment (interest_evolution, drift, …) or the run folder of a user model that `slatewise train` fitted to
 a log. --set changes one of its constants.
 
---policy random draws every slate at random. myopic shows what the true user model would pick now. oracle sees what
-nobody outside can see, and shows what pays off later too:
+--policy random draws slates uniformly. myopic maximises the immediate reward under the true user model. oracle uses
+hidden variables and also optimises later rewards:
 
 interest_evolution: myopic by true interests, oracle the documents of highest true quality.
 interest_exploration: myopic by the average user, oracle by this user's hidden affinity.
 long_term_satisfaction: myopic by engagement now, oracle by backward induction.
 topic_boredom: myopic by relevance now; no oracle.
-drift: myopic by expected minutes, oracle with a price on the growth of interests.
+drift: myopic by expected minutes, oracle with a penalty on the growth of interests.
 a user model: myopic by the fitted choice and reward; no oracle.
 
-Anything else is the run folder of a trained policy. The answer says what the policy knew.
+Any other value is the run folder of a trained policy. The answer states what the policy observes.
 
---record writes what was shown, with exact propensities, as `slatewise data import` reads it.
+--record writes the slates with exact propensities, in the format that `slatewise data import` reads.
 
---fidelity holds a fitted user model (ENV is its run folder) against a prepared log instead: held-out likelihoods beside
-simple baselines, calibration, and real beside simulated sessions; of the log it was fitted to, the test part.
+--fidelity compares a fitted user model (ENV is its run folder) with a prepared log instead: held-out likelihoods and
+those of simple baselines, calibration, real and simulated sessions; for the log it was fitted to, on the test split.
 
 Example: slatewise simulate interest_evolution --policy oracle --episodes 20000
 """
@@ -54,25 +54,25 @@ def register(app: typer.Typer) -> None:
 def simulate(
     env: Annotated[str, typer.Argument(metavar="ENV", help="Environment or run folder.", show_default=False)],
     policy: Annotated[
-        str, typer.Option(metavar="RUN|random|myopic|oracle", help="Who serves: a run folder, or one that knows.")
+        str, typer.Option(metavar="RUN|random|myopic|oracle", help="Run folder or reference policy.")
     ] = "random",
     assignment: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a constant of the environment.")
     ] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes, each played to its end.")] = 5_000,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes, each run to its end.")] = 5_000,
     users: Annotated[
-        int | None, typer.Option(min=1, help="Users played at once; default all episodes, at most 4,096.")
+        int | None, typer.Option(min=1, help="Users at a time; default all episodes, at most 4,096.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the world and the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the environment and the draws.")] = 0,
     record: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a log there.")] = None,
     fidelity: Annotated[
-        Path | None, typer.Option(metavar="LOG", help="Judge a fitted user model by a prepared log.")
+        Path | None, typer.Option(metavar="LOG", help="Evaluate a fitted user model on a prepared log.")
     ] = None,
     top_m: Annotated[int | None, typer.Option(min=1, help="Explore: how many of the best items may be shown.")] = None,
     keep: Annotated[int | None, typer.Option(min=0, help="Explore: first positions that hold the best items.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Explore: softmax(score / temperature).")] = None,
     exclude_last: Annotated[int, typer.Option(min=0, help="Items that a user used last and is not shown again.")] = 0,
-    max_steps: Annotated[int, typer.Option(min=1, help="Slates of a place before giving up.")] = 100_000,
+    max_steps: Annotated[int, typer.Option(min=1, help="Limit on the slates of an env slot.")] = 100_000,
     allow_module: AllowModule = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -102,16 +102,8 @@ def simulate(
                 recorder=recorder,
                 on_progress=lambda done: bars.update(task, completed=done),
             )
-    value: dict[str, Any] = {
-        "env": world.name,
-        "settings": asdict(world.config),
-        "policy": policy,
-        "seed": seed,
-        "users": world.env.num_users,
-        "episodes": played.episodes,
-        "steps": played.steps,
-        **{metric.name: {"value": metric.value, "stderr": metric.stderr} for metric in played.metrics},
-    }
+    value: dict[str, Any] = {"env": world.name, "settings": asdict(world.config), "policy": policy, "seed": seed}
+    value |= _results(played, world.env.num_users)
     if recorder is not None:
         value["record"] = {"folder": str(record), "decisions": recorder.decisions, "outcomes": recorder.outcomes}
     head = (
@@ -121,12 +113,17 @@ def simulate(
     answer(value, as_json=as_json, text=f"{head}\n\n{_table(played)}{_record_text(record, recorder)}")
 
 
+def _results(played: Played, users: int) -> dict[str, Any]:
+    metrics = {metric.name: {"value": metric.value, "stderr": metric.stderr} for metric in played.metrics}
+    return {"users": users, "episodes": played.episodes, "steps": played.steps, **metrics}
+
+
 def _judge(run: Path, log: Path, *, seed: int, as_json: bool) -> None:
     from slatewise.sim.log_fitted.held_out import judge_fit
 
     if not run.is_dir():
         raise located(
-            f'--fidelity judges a user model; "{run}" is no run folder',
+            f'--fidelity evaluates a user model; "{run}" is not a run folder',
             advice="`slatewise train` fits one: configs/log-fitted/user-model.toml.",
         )
     with progress(show=not as_json) as bars:
