@@ -258,7 +258,7 @@ def test_another_data_set_is_not_replaced(local_ml_100k: Recipe, tmp_path: Path)
         fetch(local_ml_100k, out=tmp_path / "data" / "ml")
     (tmp_path / "data" / "letters").mkdir()
     (tmp_path / "data" / "letters" / "a.txt").write_text("dear")
-    with pytest.raises(InputError, match="no prepared data set"):
+    with pytest.raises(InputError, match="not a prepared data set"):
         fetch(local_ml_100k, out=tmp_path / "data" / "letters")
     shutil.rmtree(tmp_path / "data" / "letters")
     assert everything(tmp_path / "data") == before

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slatewise.data import Dataset, load, prepare
-from slatewise.data.preparation import assemble, hashed, stable_order
+from slatewise.data.preparation import assemble, hash_names, stable_order
 from slatewise.data.prepared import changed_files, check_output
 from slatewise.data.reading.faults import RowError
 from slatewise.errors import InputError
@@ -170,7 +170,7 @@ def test_fingerprint_follows_the_data_not_the_name(tmp_path: Path) -> None:
 
 
 def test_event_names_hash_to_63_bits() -> None:
-    numbers = hashed(["a", "b"])
+    numbers = hash_names(["a", "b"])
     # first 8 bytes of BLAKE2b (digest size 8), little endian, halved
     assert numbers.tolist() == [0x2F42665B399EF840 >> 1, 0x754F854DE3C27284 >> 1]
 
@@ -189,7 +189,7 @@ def test_colliding_hashes_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("slatewise.data.preparation.hashlib.blake2b", Same)
     with pytest.raises(InputError, match="hash to the same number"):
-        hashed(["a", "b"])
+        hash_names(["a", "b"])
 
 
 def _with(column: str, row: int, value: Any) -> pl.DataFrame:
@@ -268,7 +268,7 @@ def test_only_prepared_data_is_replaced(tmp_path: Path, monkeypatch: pytest.Monk
     (precious / "thesis.txt").write_text("all of it")
     with pytest.raises(InputError, match="would be replaced"):
         prepare(SHOWN, out=precious, name="drinks")
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="not a folder"):
         prepare(SHOWN, out=precious / "thesis.txt", name="drinks")
     with pytest.raises(InputError, match="replace the input"):
         check_output(precious, source=precious / "thesis.txt")
@@ -277,7 +277,7 @@ def test_only_prepared_data_is_replaced(tmp_path: Path, monkeypatch: pytest.Monk
     assert prepare(SHOWN, out=tmp_path / "out", name="two").name == "two"
     monkeypatch.chdir(tmp_path / "out")
     for place in (".", "..", str(tmp_path / "out")):
-        with pytest.raises(InputError, match="folder that you are in"):
+        with pytest.raises(InputError, match="current folder"):
             check_output(Path(place))
 
 
@@ -319,7 +319,7 @@ def test_damaged_data_sets_say_what_is_wrong(tmp_path: Path) -> None:
         ({"format": 1}, r"format 1; this version reads format 2.*`slatewise data import LOG --out .*\d`"),
         ({"format": 1, "source": {"files": ["log.csv"]}}, r"Make it again: `slatewise data import log\.csv --out "),
         ({"format": 1, "source": {"dataset": "ml-100k"}}, r"Make it again: `slatewise data fetch ml-100k --out "),
-        ({"what": "a cake"}, "something else"),
+        ({"what": "a cake"}, "not the manifest of"),
         ({"files": {"../../etc/passwd": {}}}, "list of files"),
     ):
         folder = fresh()
@@ -328,7 +328,7 @@ def test_damaged_data_sets_say_what_is_wrong(tmp_path: Path) -> None:
             load(folder)
     folder = fresh()
     (folder / "manifest.json").write_text("{")
-    with pytest.raises(InputError, match="no JSON"):
+    with pytest.raises(InputError, match="not valid JSON"):
         load(folder)
 
 

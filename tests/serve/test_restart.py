@@ -266,7 +266,7 @@ def test_a_folder_without_a_policy_is_refused(tmp_path: Path, serve: Open) -> No
         ({"keeps": 1}, {}, r'config\.toml \[serve\] has an unknown key "keeps"; did you mean "keep"'),
         ({"temperature": 0}, {}, "expected a number above 0"),
         ({}, {"temperature": -1.0}, "expected a number above 0"),
-        ({}, {"data": Path("/nowhere")}, "no prepared data set here"),
+        ({}, {"data": Path("/nowhere")}, "there is no prepared data set"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(

@@ -1,4 +1,4 @@
-"""The canonical frame of a log → a prepared data set. Every way into the house (files, downloads, wire) ends here."""
+"""From the canonical frame of a log to a prepared data set; every import (files, downloads, events) ends here."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def prepare(
     licence: str = "",
     citation: str = "",
 ) -> Dataset:
-    """Sort a log, number its names, cut it into events and write it.
+    """Sort a log, number its names, group it into events and write it.
 
     Rows are ordered by (user, time, event, position); an event's time is that of its earliest row. Users and items
     are numbered by first appearance in time, items of the item table first.
 
     Args:
         frame: canonical columns (see `slatewise.data.reading.checks`); rows in any order, ties in time keep theirs.
-        out: folder to make; an older prepared data set there is replaced.
+        out: folder to create; an older prepared data set there is replaced.
         name: short name, for reports.
         items: item table (see `slatewise.data.reading.item_table.catalog`).
         conditions: under which the slates were drawn, by event_id; items that stand only there are numbered last.
         kind: impressions (a shown item is used where the column `used` says so, without one where its reward is above
             0) or uses (every row is an event whose item was used, whatever its reward); None: impressions where the log
             has event_id, position, propensity or logp. The time of a use is `used_time`, without one that of its row.
-        source: where it comes from, as JSON can hold it; kept in the manifest.
+        source: its origin, as JSON; stored in the manifest.
         clock: False where timestamps are only the order of the rows.
-        simulated: True where no person made the events.
+        simulated: whether the events come from a simulation.
         licence: terms of use.
         citation: what its makers ask to be cited.
 
@@ -64,7 +64,7 @@ def prepare(
     frame = canonical(frame)
     if frame.height == 0:
         raise located("the log has no rows", advice="Check that it is the right file.")
-    # rows first: between rows nothing can be said while a cell is wrong
+    # rows first: checks between rows need valid cells
     fault = first(check_rows(frame)) or first(check_events(frame))
     if fault is not None:
         raise row_error(fault, lambda column, row: frame[column][row])
@@ -108,8 +108,8 @@ def assemble(
     """
     time = frame["timestamp"].to_numpy()
     by_time = _by_time(time)
-    # names are numbered in the order of time, whatever the order of the file
-    user, user_names = _numbered(frame["user_id"], by_time)
+    # names are numbered in the order of time, independently of the order of the file
+    user, user_names = _number_names(frame["user_id"], by_time)
     event, event_ids = _events(frame, by_time)
     item, item_table = _items(frame["item_id"], by_time, item_names)
     policy, policies = _policies(frame, by_time)
@@ -121,7 +121,7 @@ def assemble(
     event_user = user[firsts]
     earliest = np.full(len(event_ids), np.iinfo(np.int64).max)
     np.minimum.at(earliest, event, time[order])
-    logp, known = _logp(frame)
+    logp, logp_known = _logp(frame)
     requests, catalogs = None, NO_CATALOG
     if conditions is not None and len(conditions.events):
         item_table = with_named_items(item_table, conditions)
@@ -139,7 +139,7 @@ def assemble(
         reward=frame["reward"].to_numpy()[order],
         cost=frame["cost"].to_numpy()[order] if "cost" in frame.columns else np.zeros(len(order), np.float32),
         logp=logp[order],
-        logp_known=known[order],
+        logp_known=logp_known[order],
         used=used[order],
         used_time=used_time[order],
         use_reward=use_reward[order],
@@ -153,12 +153,12 @@ def _by_time(time: Int[np.ndarray, "R"]) -> Int[np.ndarray, "R"]:
     if not np.any(np.diff(time) < 0):
         return np.arange(len(time))
     since = time - time.min()
-    # in whole seconds, where the log knows no more, time leaves room for the row number in one word
+    # divided by its resolution, time leaves room for the row number in one word
     return stable_order(since // max(int(np.gcd.reduce(since)), 1))
 
 
 def stable_order(key: Int[np.ndarray, "R"]) -> Int[np.ndarray, "R"]:
-    """Rows sorted by a key ≥ 0, ties in their old order.
+    """Rows sorted by a key ≥ 0; ties keep their order.
 
     Key and row number are packed into one word where they fit: sorting words is ten times faster than a stable argsort.
     """
@@ -168,16 +168,16 @@ def stable_order(key: Int[np.ndarray, "R"]) -> Int[np.ndarray, "R"]:
     return np.sort((key << bits) | np.arange(len(key))) & ((1 << bits) - 1)
 
 
-def _numbered(column: pl.Series, by_time: Int[np.ndarray, "R"]) -> tuple[Int[np.ndarray, "R"], pa.StringArray]:
+def _number_names(column: pl.Series, by_time: Int[np.ndarray, "R"]) -> tuple[Int[np.ndarray, "R"], pa.StringArray]:
     """Numbers in the order of first appearance in time (−1 for null), and the names."""
-    number, names = _encoded(column, by_time)
+    number, names = _encode(column, by_time)
     return number, names.cast(pa.string())
 
 
-def _encoded(column: pl.Series, by_time: Int[np.ndarray, "R"]) -> tuple[Int[np.ndarray, "R"], pa.Array]:
+def _encode(column: pl.Series, by_time: Int[np.ndarray, "R"]) -> tuple[Int[np.ndarray, "R"], pa.Array]:
     encoded = column.rechunk().to_arrow().dictionary_encode()
     code = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
-    # of repeated indices the last assignment counts: of the rows in reverse, the first one in time
+    # of repeated indices the last assignment wins: in reverse order, that is the first row in time
     in_time = code[by_time]
     first_row = np.zeros(len(encoded.dictionary) + 1, np.int64)
     first_row[in_time[::-1]] = np.arange(len(code))[::-1]
@@ -194,18 +194,18 @@ def _events(frame: pl.DataFrame, by_time: Int[np.ndarray, "R"]) -> tuple[Int[np.
         rank = np.empty(len(by_time), np.int64)
         rank[by_time] = np.arange(len(by_time))
         return rank, np.arange(len(by_time))
-    event, names = _encoded(frame["event_id"], by_time)
+    event, names = _encode(frame["event_id"], by_time)
     if pa.types.is_integer(names.type):
         return event, names.to_numpy().astype(np.int64)
     texts = pl.Series(values=pl.from_arrow(names), dtype=pl.String)
     numbers = texts.cast(pl.Int64, strict=False)
     if numbers.null_count() == 0 and (numbers.cast(pl.String) == texts).all():
         return event, numbers.to_numpy()
-    return event, hashed(names.to_pylist())
+    return event, hash_names(names.to_pylist())
 
 
-def hashed(names: list[str]) -> Int[np.ndarray, "V"]:
-    """Different names → different numbers of 63 bits (BLAKE2b), the same on every machine.
+def hash_names(names: list[str]) -> Int[np.ndarray, "V"]:
+    """Distinct names → distinct 63-bit numbers (BLAKE2b), the same on every machine.
 
     Raises:
         InputError: two names have the same number (expected once in about 10⁹ logs of 10⁵ events).
@@ -242,11 +242,11 @@ def _order(
 def _items(
     column: pl.Series, by_time: Int[np.ndarray, "R"], table: pl.Series | None
 ) -> tuple[Int[np.ndarray, "R"], pa.StringArray]:
-    codes, names = _numbered(column, by_time)
+    codes, names = _number_names(column, by_time)
     if table is not None:
-        known = table.cast(pl.String).rechunk().to_arrow().cast(pa.string())
-        new = names.filter(pc.invert(pc.is_in(names, value_set=known)))
-        every = pa.concat_arrays([known, new])
+        table_names = table.cast(pl.String).rechunk().to_arrow().cast(pa.string())
+        new = names.filter(pc.invert(pc.is_in(names, value_set=table_names)))
+        every = pa.concat_arrays([table_names, new])
         codes = pc.index_in(names, value_set=every).to_numpy().astype(np.int64)[codes]
         names = every
     return (codes + FIRST_ITEM).astype(np.int32), names
@@ -256,8 +256,8 @@ def _policies(frame: pl.DataFrame, by_time: Int[np.ndarray, "R"]) -> tuple[Int[n
     names = pa.array([""], pa.string())
     if "policy_id" not in frame.columns:
         return np.zeros(frame.height, np.int32), Vocabulary(names=names, first=0, unknown=0)
-    codes, found = _numbered(frame["policy_id"].replace("", None), by_time)
-    return (codes + 1).astype(np.int32), Vocabulary(names=pa.concat_arrays([names, found]), first=0, unknown=0)
+    codes, policy_names = _number_names(frame["policy_id"].replace("", None), by_time)
+    return (codes + 1).astype(np.int32), Vocabulary(names=pa.concat_arrays([names, policy_names]), first=0, unknown=0)
 
 
 def _logp(frame: pl.DataFrame) -> tuple[Float[np.ndarray, "R"], Bool[np.ndarray, "R"]]:
@@ -276,7 +276,7 @@ def _session_ends(
     ends = np.zeros(len(firsts), np.bool_)
     if "session_id" not in frame.columns:
         return ends
-    codes, names = _numbered(frame["session_id"], np.arange(frame.height))
+    codes, names = _number_names(frame["session_id"], np.arange(frame.height))
     session = codes[firsts]
     named = np.flatnonzero(session >= 0)
     key = user[named] * max(len(names), 1) + session[named]

@@ -1,14 +1,12 @@
-"""The prepared data set on disk: columns as .npy files (memory-mapped when read), names as Parquet, one manifest.
+"""The prepared data set on disk: columns as memory-mapped .npy files, names as Parquet, and a manifest.
 
-    manifest.json        what it is: counts, kind, time range, source, terms, SHA-256 of each file, one fingerprint
+    manifest.json        counts, kind, time range, source, terms, SHA-256 of each file, and a fingerprint
     items.parquet        the catalog, one row per item in the order of the item numbers
     users.parquet        names of the users, numbers from 0
-    policies.parquet     names of the logging policies; number 0 is "" (the log does not say)
+    policies.parquet     names of the logging policies; number 0 is "" (not in the log)
     user_offsets.npy …   one file per column of `Interactions`
-    request_k.npy …      conditions of the slates, only where the log says them; with catalogs.parquet, the names of the
-                         catalog versions
 
-Nothing in it can run code: no pickle, in no file.
+No file can run code: none is a pickle.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ from slatewise.log import Catalog, Interactions, Vocabulary
 FORMAT = 2
 WHAT = "slatewise prepared data"
 Kind = Literal["impressions", "uses"]
-"""impressions: slates that were shown, used or not; uses: only what was used (ratings, plays), one row an event."""
+"""impressions: shown slates, used or not; uses: only used items (ratings, plays), one row per event."""
 
 COLUMNS: dict[str, type[np.generic]] = {
     "user_offsets": np.int64,
@@ -56,7 +54,7 @@ COLUMNS: dict[str, type[np.generic]] = {
     "use_reward": np.float32,
 }
 _OF_ROWS = ("item", "reward", "cost", "logp", "logp_known", "used", "used_time", "use_reward")
-_ADVICE = "`slatewise data import` makes it anew."
+_ADVICE = "Create it again with `slatewise data import`."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +75,7 @@ class Dataset:
 
     @property
     def simulated(self) -> bool:
-        """No person made these events."""
+        """Whether the events come from a simulation."""
         return bool(self.manifest["simulated"])
 
     @property
@@ -87,13 +85,13 @@ class Dataset:
 
     @property
     def kind(self) -> Kind:
-        """Whether the log says what was shown or only what was used."""
+        """Whether the log holds impressions or only uses."""
         kind: Kind = self.manifest["kind"]
         return kind
 
 
 def is_prepared(path: Path) -> bool:
-    """True where a prepared data set lies, whole or not."""
+    """True where a prepared data set is, complete or not."""
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -105,7 +103,7 @@ def check_output(out: Path, *, source: Path | None = None) -> None:
     """Refuse an output folder whose content would be lost: only a prepared data set or nothing is replaced.
 
     Args:
-        out: the folder that will be made or replaced.
+        out: the folder that will be created or replaced.
         source: what is being read; it must not lie in `out`.
 
     Raises:
@@ -114,14 +112,12 @@ def check_output(out: Path, *, source: Path | None = None) -> None:
     if source is not None and source.resolve().is_relative_to(out.resolve()):
         raise located("the output would replace the input", file=out, advice="Name another folder: --out DIR.")
     if Path.cwd().is_relative_to(out.resolve()):
-        raise located(
-            "the output is the folder that you are in, or around it", file=out, advice="Name a new one: --out DIR."
-        )
+        raise located("the output is the current folder or contains it", file=out, advice="Name a new one: --out DIR.")
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise located("the output is no folder", file=out, advice="Name another folder: --out DIR.")
+        raise located("the output is not a folder", file=out, advice="Name another folder: --out DIR.")
     if out.is_dir() and any(out.iterdir()) and not is_prepared(out):
         raise located(
-            "the folder holds something that is no prepared data set, and would be replaced",
+            "the folder is not a prepared data set, and would be replaced",
             file=out,
             advice="Nothing was written. Name a new folder: --out DIR.",
         )
@@ -144,10 +140,10 @@ def write(
     licence: str = "",
     citation: str = "",
 ) -> Dataset:
-    """Write a data set and read it back memory-mapped; the folder appears whole or not at all.
+    """Write a data set atomically and open it memory-mapped.
 
     Args:
-        path: folder to make; an older prepared data set there is replaced.
+        path: folder to create; an older prepared data set there is replaced.
         name: short name, for reports.
         interactions: the log.
         catalog: the items; their numbers are those in the log.
@@ -155,10 +151,10 @@ def write(
         policies: names of the policies, ``first`` = 0, the first name "".
         catalogs: names of the catalog versions, ``first`` = 0, the first name "".
         kind: impressions or uses.
-        source: where it comes from, as JSON can hold it.
+        source: its origin, as JSON.
         context: names of the context columns.
         clock: False where times are only the order of the rows.
-        simulated: True where no person made the events.
+        simulated: whether the events come from a simulation.
         licence: terms of use.
         citation: what its makers ask to be cited.
 
@@ -208,10 +204,10 @@ def write(
 
 
 def load(path: Path) -> Dataset:
-    """Open a prepared data set; costs nothing but its names, the columns are read when they are touched.
+    """Open a prepared data set; names are read at once, columns only when they are accessed.
 
     Raises:
-        InputError: no prepared data set there, another format, or a file that is missing or has another size.
+        InputError: there is no prepared data set, another format, or a file that is missing or has another size.
     """
     manifest = read_manifest(path)
     for file, entry in manifest["files"].items():
@@ -262,13 +258,13 @@ def read_manifest(path: Path, *, any_format: bool = False) -> dict[str, Any]:
     file = path / "manifest.json"
     if not file.is_file():
         advice = f"`slatewise data import {path} --out DIR` makes one." if path.exists() else "Check the path."
-        raise located("no prepared data set here: manifest.json is missing", file=path, advice=advice)
+        raise located("there is no prepared data set: manifest.json is missing", file=path, advice=advice)
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise located(f"no JSON: {error}", file=file, advice=_ADVICE) from error
+        raise located(f"not valid JSON: {error}", file=file, advice=_ADVICE) from error
     if not isinstance(manifest, dict) or manifest.get("what") != WHAT:
-        raise located("it describes something else than a prepared data set", file=file, advice=_ADVICE)
+        raise located("not the manifest of a prepared data set", file=file, advice=_ADVICE)
     if any_format:
         return manifest
     if manifest.get("format") != FORMAT:
@@ -336,8 +332,8 @@ def _column(path: Path, name: str, dtype: type[np.generic]) -> np.ndarray:
             file=file,
             advice=_ADVICE,
         )
-    found: np.ndarray = array
-    return found
+    column: np.ndarray = array
+    return column
 
 
 def _names(file: Path) -> pa.StringArray:

@@ -106,7 +106,7 @@ def read_columns(files: Sequence[Path]) -> Columns:
     return Columns(
         decisions=pl.concat([_decisions(none), *decisions]),
         rows=pl.concat([_rows(none, 0), *rows]),
-        context=np.concatenate([np.zeros((0, width), np.float32), *(_widened(context, width) for context in contexts)]),
+        context=np.concatenate([np.zeros((0, width), np.float32), *(_widen(context, width) for context in contexts)]),
         outcomes=pl.concat([_table([], _OUTCOME), *outcomes]),
         conditions=concatenate(conditions),
         catalogs=tuple(catalogs),
@@ -126,7 +126,7 @@ def _blocks(file: Path, torn: list[Path]) -> Iterator[list[Record]]:
                     continue
                 lines = rest + whole + newline
                 rest = rest_of_block
-                yield _decoded(lines, file, line)
+                yield _decode_lines(lines, file, line)
                 line += lines.count(b"\n")
     except OSError as error:
         raise located(f"it cannot be read: {error.strerror}", file=file) from error
@@ -139,7 +139,7 @@ def _blocks(file: Path, torn: list[Path]) -> Iterator[list[Record]]:
             yield last
 
 
-def _decoded(lines: bytes, file: Path, first: int) -> list[Record]:
+def _decode_lines(lines: bytes, file: Path, first: int) -> list[Record]:
     try:
         return decode(lines)
     except _DECODING:
@@ -185,11 +185,11 @@ def _decisions(records: Sequence[Decision]) -> pl.DataFrame:
 
 def _rows(records: Sequence[Decision], first: int) -> pl.DataFrame:
     sizes = np.fromiter((len(record.slate) for record in records), np.int64, len(records))
-    known = np.fromiter((record.logp is not None for record in records), np.bool_, len(records))
+    has_logp = np.fromiter((record.logp is not None for record in records), np.bool_, len(records))
     total = int(sizes.sum())
     starts = np.cumsum(sizes) - sizes
     logp = np.zeros(total)
-    shown = np.repeat(known, sizes)
+    shown = np.repeat(has_logp, sizes)
     served = (record.logp for record in records if record.logp is not None)
     logp[shown] = np.fromiter(chain.from_iterable(served), np.float64, int(shown.sum()))
     return pl.DataFrame(
@@ -217,5 +217,5 @@ def _context(records: Sequence[Decision], width: int, file: Path) -> Float[np.nd
     return np.fromiter(flat, np.float32, width * len(records)).reshape(len(records), width)
 
 
-def _widened(context: Float[np.ndarray, "V X"], width: int) -> Float[np.ndarray, "V W"]:
+def _widen(context: Float[np.ndarray, "V X"], width: int) -> Float[np.ndarray, "V W"]:
     return context if context.shape[1] == width else np.zeros((len(context), width), np.float32)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from slatewise.data.catalogs import recorded_items
 from slatewise.data.conditions import Conditions
-from slatewise.data.preparation import hashed
+from slatewise.data.preparation import hash_names
 from slatewise.data.records import (
     CatalogRecord,
     Decision,
@@ -132,18 +132,18 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
     """
     columns = read_columns(segments(path))
     decisions, rows, repeated = _distinct(columns, path)
-    outcomes = _priced(columns.outcomes, rewards, path)
+    outcomes = _add_rewards(columns.outcomes, rewards, path)
 
     numbers = decisions.select("event_id", "event")
     outcomes = outcomes.join(numbers, on="event_id", how="left", maintain_order="left")
-    known = outcomes.filter(pl.col("event").is_not_null())
-    unknown = outcomes.filter(pl.col("event").is_null())
+    matched = outcomes.filter(pl.col("event").is_not_null())
+    unmatched = outcomes.filter(pl.col("event").is_null())
 
-    placed = _placed(known, rows)
-    counted = _once(placed, ["event", "position"])
-    whole = unknown.filter(pl.col("user_id").is_not_null() & pl.col("item_id").is_not_null())
+    positioned = _match_positions(matched, rows)
+    counted = _once(positioned, ["event", "position"])
+    whole = unmatched.filter(pl.col("user_id").is_not_null() & pl.col("item_id").is_not_null())
     outside = _once(whole, ["event_id", "user_id", "item_id"])
-    shown, uses = _shown(decisions, rows, counted), _outside_slates(outside)
+    shown, uses = _shown_items(decisions, rows, counted), _outside_slates(outside)
     early = pl.col("used_time") < pl.col("timestamp")
     conditions, missing = _existing_items(columns, decisions, rows)
     return Events(
@@ -156,10 +156,10 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
             decisions=len(decisions),
             outcomes=len(outcomes),
             repeated_decisions=repeated,
-            repeated_outcomes=len(placed) - len(counted) + len(whole) - len(outside),
+            repeated_outcomes=len(positioned) - len(counted) + len(whole) - len(outside),
             uses=len(uses),
-            orphans=len(unknown) - len(whole),
-            strangers=len(known) - len(placed),
+            orphans=len(unmatched) - len(whole),
+            strangers=len(matched) - len(positioned),
             early=int(shown.select(early.sum()).item()),
             torn=tuple(str(file) for file in columns.torn),
             catalogs_missing=missing,
@@ -223,8 +223,8 @@ def _distinct(columns: Columns, path: Path) -> tuple[pl.DataFrame, pl.DataFrame,
     return first, rows, len(decisions) - len(first)
 
 
-def _priced(outcomes: pl.DataFrame, rewards: Mapping[str, float] | None, path: Path) -> pl.DataFrame:
-    """Outcomes in the order of their arrival (those of one time: as logged) with their reward."""
+def _add_rewards(outcomes: pl.DataFrame, rewards: Mapping[str, float] | None, path: Path) -> pl.DataFrame:
+    """Outcomes in the order of arrival (ties: as logged), with their reward."""
     arrived = pl.coalesce("received", "timestamp").alias("arrived")
     ordered = outcomes.with_row_index("order").with_columns(arrived).sort("arrived", maintain_order=True)
     if rewards is None:
@@ -240,10 +240,10 @@ def _priced(outcomes: pl.DataFrame, rewards: Mapping[str, float] | None, path: P
     return ordered.with_columns((pl.col("value") * weight).alias("reward"))
 
 
-def _placed(known: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Outcomes with the position of their item in its slate; those of an item or position that is not there go."""
-    touched = rows.join(known.select("event"), on="event", how="semi").select("event", "position", "item_id")
-    by_position = known.join(
+def _match_positions(outcomes: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Outcomes with the position of their item; those whose item or position is not in the slate are dropped."""
+    touched = rows.join(outcomes.select("event"), on="event", how="semi").select("event", "position", "item_id")
+    by_position = outcomes.join(
         touched.rename({"item_id": "there"}), on=["event", "position"], how="left", maintain_order="left"
     )
     first = touched.group_by("event", "item_id").agg(pl.col("position").min().alias("found"))
@@ -266,7 +266,7 @@ def _once(outcomes: pl.DataFrame, where: list[str]) -> pl.DataFrame:
     ).sort("arrived", "order")
 
 
-def _shown(decisions: pl.DataFrame, rows: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
+def _shown_items(decisions: pl.DataFrame, rows: pl.DataFrame, outcomes: pl.DataFrame) -> pl.DataFrame:
     """One row per shown item with its reward, and whether, when and how it was used."""
     place = ["event", "position"]
     reward = outcomes.group_by(place, maintain_order=True).agg(*_SUMS)
@@ -290,7 +290,7 @@ def _outside_slates(outcomes: pl.DataFrame) -> pl.DataFrame:
     # numbers, so that a log whose events are all numbered keeps its numbers.
     further = events.filter(~pl.col("event_id").is_first_distinct())
     places = further.select(pl.concat_str(["event_id", "user_id", "item_id"], separator="\n")).to_series()
-    numbers = pl.Series(hashed(places.to_list()) if len(further) else [], dtype=pl.Int64).cast(pl.String)
+    numbers = pl.Series(hash_names(places.to_list()) if len(further) else [], dtype=pl.Int64).cast(pl.String)
     further = further.with_columns(numbers.alias("event_id"))
     events = pl.concat([events.filter(pl.col("event_id").is_first_distinct()), further])
     return events.with_columns(
