@@ -113,7 +113,7 @@ def laid_out(dataset: Dataset, scratch: Path, changes: list[str], seed: int) -> 
 def epoch(run: Run, seed: int) -> Iterator[Trajectories]:
     """The batches of one epoch, the same in every round."""
     wins = run.split.part("train").windows(max_length=run.train.max_length, burn_in=run.train.burn_in)
-    return batches.shuffled(
+    return batches.shuffled_batches(
         run.dataset.interactions, wins, batch_size=run.train.batch_size, generator=np.random.default_rng(seed)
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from slatewise.data.batches import num_batches, shuffled, trajectories
+from slatewise.data.batches import num_batches, shuffled_batches, trajectories
 from slatewise.log import FIRST_ITEM, LogPart, Windows
 from slatewise.testing import written_log
 from slatewise.types import NEVER
@@ -125,7 +125,7 @@ WINDOWS = LogPart.whole(MANY).windows(max_length=4)
 
 def epoch(seed: int, *, batch_size: int = 2, skip: int = 0) -> list[list[int]]:
     generator = np.random.default_rng(seed)
-    batches = shuffled(MANY, WINDOWS, batch_size=batch_size, generator=generator, skip=skip)
+    batches = shuffled_batches(MANY, WINDOWS, batch_size=batch_size, generator=generator, skip=skip)
     return [batch.event_id[batch.learn].tolist() for batch in batches]
 
 
@@ -144,7 +144,7 @@ def test_a_resumed_epoch_goes_on_where_it_stopped() -> None:
 
 def test_windows_of_like_length_share_a_batch() -> None:
     generator = np.random.default_rng(0)
-    padding = [int((~batch.mask).sum()) for batch in shuffled(MANY, WINDOWS, batch_size=8, generator=generator)]
+    padding = [int((~batch.mask).sum()) for batch in shuffled_batches(MANY, WINDOWS, batch_size=8, generator=generator)]
     steps = int((WINDOWS.stop - WINDOWS.start).sum())
     assert sum(padding) < 0.1 * steps  # a random order pads about half
 
@@ -153,7 +153,7 @@ def test_windows_of_like_length_share_a_batch() -> None:
 def test_num_batches_counts_what_shuffled_gives(count: int, batch_size: int) -> None:
     zeros = np.zeros(count, np.int64)
     wins = Windows(user=zeros, start=zeros, learn=zeros, stop=zeros + 1)
-    given_out = sum(1 for _ in shuffled(LOG, wins, batch_size=batch_size, generator=np.random.default_rng(0)))
+    given_out = sum(1 for _ in shuffled_batches(LOG, wins, batch_size=batch_size, generator=np.random.default_rng(0)))
     assert num_batches(wins, batch_size) == given_out
 
 

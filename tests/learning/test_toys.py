@@ -12,7 +12,7 @@ from torch import Generator
 
 from slatewise import config as configs
 from slatewise.data import splits
-from slatewise.data.batches import shuffled
+from slatewise.data.batches import shuffled_batches
 from slatewise.encoders import gru
 from slatewise.evaluation import Config, evaluate
 from slatewise.log import FIRST_ITEM, Interactions, LogPart
@@ -46,7 +46,7 @@ def build(
 def passes(learner: Learner, log: Interactions, *, epochs: int, batch_size: int = 32) -> None:
     wins = LogPart.whole(log).windows(max_length=100)
     for epoch in range(epochs):
-        for batch in shuffled(log, wins, batch_size=batch_size, generator=np.random.default_rng(epoch)):
+        for batch in shuffled_batches(log, wins, batch_size=batch_size, generator=np.random.default_rng(epoch)):
             learner.update(batch)
 
 
@@ -64,7 +64,7 @@ def test_cloning_needs_memory_to_see_what_comes_next(encoder: str) -> None:
     learner = build("cloning", name, 8, settings={"lr": 0.01}, **more)
     passes(learner, log, epochs=40)
     wins = LogPart.whole(log).windows(max_length=100)
-    (batch,) = shuffled(log, wins, batch_size=200, generator=np.random.default_rng(0))
+    (batch,) = shuffled_batches(log, wins, batch_size=200, generator=np.random.default_rng(0))
     with torch.no_grad():
         states = learner.policy.encoder(batch)
         # from the second round on, everything is known; after the shared item only memory says what a is
@@ -102,7 +102,7 @@ def two_steps(sessions: int, *, seed: int) -> Trajectories:
         )
     log = written_log(users)
     wins = LogPart.whole(log).windows(max_length=2)
-    (batch,) = shuffled(log, wins, batch_size=sessions, generator=np.random.default_rng(0))
+    (batch,) = shuffled_batches(log, wins, batch_size=sessions, generator=np.random.default_rng(0))
     return batch
 
 
@@ -131,7 +131,7 @@ def test_neighbours_stay_within_a_taste() -> None:
     learner = build("item_knn", "window", 20, settings={})
     passes(learner, log, epochs=1)
     wins = LogPart.whole(log).windows(max_length=100)
-    for batch in shuffled(log, wins, batch_size=60, generator=generator):
+    for batch in shuffled_batches(log, wins, batch_size=60, generator=generator):
         with torch.no_grad():
             used = batch.slate[:, :, 0]
             lists = learner.policy.recommend(
@@ -157,7 +157,7 @@ def test_popularity_and_chance_where_they_belong(tmp_path: Path) -> None:
     for method in ("popularity", "random"):
         learner = build(method, "window", 10, settings={})
         wins = train.windows(max_length=100)
-        for batch in shuffled(data.interactions, wins, batch_size=50, generator=generator):
+        for batch in shuffled_batches(data.interactions, wins, batch_size=50, generator=generator):
             learner.update(batch)
         found[method] = evaluate(learner.policy, data, test, config, trained_on=train).value("recall@3")
     # (10 + 9 + 8) / 55 = .491 and 3/10, each within 4 σ = 4 √(.25 / 400) = .1

@@ -44,10 +44,10 @@ def trajectories(interactions: Interactions, batch: Windows) -> Trajectories:
     def events(values: np.ndarray) -> Tensor:
         return torch.from_numpy(_column(values, event))
 
-    known = np.where(filled, interactions.logp_known[row] if interactions.num_rows else False, True).all(axis=-1)
+    logp_known = np.where(filled, interactions.logp_known[row] if interactions.num_rows else False, True).all(axis=-1)
     context = interactions.context[context_event] if interactions.num_events else np.zeros((*context_event.shape, 0))
-    # after the last event of a user nothing was seen: the next user's context must not show through
-    seen = base[:, None] + np.arange(steps + 1) < offsets[batch.user + 1][:, None]
+    # nothing is observed after a user's last event: the context of the next user must not leak in
+    is_observed = base[:, None] + np.arange(steps + 1) < offsets[batch.user + 1][:, None]
     return Trajectories(
         event_id=events(interactions.event_id),
         policy_id=events(interactions.policy_id).long(),
@@ -57,7 +57,7 @@ def trajectories(interactions: Interactions, batch: Windows) -> Trajectories:
         truncated=torch.from_numpy(last_event & ~ended),
         slate=rows(interactions.item).long(),
         logp=rows(interactions.logp),
-        logp_known=torch.from_numpy(known),
+        logp_known=torch.from_numpy(logp_known),
         reward=rows(interactions.reward),
         cost=rows(interactions.cost),
         used=rows(interactions.used),
@@ -65,24 +65,24 @@ def trajectories(interactions: Interactions, batch: Windows) -> Trajectories:
         use_reward=rows(interactions.use_reward),
         mask=torch.from_numpy(mask),
         learn=torch.from_numpy(mask & (batch.start[:, None] + column >= batch.learn[:, None])),
-        context=torch.from_numpy(np.where(seen[..., None], context, 0.0).astype(np.float32)),
+        context=torch.from_numpy(np.where(is_observed[..., None], context, 0.0).astype(np.float32)),
         next_time=torch.from_numpy(
             np.where(following < offsets[batch.user + 1], _column(interactions.time, next_event), NEVER)
         ),
     ).pad()
 
 
-def shuffled(
+def shuffled_batches(
     interactions: Interactions, wins: Windows, *, batch_size: int, generator: np.random.Generator, skip: int = 0
 ) -> Iterator[Trajectories]:
-    """One epoch of batches in random order; windows of like length share a batch, so that little is padding.
+    """Yield the batches of one epoch in random order; windows of similar length share a batch, which saves padding.
 
     Args:
         interactions: the log.
         wins: the windows of the epoch.
-        batch_size: windows a batch.
-        generator: decides the order; the same state gives the same epoch.
-        skip: batches at the start to leave out (a resumed epoch).
+        batch_size: windows per batch.
+        generator: determines the order; the same state gives the same epoch.
+        skip: number of batches to skip at the start (a resumed epoch).
     """
     order = generator.permutation(len(wins))
     length = (wins.stop - wins.start)[order]
@@ -125,7 +125,7 @@ def shuffle_rows(
 
 
 def num_batches(wins: Windows, batch_size: int) -> int:
-    """Batches that one epoch of `shuffled` gives."""
+    """Batches that one epoch of `shuffled_batches` gives."""
     pool = batch_size * 32
     full, rest = divmod(len(wins), pool)
     return full * 32 + -(-rest // batch_size)

@@ -1,4 +1,4 @@
-"""What the recurrent encoders share: what the cell reads of a use, and how a state sees the context."""
+"""Common parts of the recurrent encoders: settings, and the cell's input features."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ class HistoryReader(nn.Module):
         self.context = nn.Parameter(torch.zeros(config.width, config.context_width or 0))
 
     def reset(self, generator: Generator) -> None:
-        """Draw first values."""
+        """Draw the initial weights."""
         normal_(self.item.weight, self.config.item_width**-0.5, generator)
         normal_(self.bucket, self.config.item_width**-0.5, generator)
         uniform_(self.context, max(1, self.context.shape[1]) ** -0.5, generator)
         with torch.no_grad():
-            self.item.weight[:FIRST_ITEM] = 0.0  # padding and the unknown say nothing
+            self.item.weight[:FIRST_ITEM] = 0.0  # padding and unknown items contribute nothing
 
     def history(self, trajectories: Trajectories) -> tuple[Float[Tensor, "B L E"], Int[Tensor, "B S"]]:
         """Cell inputs of all uses in the order of their arrival; how many of them each state has read."""
@@ -80,12 +80,12 @@ class HistoryReader(nn.Module):
 
     def read(self, item: Int[Tensor, "*A"], reward: Float[Tensor, "*A"]) -> Float[Tensor, "*A E"]:
         """Item row + bucket row, with dropout while training."""
-        read: Tensor = self.item(item)
+        features: Tensor = self.item(item)
         if len(self.edges):
-            read = read + nn.functional.embedding(bucket(reward, self.edges), self.bucket)
-        kept = self.dropout.keep_mask(read)
-        return read if kept is None else read * kept / (1.0 - self.dropout.share)
+            features = features + nn.functional.embedding(bucket(reward, self.edges), self.bucket)
+        mask = self.dropout.keep_mask(features)
+        return features if mask is None else features * mask / (1.0 - self.dropout.share)
 
     def see(self, state: Float[Tensor, "*A D"], context: Float[Tensor, "*A X"]) -> Float[Tensor, "*A D"]:
-        """The state with what is seen before the decision."""
+        """Add the context that is observed before the decision to the state."""
         return state + context @ self.context.T if self.context.shape[1] else state

@@ -63,8 +63,8 @@ class Encoder(nn.Module):
         """Memory after some more uses."""
         inputs = self.reader.read(uses.item, uses.reward)
         for place, present in enumerate(uses.present.unsqueeze(2).unbind(dim=1)):
-            after = cfn_step(inputs[:, place], carry, self.input, self.bias, self.recurrent)
-            carry = torch.where(present, after, carry)
+            next_state = cfn_step(inputs[:, place], carry, self.input, self.bias, self.recurrent)
+            carry = torch.where(present, next_state, carry)
         return carry
 
     def state(self, carry: Carry, observation: Observation) -> Float[Tensor, "B D"]:

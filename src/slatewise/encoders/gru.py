@@ -35,7 +35,7 @@ class Encoder(nn.Module):
         self.context_width = config.context_width or 0
         self.reader = HistoryReader(config, catalog)
         layer = nn.GRU if config.cell == "gru" else nn.LSTM
-        # built the ordinary way, a layer draws its first values from the global generator
+        # on the meta device, because an ordinary layer draws its initial weights from the global generator
         self.cell = layer(config.item_width, config.width, batch_first=True, device="meta").to_empty(device="cpu")
         for weight in self.cell.parameters():
             nn.init.zeros_(weight)
@@ -68,17 +68,17 @@ class Encoder(nn.Module):
         """Memory after some more uses."""
         inputs = self.reader.read(uses.item, uses.reward)
         for place, present in enumerate(uses.present.unsqueeze(2).unbind(dim=1)):
-            carry = torch.where(present, self._after(inputs[:, place : place + 1], carry), carry)
+            carry = torch.where(present, self._advance(inputs[:, place : place + 1], carry), carry)
         return carry
 
     def state(self, carry: Carry, observation: Observation) -> Float[Tensor, "B D"]:
         """State of users who are seen now."""
         return self.reader.see(carry[:, : self.width], observation.context)
 
-    def _after(self, inputs: Float[Tensor, "B 1 E"], carry: Carry) -> Carry:
+    def _advance(self, inputs: Float[Tensor, "B 1 E"], carry: Carry) -> Carry:
         memory = carry.unsqueeze(0)
         if self.config.cell == "lstm":
             _, (hidden, cell) = self.cell(inputs, tuple(part.contiguous() for part in memory.chunk(2, 2)))
             return torch.cat([hidden, cell], dim=2).squeeze(0)
-        after: Tensor = self.cell(inputs, memory)[1].squeeze(0)
-        return after
+        memory_after: Tensor = self.cell(inputs, memory)[1].squeeze(0)
+        return memory_after

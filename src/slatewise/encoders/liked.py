@@ -77,13 +77,13 @@ class Encoder(nn.Module):
             normal_(self.bias.view(1, -1), 0.1, generator)
             uniform_(self.context, max(1, self.context.shape[1]) ** -0.5, generator)
             with torch.no_grad():
-                self.item.weight[:FIRST_ITEM] = 0.0  # padding and the unknown say nothing
+                self.item.weight[:FIRST_ITEM] = 0.0  # padding and unknown items contribute nothing
 
     def forward(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
         """States before each step and after the last."""
         arrival = arrivals(trajectories)
         following = torch.arange(1, arrival.shape[1] + 1).view(1, -1, 1)
-        liked = self._liked(trajectories.slate, trajectories.use_reward, arrival <= arrival.shape[1])
+        liked = self._likes(trajectories.slate, trajectories.use_reward, arrival <= arrival.shape[1])
         sums = self._sums(trajectories.slate, liked & (arrival == following))
         late = liked & (arrival > following)
         if bool(late.any()):
@@ -98,7 +98,7 @@ class Encoder(nn.Module):
 
     def step(self, carry: Carry, uses: Uses) -> Carry:
         """With what was liked of some more uses."""
-        return carry + self._sums(uses.item, self._liked(uses.item, uses.reward, uses.present))
+        return carry + self._sums(uses.item, self._likes(uses.item, uses.reward, uses.present))
 
     def state(self, carry: Carry, observation: Observation) -> Float[Tensor, "B D"]:
         """State of users who are seen now."""
@@ -110,14 +110,14 @@ class Encoder(nn.Module):
         total = (weight @ self.item(item * liked)).squeeze(-2)
         return torch.cat([total, weight.sum(dim=-1)], dim=-1)
 
-    def _liked(
+    def _likes(
         self, item: Int[Tensor, "*B K"], reward: Float[Tensor, "*B K"], used: Bool[Tensor, "*B K"]
     ) -> Bool[Tensor, "*B K"]:
         liked = used & (reward >= self.least) & (item >= FIRST_ITEM)
-        kept = self.dropout.keep_mask(liked)
-        return liked if kept is None else liked & kept.bool()
+        mask = self.dropout.keep_mask(liked)
+        return liked if mask is None else liked & mask.bool()
 
     def _see(self, sums: Float[Tensor, "*B D1"], context: Float[Tensor, "*B X"]) -> Float[Tensor, "*B D"]:
         scaled = sums[..., :-1] / (1 + sums[..., -1:]).sqrt()
-        seen = scaled + self.bias
-        return torch.tanh(seen + context @ self.context.T if self.context.shape[1] else seen)
+        logits = scaled + self.bias
+        return torch.tanh(logits + context @ self.context.T if self.context.shape[1] else logits)

@@ -107,7 +107,7 @@ class _State:
 
     def fit_epoch(self, wins: Windows) -> None:
         """The rest of an epoch, with checkpoints on the way."""
-        shuffled = batches.shuffled(
+        shuffled = batches.shuffled_batches(
             self.run.dataset.interactions,
             wins,
             batch_size=self.run.train.batch_size,
