@@ -120,6 +120,16 @@ def test_a_request_is_made_again(log: Path, tmp_path: Path) -> None:
     assert greedy.exclude.shape == (1, 0)
 
 
+def test_a_use_that_arrived_later_had_not_been_seen(tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    decisions = [decision(str(number), "a b", time=10 * number, k=2, exclude_seen=True) for number in (1, 2, 3)]
+    late = [click("1", "b", time=25), click("1", "a", time=20)]  # of the first slate, the one after the second decision
+    file.write_bytes(encode([*decisions, *late]))
+    data = import_path(file, tmp_path / "data")
+    seen = [names(data, items.tolist()) for items in seen_items(data.interactions, np.arange(3))]
+    assert [sorted(items) for items in seen] == [[], ["a"], ["a", "b"]]
+
+
 def test_the_numbers_of_another_catalog(log: Path, tmp_path: Path) -> None:
     data = import_path(log, tmp_path / "data")
     # a policy that knows a, b and e by other numbers
