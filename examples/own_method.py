@@ -50,7 +50,7 @@ class Learner:
         counts = trajectories.used & trajectories.learn.unsqueeze(2)
         item, time = trajectories.slate[counts], trajectories.used_time[counts]
         count, newest = self.policy.get_buffer("count"), self.policy.get_buffer("newest")
-        now = torch.maximum(newest, trajectories.time.max())
+        now = torch.maximum(newest, trajectories.used_time.max())
         count *= torch.exp2((newest - now).double() / self.half_life)  # what was counted before has aged
         count.index_add_(0, item, torch.exp2((time - now).double() / self.half_life))
         newest.copy_(now)

@@ -72,10 +72,12 @@ def test_own_method_is_found_by_its_dotted_name_and_forgets(monkeypatch: pytest.
     encoder = window.Encoder(window.Config(length=2), catalog)
     learner = method.Learner(method.Config(half_life_days=1.0), encoder, catalog, generator=torch.Generator())
     log = toys.behaviour_log(toys.Config(rewards=(1.0, 1.0), behaviour=(0.5, 0.5)), events=3, seed=0)
-    # two picks of the old item ten days before one of the new one
+    times = torch.tensor([[0], [0], [10 * DAY]]) + 365 * DAY
+    # two uses of the old item ten days before one of the new one
     log = log.replace(
         slate=torch.tensor([[[FIRST_ITEM]], [[FIRST_ITEM]], [[FIRST_ITEM + 1]]]),
-        time=torch.tensor([[0], [0], [10 * DAY]]) + 365 * DAY,
+        time=times,
+        used_time=times.unsqueeze(2),
     )
     learner.update(log)
     state = torch.zeros(1, encoder.width)
