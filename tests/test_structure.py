@@ -23,7 +23,6 @@ FUNCTION_LINES = 60
 CONFIG_KEYS = 16
 
 LONG_FILES = {
-    "slatewise.methods.tpgr",
     "slatewise.reproduce.fcpo.runs",
     "slatewise.reproduce.slateq",
     "slatewise.sim.interest_evolution",
@@ -33,7 +32,6 @@ LONG_FUNCTIONS = {"_checks", "_figures", "checks"}
 LARGE_CONFIGS = {
     "slatewise.methods.reinforce",
     "slatewise.methods.slateq",
-    "slatewise.methods.tpgr",
     "slatewise.sim.drift",
     "slatewise.sim.interest_evolution",
     "slatewise.sim.topic_boredom",

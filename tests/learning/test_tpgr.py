@@ -31,10 +31,11 @@ def learned(depth: int, **settings: Any) -> tuple[Env, tpgr.Learner]:
     encoder = gru.Encoder(
         gru.Config(width=16, item_width=16, reward_edges=(0.0,), context_width=19), env.catalog, generator=generator
     )
-    config = tpgr.Config(**{"depth": depth, "baseline": "step", "lr": 0.01, "hidden": 16, **settings})
+    tree = tpgr.TreeConfig(depth=depth)
+    config = tpgr.Config(**{"tree": tree, "baseline": "step", "lr": 0.01, "hidden": 16, **settings})
     learner = tpgr.Learner(config, encoder, env.catalog, generator=generator)
     vectors = vectors_of(world.ratings.users(world.parts["train"]), "factors", width=2, generator=generator)
-    learner.policy.planted(vectors, generator=generator)
+    learner.policy.plant_vectors(vectors, generator=generator)
     learn_on_policy(env, learner, rounds=150, steps=8, exploration=Exploration(top_m=40), seed=0, exclude_last=8)
     return env, learner
 

@@ -24,7 +24,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tables: dict[str, Any] = {
         "data": {"path": str(folder / "data")},
         "encoder": {"name": "gru", "width": 8, "item_width": 8},
-        "method": {"name": "tpgr", "depth": 2, "cut": "kmeans", "vector_width": 2, "reward_at_least": 4.0, "lr": 0.02},
+        "method": {
+            "name": "tpgr",
+            "tree": {"depth": 2, "cut": "kmeans", "vector_width": 2},
+            "reward_at_least": 4.0,
+            "lr": 0.02,
+        },
         "train": {"epochs": 3, "batch_size": 8, "select": "ndcg@3"},
         "evaluate": {"k": [3]},
     }

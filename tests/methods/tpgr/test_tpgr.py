@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Generator
 
+from slatewise.config import convert
 from slatewise.data import splits
 from slatewise.data.batches import trajectories
 from slatewise.encoders import gru
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.errors import InputError
 from slatewise.log import Windows
 from slatewise.methods import tpgr
 from slatewise.nn.item_table import item_tables
@@ -36,17 +38,17 @@ def seen(item: int, reward: float, **more: Any) -> dict[str, Any]:
 
 def untouched(**settings: Any) -> tpgr.Learner:
     """Four items, two levels, every choice still even: with a state of 0 only biases count, and they are 0."""
-    config = tpgr.Config(**{"depth": 2, "hidden": 0, "entropy": 0.0, "gamma": 0.5, **settings})
+    config = tpgr.Config(**{"hidden": 0, "entropy": 0.0, "gamma": 0.5, **settings})
     return tpgr.Learner(config, StatelessEncoder(), toy_catalog(4), generator=Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"depth": 4, "arity": 3, "hidden": 0, "baseline": "step", "weight_cap": 2.0},
-        {"depth": 3, "arity": 4, "by_row": True},
-        {"depth": 1, "beam": 1, "no_repeats": False},
-        {"depth": 2, "baseline": "value", "unit_gain": True, "value_hidden": 4},
+        {"tree": {"depth": 4, "arity": 3}, "hidden": 0, "baseline": "step", "weight_cap": 2.0},
+        {"tree": {"depth": 3, "arity": 4}, "by_row": True},
+        {"tree": {"depth": 1}, "beam": 1, "no_repeats": False},
+        {"baseline": "value", "unit_advantage": True, "value_hidden": 4},
     ],
 )
 def test_the_contract_with_other_settings(settings: dict[str, Any]) -> None:
@@ -94,10 +96,10 @@ def test_the_baseline_is_the_mean_at_the_same_step() -> None:
 def test_gains_of_unit_size() -> None:
     """Gains 1, −1, 2, −2 have the deviation √2.5; the loss of the same users is divided by it."""
     users = [[seen(2, 3.0), seen(4, 4.0)], [seen(2, 3.0), seen(3, 0.0)]]
-    figures = untouched(baseline="step", unit_gain=True).update(batch(*users))
+    figures = untouched(baseline="step", unit_advantage=True).update(batch(*users))
     assert figures["loss"] == pytest.approx((2 * LOG4 - 2 * LOG4 / 2) / 4 / 2.5**0.5)
     # one gain alone has none, and the loss stays finite
-    assert np.isfinite(untouched(unit_gain=True).update(batch([seen(2, 3.0)]))["loss"])
+    assert np.isfinite(untouched(unit_advantage=True).update(batch([seen(2, 3.0)]))["loss"])
 
 
 def test_what_the_state_lets_expect_is_subtracted() -> None:
@@ -131,7 +133,7 @@ def test_rewards_from_a_threshold_on() -> None:
 
 def test_an_item_outside_the_tree_teaches_nothing() -> None:
     learner = untouched()
-    tree = learner.policy.planted(torch.randn(6, 2, generator=Generator().manual_seed(0)), generator=Generator())
+    tree = learner.policy.plant_vectors(torch.randn(6, 2, generator=Generator().manual_seed(0)), generator=Generator())
     tree.remove(torch.tensor([3]))
     learner.policy.plant(tree)
     assert learner.update(batch([seen(3, 5.0)])) == {"loss": 0.0, "entropy": 0.0, "weight": 0.0}
@@ -172,7 +174,8 @@ def test_trees_from_a_log(tmp_path: Path, vectors: str) -> None:
     """Of 20 items, users rate the even ones or the odd ones highly: a tree of arity 2 should part them."""
     data = toy_dataset(tmp_path / "data")
     catalog = data.catalog
-    config = tpgr.Config(arity=2, depth=5, vectors=vectors, cut="kmeans", vector_width=2)  # type: ignore[arg-type]
+    settings = {"arity": 2, "depth": 5, "vectors": vectors, "cut": "kmeans", "vector_width": 2}
+    config = convert(tpgr.Config, {"tree": settings}, where="tpgr")
     learner = tpgr.Learner(
         config, gru.Encoder(gru.Config(context_width=0), catalog), catalog, generator=Generator().manual_seed(0)
     )
@@ -188,7 +191,9 @@ def test_trees_from_a_log(tmp_path: Path, vectors: str) -> None:
 def test_no_features_to_build_from(tmp_path: Path) -> None:
     data = toy_dataset(tmp_path / "data")
     catalog = toys_without_features()
-    learner = tpgr.Learner(tpgr.Config(vectors="features"), StatelessEncoder(), catalog, generator=Generator())
+    learner = tpgr.Learner(
+        tpgr.Config(tree=tpgr.TreeConfig(vectors="features")), StatelessEncoder(), catalog, generator=Generator()
+    )
     with pytest.raises(ValueError, match="the catalog has none; choose ratings, vae or factors"):
         learner.prepare(splits.make("leave_one_out", data.interactions).part("train"))
 
@@ -202,8 +207,8 @@ def toys_without_features() -> Any:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"depth": 0}, "depth is 0"),
-        ({"arity": 1}, "arity is 1; a node with one child decides nothing"),
+        ({"tree": {"depth": 0}}, "depth is 0"),
+        ({"tree": {"arity": 1}}, "arity is 1; a node with one child decides nothing"),
         ({"hidden": -1}, "hidden is -1"),
         ({"gamma": 1.5}, "gamma is 1.5"),
         ({"entropy": -0.1}, "entropy is -0.1"),
@@ -212,15 +217,15 @@ def toys_without_features() -> Any:
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        tpgr.Config(**settings)
+    with pytest.raises(InputError, match=message):
+        convert(tpgr.Config, settings, where="tpgr")
 
 
 def test_shapes_that_do_not_fit_the_catalog() -> None:
     with pytest.raises(ValueError, match="arity 4 and depth 2 have 16 leaves for 20 items"):
-        tpgr.Policy(tpgr.Config(arity=4), StatelessEncoder(), toy_catalog())
+        tpgr.Policy(tpgr.Config(tree=tpgr.TreeConfig(arity=4)), StatelessEncoder(), toy_catalog())
     with pytest.raises(ValueError, match="choose depth 3 or less"):
-        tpgr.Policy(tpgr.Config(depth=4), StatelessEncoder(), toy_catalog())
+        tpgr.Policy(tpgr.Config(tree=tpgr.TreeConfig(depth=4)), StatelessEncoder(), toy_catalog())
     with pytest.raises(ValueError, match="a tree over 1 items has the arity 1"):
         tpgr.Policy(tpgr.Config(), StatelessEncoder(), toy_catalog(1))
 
@@ -230,7 +235,7 @@ def test_a_run_from_a_log_keeps_its_tree(tmp_path: Path) -> None:
     tables: dict[str, Any] = {
         "data": {"path": str(tmp_path / "data")},
         "encoder": {"name": "gru", "width": 8, "item_width": 8},
-        "method": {"name": "tpgr", "reward_at_least": 4.0, "vector_width": 2},
+        "method": {"name": "tpgr", "reward_at_least": 4.0, "tree": {"vector_width": 2}},
         "train": {"epochs": 2, "batch_size": 8, "select": "ndcg@3"},
         "evaluate": {"k": [3]},
     }

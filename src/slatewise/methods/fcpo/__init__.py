@@ -257,7 +257,7 @@ class Learner:
             fisher_states=self.config.trust_region.fisher_states,
         )
         advantages = {
-            name: critic.advantage(batch.state, batch.returns[name], batch.shown)
+            name: critic.advantage(batch.state, batch.returns[name], batch.slot_mask)
             for name, critic in self.critics.items()
         }
         excess = self.constraint.excess(batch.mean_cost)
@@ -265,7 +265,9 @@ class Learner:
         step, direction = self._direction(batch, advantages, excess, penalty)
         result = self._line_search(direction, batch, advantages, excess, penalty)
         losses = {
-            f"{name}_loss": critic.fit(batch.state, batch.returns[name], batch.shown, clip_norm=self.config.clip_norm)
+            f"{name}_loss": critic.fit(
+                batch.state, batch.returns[name], batch.slot_mask, clip_norm=self.config.clip_norm
+            )
             for name, critic in self.critics.items()
         }
         self._count_exposure(batch.slate)
@@ -313,7 +315,7 @@ class Learner:
 
         def surrogate(log_p: Float[Tensor, "P K"], name: str) -> float:
             """Σ (π/π_old − 1) · advantage over the slots of a list, mean over lists."""
-            better = (torch.exp(log_p - batch.drawn.log_p) - 1) * advantages[name] * batch.shown
+            better = (torch.exp(log_p - batch.drawn.log_p) - 1) * advantages[name] * batch.slot_mask
             return float(better.sum() / len(batch.slate))
 
         @torch.no_grad()

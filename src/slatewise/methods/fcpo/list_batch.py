@@ -41,7 +41,7 @@ class ListBatch:
     """Of an item shown."""
 
     @property
-    def shown(self) -> Bool[Tensor, "P K"]:
+    def slot_mask(self) -> Bool[Tensor, "P K"]:
         """True where a slot holds an item."""
         return self.slate >= FIRST_ITEM
 

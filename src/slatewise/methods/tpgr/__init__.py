@@ -22,7 +22,7 @@ weighted by min(π/β, weight_cap).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -32,7 +32,8 @@ from torch import Generator, Tensor, nn
 
 from slatewise.data.ratings import ratings
 from slatewise.item_vectors.ratings import Kind, vectors_of
-from slatewise.log import FIRST_ITEM, PAD, Catalog, LogPart
+from slatewise.log import FIRST_ITEM, Catalog, LogPart
+from slatewise.methods.tpgr.tree_policy import TreePolicy
 from slatewise.methods.tpgr.tree_softmax import CHUNK, Limits, TreeSoftmax, unique
 from slatewise.nn.allocator import keep_freed_memory
 from slatewise.nn.choice import network
@@ -40,22 +41,20 @@ from slatewise.nn.descent import descend
 from slatewise.nn.dropout import let_dropout_draw
 from slatewise.nn.item_table import RowWiseAdagrad, item_tables
 from slatewise.nn.state_dict import flat_state, restore_state, under
-from slatewise.ops import sampling
 from slatewise.ops.importance import importance_weight
 from slatewise.ops.returns import discounted_returns, threshold
 from slatewise.ops.shown_rows import at_rows, shown_rows
-from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
-from slatewise.retrieval.tree import Cut, Tree, arity_of, build
+from slatewise.retrieval.tree import Cut, arity_of
 from slatewise.schedules import Schedule, value_at
-from slatewise.types import Exploration, SlateRequest, Slates, Trajectories
+from slatewise.types import Trajectories
 
 DEFAULT_ENCODER = "gru"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
-    """Settings of the tree and of the gradient."""
+class TreeConfig:
+    """The tree, and what it is built from before training."""
 
     depth: int = 2
     """d: choices on the way to an item; 1 = a softmax over the catalog. The paper: 2."""
@@ -68,19 +67,33 @@ class Config:
     features of the catalog (text embeddings, for instance)."""
     vector_width: int = 8
     """Width of codes and factors."""
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "vector_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.arity is not None and self.arity < 2:
+            raise ValueError(f"arity is {self.arity}; a node with one child decides nothing, expected 2 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of the tree and of the gradient."""
+
+    tree: TreeConfig = field(default_factory=TreeConfig)
     hidden: int = 32
     """Width of the layer between state and nodes, one per level; 0 = the nodes read the state."""
     gamma: float = 0.6
     """γ."""
     entropy: float = 0.01
-    """Weight of the entropy of π, in units of the return (of its deviation, with `unit_gain`)."""
+    """Weight of the entropy of π, in units of the return (of its deviation, with `unit_advantage`)."""
     baseline: Literal["none", "step", "value"] = "none"
     """step: subtract the mean return of the batch at the same step of the session; value: subtract what a network of
     the state expects, which is fitted to the returns along the way. For learning in an environment."""
     value_hidden: int = 64
     value_lr: float = 3e-3
     """Learning rate of that network."""
-    unit_gain: bool = False
+    unit_advantage: bool = False
     """Divide R_t − b_t by its standard deviation over the batch, so that settings do not depend on the reward's."""
     weight_cap: float | None = None
     """Upper limit of π/β for single items of known propensity; None = every step counts as if π had served it."""
@@ -98,11 +111,8 @@ class Config:
     clip_norm: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in ("depth", "vector_width", "beam"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.arity is not None and self.arity < 2:
-            raise ValueError(f"arity is {self.arity}; a node with one child decides nothing, expected 2 or more")
+        if self.beam < 1:
+            raise ValueError(f"beam is {self.beam}; expected at least 1")
         if self.value_hidden < 1:
             raise ValueError(f"value_hidden is {self.value_hidden}; expected at least 1")
         if self.hidden < 0:
@@ -115,147 +125,31 @@ class Config:
             raise ValueError(f"weight_cap is {self.weight_cap}; expected a number above 0")
 
 
-class Policy(RankedPolicy):
-    """π over the leaves of a tree; until one is planted, items stand in the order of their numbers."""
+class Policy(TreePolicy):
+    """π(a|s) = Π_level π_node(child | s) over the leaves of a tree."""
 
     def __init__(
         self, config: Config, encoder: StateEncoder, catalog: Catalog, *, generator: Generator | None = None
     ) -> None:
-        super().__init__(encoder, catalog.num_rows)
-        self.config = config
-        arity = config.arity or arity_of(catalog.num_items, config.depth)
-        if arity**config.depth < catalog.num_items:
+        settings = config.tree
+        if not catalog.num_items:
+            raise ValueError("the catalog is empty: a policy needs at least one item")
+        arity = settings.arity or arity_of(catalog.num_items, settings.depth)
+        if arity**settings.depth < catalog.num_items:
             raise ValueError(
-                f"arity {arity} and depth {config.depth} have {arity**config.depth:,} leaves for {catalog.num_items:,} "
-                "items; choose a larger arity, or leave it open"
+                f"arity {arity} and depth {settings.depth} have {arity**settings.depth:,} leaves for "
+                f"{catalog.num_items:,} items; choose a larger arity, or leave it open"
             )
-        self.tree = TreeSoftmax(
+        tree = TreeSoftmax(
             encoder.width,
             catalog.num_rows,
-            depth=config.depth,
+            depth=settings.depth,
             arity=arity,
             hidden=config.hidden,
             generator=generator,
         )
-
-    def plant(self, tree: Tree) -> None:
-        """Put the items at the leaves of a tree of the same depth and arity; see `planted` for one from vectors."""
-        self.tree.plant(tree)
-
-    def planted(self, vectors: Float[Tensor, "rows E"], *, generator: Generator) -> Tree:
-        """Build a tree from vectors, row i for item number i, and plant it."""
-        items = torch.arange(FIRST_ITEM, self.num_rows)
-        tree = build(
-            vectors[FIRST_ITEM:],
-            items,
-            depth=self.tree.depth,
-            arity=self.tree.arity,
-            cut=self.config.cut,
-            generator=generator,
-        )
-        self.plant(tree)
-        return tree
-
-    def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
-        """Log π of some items, or of every row for None."""
-        layer = self.tree.layer(state)
-        if items is not None:
-            return self.tree.log_pi(layer, items)
-        filled = self.tree.leaf_item != PAD
-        every = state.new_full((len(state), self.num_rows), sampling.NEG_INF)
-        every[:, self.tree.leaf_item[filled]] = self.tree.whole(layer)[:, filled]
-        return every
-
-    def log_pi(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
-        """Log-probability of each item in one walk down the whole tree; −inf for items that are not in it."""
-        return self.tree.log_pi(self.tree.layer(state), items)
-
-    def shortlist(
-        self, state: Float[Tensor, "B D"], request: SlateRequest
-    ) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
-        """Log π (falling) and numbers of what a beam search finds; of all candidates where they are given."""
-        if request.candidates is not None:
-            return super().shortlist(state, request)
-        k, exploration = request.k, request.exploration
-        size = k if exploration is None else exploration.top_m
-        limits = self.tree.limits(len(state), exclude=request.exclude)
-        values, leaves = self.tree.beam(self.tree.layer(state), max(size, self.config.beam), limits=limits)
-        values, places = sampling.shortlist(values, k, exploration)
-        return values, self._items(leaves.gather(1, places))
-
-    def draw_slates(self, state: Float[Tensor, "B D"], request: SlateRequest, generator: Generator | None) -> Slates:
-        """Ranked slates of k items; drawn slot by slot from the whole tree where top_m is the catalog or more.
-
-        Raises:
-            ValueError: as every ranked policy's.
-        """
-        k, exploration = request.k, request.exploration
-        if exploration is None or not self._walks(exploration):
-            return super().draw_slates(state, request, generator)
-        if generator is None:
-            raise ValueError("a slate cannot be drawn without a generator; pass generator=torch.Generator()")
-        layer = self.tree.layer(state)
-        limits = self.tree.limits(len(state), candidates=request.candidates, exclude=request.exclude)
-        fixed, logp = self._fixed(layer, min(exploration.keep, k), limits)
-        leaves = [fixed]
-        factors = [logp]
-        for _ in range(k - fixed.shape[1]):
-            limits = limits.without(leaves[-1])
-            leaf, log_prob = self.tree.draw(
-                layer, limits=limits, temperature=exploration.temperature, generator=generator
-            )
-            leaves.append(leaf.unsqueeze(1))
-            factors.append(log_prob.unsqueeze(1))
-        return Slates(items=self._items(torch.cat(leaves, dim=1)), logp=torch.cat(factors, dim=1))
-
-    def slate_factors(
-        self, state: Float[Tensor, "B D"], slate: Int[Tensor, "B K"], request: SlateRequest
-    ) -> Float[Tensor, "B K"]:
-        """Log-propensity factor of each position under the served procedure; −inf where it could not show that."""
-        exploration = request.exploration
-        if exploration is None or not self._walks(exploration):
-            return super().slate_factors(state, slate, request)
-        layer = self.tree.layer(state)
-        limits = self.tree.limits(len(state), candidates=request.candidates, exclude=request.exclude)
-        leaf = self.tree.leaf_of[slate]
-        fixed, logp = self._fixed(layer, min(exploration.keep, slate.shape[1]), limits)
-        kept = fixed.shape[1]
-        empty = torch.where(slate[:, :kept] == PAD, -1, -2)
-        shown = torch.where(leaf[:, :kept] < 0, empty, leaf[:, :kept])
-        factors = [logp.masked_fill(shown != fixed, sampling.NEG_INF)]
-        limits = limits.without(fixed)
-        for slot in range(kept, slate.shape[1]):
-            log_prob = self.tree.path_log_prob(
-                layer, leaf[:, slot], limits=limits, temperature=exploration.temperature
-            )[0]
-            nothing_left = self._exhausted(limits)
-            right = torch.where(slate[:, slot] == PAD, 0.0, sampling.NEG_INF)
-            factors.append(torch.where(nothing_left, right, log_prob).unsqueeze(1))
-            limits = limits.without(leaf[:, slot : slot + 1])
-        return torch.cat(factors, dim=1)
-
-    def _walks(self, exploration: Exploration) -> bool:
-        return exploration.top_m >= self.num_rows - FIRST_ITEM
-
-    def _fixed(
-        self, layer: Float[Tensor, "B d H"], keep: int, limits: Limits
-    ) -> tuple[Int[Tensor, "B F"], Float[Tensor, "B F"]]:
-        """Leaves of the slots that are not drawn; shown with certainty."""
-        if not keep:
-            return torch.zeros(len(layer), 0, dtype=torch.int64), layer.new_zeros(len(layer), 0)
-        leaves = self.tree.beam(layer, max(keep, self.config.beam), limits=limits)[1][:, :keep]
-        leaves = nn.functional.pad(leaves, (0, keep - leaves.shape[1]), value=-1)
-        return leaves, layer.new_zeros(leaves.shape)
-
-    def _exhausted(self, limits: Limits) -> Tensor:
-        """(B,) True where nothing is open."""
-        if limits.only is not None:
-            return ~(limits.only >= 0).any(dim=1)
-        held = self.tree.leaf_item[limits.taken.clamp(min=0)] != PAD
-        return (held & (limits.taken >= 0)).sum(dim=1) >= int(self.tree.counts[0].sum())
-
-    def _items(self, leaf: Int[Tensor, "B A"]) -> Int[Tensor, "B A"]:
-        return self.tree.leaf_item[leaf.clamp(min=0)].masked_fill(leaf < 0, PAD)
+        super().__init__(encoder, tree, catalog.num_rows, cut=settings.cut, beam=config.beam)
+        self.config = config
 
 
 class Learner:
@@ -292,15 +186,17 @@ class Learner:
             InputError: vectors from ratings, and no rating in the training part.
             ValueError: vectors from features, and the catalog has none.
         """
-        config = self.config
-        if config.vectors == "features":
+        settings = self.config.tree
+        if settings.vectors == "features":
             if not self.catalog.features.shape[1]:
                 raise ValueError('vectors = "features", but the catalog has none; choose ratings, vae or factors')
             vectors = torch.from_numpy(np.ascontiguousarray(self.catalog.features, dtype=np.float32))
         else:
-            given = ratings(part, num_rows=self.catalog.num_rows)
-            vectors = vectors_of(given, config.vectors, width=config.vector_width, generator=self.generator)
-        self.policy.planted(vectors, generator=self.generator)
+            training_ratings = ratings(part, num_rows=self.catalog.num_rows)
+            vectors = vectors_of(
+                training_ratings, settings.vectors, width=settings.vector_width, generator=self.generator
+            )
+        self.policy.plant_vectors(vectors, generator=self.generator)
 
     def update(self, trajectories: Trajectories) -> dict[str, float]:
         """One step on a batch; loss is the surrogate −(gain · log π + entropy · H) per shown item.
@@ -321,15 +217,15 @@ class Learner:
         layer = policy.tree.layer(state)
         user, step, position = rows.unbind(dim=1)
         parts = []
-        for some in torch.split(torch.arange(len(rows)), CHUNK):
-            limits = self._session(trajectories, rows[some], leaf) if config.no_repeats else None
-            mine = leaf[user[some], step[some], position[some]]
-            parts.append(policy.tree.path_log_prob(layer[some], mine, limits=limits))
+        for chunk in torch.split(torch.arange(len(rows)), CHUNK):
+            limits = self._session(trajectories, rows[chunk], leaf) if config.no_repeats else None
+            chunk_leaf = leaf[user[chunk], step[chunk], position[chunk]]
+            parts.append(policy.tree.path_log_prob(layer[chunk], chunk_leaf, limits=limits))
         log_pi, entropy = (torch.cat(column) for column in zip(*parts, strict=True))
-        gain = self._gain(trajectories)[user, step, position]
+        gain = self._advantage(trajectories)[user, step, position]
         if self.value is not None:
             gain = self._above_expected(gain, state.detach())
-        if config.unit_gain:
+        if config.unit_advantage:
             gain = gain / gain.std(correction=0).clamp(min=1e-6)
         weight = torch.ones_like(gain)
         if config.weight_cap is not None and trajectories.slate.shape[2] == 1:
@@ -376,7 +272,7 @@ class Learner:
         )
         return gain - expected.detach()
 
-    def _gain(self, trajectories: Trajectories) -> Float[Tensor, "B T K"]:
+    def _advantage(self, trajectories: Trajectories) -> Float[Tensor, "B T K"]:
         """R_t − b_t of every shown item: its own reward and all that followed its step."""
         config = self.config
         reward = threshold(trajectories.reward, config.reward_at_least) * trajectories.mask.unsqueeze(2)
@@ -395,8 +291,8 @@ class Learner:
         session = torch.cumsum(ends, dim=1) - ends.long()
         shown = leaf.masked_fill(~trajectories.mask.unsqueeze(2), -1)
         user, step, position = rows.unbind(dim=1)
-        before = torch.arange(leaf.shape[1]) < step.unsqueeze(1)
-        before &= session[user] == session[user, step].unsqueeze(1)
-        taken = shown[user].masked_fill(~before.unsqueeze(2), -1).flatten(1)
-        own = leaf[user, step, position].unsqueeze(1)
-        return Limits(unique(taken.masked_fill(taken == own, -1)))
+        is_earlier = torch.arange(leaf.shape[1]) < step.unsqueeze(1)
+        is_earlier &= session[user] == session[user, step].unsqueeze(1)
+        earlier = shown[user].masked_fill(~is_earlier.unsqueeze(2), -1).flatten(1)
+        row_leaf = leaf[user, step, position].unsqueeze(1)
+        return Limits(unique(earlier.masked_fill(earlier == row_leaf, -1)))

@@ -123,8 +123,8 @@ def built(method: str, settings: Settings, env: Env, *, generator: Generator) ->
     encoder = _encoders.get(method, what_is_seen)(env)
     config = configs.convert(module.Config, dict(settings), where=method)
     learner: Learner = module.Learner(config, encoder, env.catalog, generator=generator)
-    if isinstance(learner, tpgr.Learner) and learner.config.depth > 1:
-        learner.policy.planted(torch.from_numpy(env.catalog.features), generator=generator)
+    if isinstance(learner, tpgr.Learner) and learner.config.tree.depth > 1:
+        learner.policy.plant_vectors(torch.from_numpy(env.catalog.features), generator=generator)
     if isinstance(learner, fcpo.Learner):
         learner.policy.set_vectors(torch.from_numpy(env.catalog.features))
     return learner

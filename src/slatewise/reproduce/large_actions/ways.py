@@ -125,13 +125,13 @@ WAYS: dict[str, Way] = {
         method="tpgr",
         learns="rounds",
         knows="a tree of the items' features, and the state",
-        settings=_TREE | {"depth": 2},
+        settings=_TREE | {"tree": {"depth": 2}},
     ),
     TREE3: Way(
         method="tpgr",
         learns="rounds",
         knows="a tree of the items' features, and the state",
-        settings=_TREE | {"depth": 3},
+        settings=_TREE | {"tree": {"depth": 3}},
     ),
     LISTS: Way(
         method="fcpo",
@@ -197,9 +197,9 @@ def deciders(items: int) -> dict[str, dict[str, Any]]:
         SLATEQ_ALL: {"method": "slateq", "settings": {}, "scores": 100 * items},
         SLATEQ: {"method": "slateq", "settings": {}, "candidates": CANDIDATES, "scores": 100 * min(items, CANDIDATES)},
         LISTS: {"method": "fcpo", "settings": {"slate_size": 1, "width": 20, "vectors": "features"}},
-        TREE2: {"method": "tpgr", "settings": _TREE | {"depth": 2}, "scores": beam},
-        TREE3: {"method": "tpgr", "settings": _TREE | {"depth": 3}, "scores": 1},
-        TREE_DRAW: {"method": "tpgr", "settings": _TREE | {"depth": 3}, "draws": True, "scores": 1},
+        TREE2: {"method": "tpgr", "settings": _TREE | {"tree": {"depth": 2}}, "scores": beam},
+        TREE3: {"method": "tpgr", "settings": _TREE | {"tree": {"depth": 3}}, "scores": 1},
+        TREE_DRAW: {"method": "tpgr", "settings": _TREE | {"tree": {"depth": 3}}, "draws": True, "scores": 1},
     }
     for name in (K1, K_SHARE, K_ALL):
         settings = WAYS[name].at(items)

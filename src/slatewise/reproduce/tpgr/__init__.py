@@ -33,7 +33,7 @@ LONGER = 72
 """Rounds of a tree that may learn about as long, in processor time, as the softmax over the catalog in 32."""
 ALPHA = 0.1
 ALPHAS = (0.0, 0.1, 0.2)
-COMMON: dict[str, Any] = {"gamma": 0.6, "hidden": 32, "baseline": "value", "unit_gain": True, "weight_cap": 2.0}
+COMMON: dict[str, Any] = {"gamma": 0.6, "hidden": 32, "baseline": "value", "unit_advantage": True, "weight_cap": 2.0}
 TREE = COMMON | {"entropy": 0.06, "lr": 0.008}
 SOFTMAX = COMMON | {"entropy": 0.04, "lr": 0.006}
 WOLPERTINGER: dict[str, Any] = {
@@ -72,7 +72,7 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
         found[full] = Cell(name=full, settings=common | given | settings)
 
     def add_tree(cut: str, vectors: str, depth: int, *, seed: int, alpha: float = ALPHA, unrated: str = "zero") -> None:
-        method = (SOFTMAX if depth == 1 else TREE) | {"depth": depth, "cut": cut}
+        method = (SOFTMAX if depth == 1 else TREE) | {"tree": {"depth": depth, "cut": cut}}
         more = {"beams": True} if (cut, vectors, depth) == MAIN else {}
         add(tree_name(cut, vectors, depth), "tree", seed, alpha, unrated, method=method, vectors=vectors, **more)
 
@@ -95,7 +95,7 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
             add_tree(*MAIN[:2], depth, seed=seed)
         for alpha in ALPHAS:
             add_tree(*MAIN, seed=seed, alpha=alpha)
-        method = TREE | {"depth": MAIN[2], "cut": MAIN[0]}
+        method = TREE | {"tree": {"depth": MAIN[2], "cut": MAIN[0]}}
         add("changing-tree", "changing tree", seed, ALPHA, method=method, vectors=MAIN[1])
         add(LONG, "tree", seed, ALPHA, method=method, vectors=MAIN[1], rounds=LONGER)
         add("from-scratch", "tree", seed, ALPHA, method=method, vectors=MAIN[1], passes=0)

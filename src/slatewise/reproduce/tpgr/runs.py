@@ -124,12 +124,12 @@ def _planted(settings: Mapping[str, Any], env: Env) -> tuple[tpgr.Learner, Tree 
     """A learner that has learned nothing yet, and the tree of its items."""
     generator = Generator().manual_seed(int(settings["seed"]))
     encoder = _encoder(env, generator)
-    config = tpgr.Config(**settings["method"])
+    config = configs.convert(tpgr.Config, settings["method"], where="tpgr")
     config = replace(config, lr=_falling(settings, config.lr, rounds=int(settings["rounds"])))
     learner = tpgr.Learner(config, encoder, env.catalog, generator=generator)
-    if learner.config.depth == 1:
+    if learner.config.tree.depth == 1:
         return learner, None
-    return learner, learner.policy.planted(_vectors(settings["vectors"], env, generator), generator=generator)
+    return learner, learner.policy.plant_vectors(_vectors(settings["vectors"], env, generator), generator=generator)
 
 
 def _vectors(kind: str, env: Env, generator: Generator) -> Float[Tensor, "rows E"]:
@@ -162,7 +162,13 @@ def _imitate(settings: Mapping[str, Any], env: Env, learner: tpgr.Learner) -> li
     passes = int(settings["passes"])
     generator = Generator().manual_seed(stream_seed(int(settings["seed"]), 11))
     config = replace(
-        learner.config, gamma=0.0, baseline="none", unit_gain=False, entropy=0.0, reward_at_least=LIKED, weight_cap=None
+        learner.config,
+        gamma=0.0,
+        baseline="none",
+        unit_advantage=False,
+        entropy=0.0,
+        reward_at_least=LIKED,
+        weight_cap=None,
     )
     config = replace(config, lr=float(settings["imitation_lr"]))
     imitator = tpgr.Learner(config, learner.policy.encoder, env.catalog, generator=generator)
