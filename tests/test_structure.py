@@ -31,7 +31,6 @@ LONG_FUNCTIONS = {"_checks", "_figures", "checks"}
 """Names alone, so that a function may be moved meanwhile."""
 LARGE_CONFIGS = {
     "slatewise.methods.reinforce",
-    "slatewise.methods.slateq",
     "slatewise.sim.drift",
     "slatewise.sim.interest_evolution",
     "slatewise.sim.topic_boredom",

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from slatewise.config import convert
 from slatewise.encoders import observed
 from slatewise.errors import InputError
 from slatewise.log import Catalog, Vocabulary
@@ -37,7 +38,8 @@ def topics(count: int = TOPICS) -> Catalog:
 
 def learner(catalog: Catalog | None = None, *, seed: int = 0, **settings: Any) -> slateq.Learner:
     catalog = catalog or topics()
-    config = slateq.Config(**{"choice": "mnl", "reads": "match", "hidden": (8,), **settings})
+    table = {"choice": {"model": "mnl"}, "reads": "match", "hidden": [8], **settings}
+    config = convert(slateq.Config, table, where="slateq")
     encoder = observed.Encoder(observed.Config(history=False, context_width=catalog.features.shape[1]), catalog)
     return slateq.Learner(config, encoder, catalog, generator=torch.Generator().manual_seed(seed))
 
@@ -176,7 +178,7 @@ def test_the_target_follows_softly() -> None:
 
 
 def test_choice_is_learned_from_picks() -> None:
-    built = learner(choice="learned", training="myopic", lr=0.02)
+    built = learner(choice={}, training="myopic", lr=0.02)
     # of items 2 and 3, item 2 is picked twice as often, nothing as often as item 3
     log = steps(slate=[[2, 3]] * 4, choice=[0, 1, 0, -1], reward=[1.0] * 4, terminated=[True] * 4)
     losses = [built.update(log)["choice_loss"] for _ in range(300)]
@@ -191,7 +193,7 @@ def test_choice_is_learned_from_picks() -> None:
 @pytest.mark.parametrize("serving", ["top_k", "greedy", "optimal"])
 def test_what_is_served(serving: Optimiser) -> None:
     catalog = topics(6)
-    built = learner(catalog, serving_slates=serving, choice="learned", hidden=(16,), seed=4)
+    built = learner(catalog, serving_slates=serving, choice={}, hidden=[16], seed=4)
     policy, k = built.policy, 2
     state = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -248,14 +250,14 @@ def test_a_broken_critic_is_refused() -> None:
     [
         ({"gamma": 1.5}, "gamma is 1.5"),
         ({"target_rate": 0.0}, "target_rate is 0"),
-        ({"value_unit": 0.0}, "value_unit is 0"),
+        ({"critic": {"value_unit": 0.0}}, "value_unit is 0"),
         ({"hidden": (0,)}, "must be at least 1"),
-        ({"choice": "proportional", "null_mass": -2.0}, "null_mass is -2"),
+        ({"choice": {"model": "proportional", "null_mass": -2.0}}, "null_mass is -2"),
     ],
 )
 def test_settings_that_make_no_learner(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        slateq.Config(**settings)
+    with pytest.raises(InputError, match=message):
+        convert(slateq.Config, settings, where="slateq")
 
 
 def test_a_state_that_does_not_begin_with_tastes() -> None:
@@ -263,10 +265,10 @@ def test_a_state_that_does_not_begin_with_tastes() -> None:
     encoder = observed.Encoder(observed.Config(history=False, context_width=2), catalog)
     for settings, message in (
         ({"reads": "match"}, "there are 3 features and 2"),
-        ({"choice": "mnl"}, "begins with tastes"),
+        ({"choice": {"model": "mnl"}}, "begins with tastes"),
     ):
         with pytest.raises(ValueError, match=message):
-            slateq.Policy(slateq.Config(**settings), encoder, catalog)  # type: ignore[arg-type]
+            slateq.Policy(convert(slateq.Config, settings, where="slateq"), encoder, catalog)
 
 
 def test_candidates_are_drawn_where_the_log_has_none() -> None:

@@ -77,7 +77,7 @@ def test_schedules_that_make_no_sense(settings: dict[str, int], message: str) ->
 def _learned(seed: int) -> tuple[slateq.Learner, list[dict[str, float]]]:
     env = interest_evolution.Env(interest_evolution.Config(choice="mnl", budget=30.0), num_users=40)
     encoder = observed.Encoder(observed.Config(history=False, context_width=20), env.catalog)
-    config = slateq.Config(reads="match", choice="mnl", hidden=(8,), training="sarsa")
+    config = slateq.Config(reads="match", choice=slateq.ChoiceConfig(model="mnl"), hidden=(8,), training="sarsa")
     learner = slateq.Learner(config, encoder, env.catalog, generator=torch.Generator().manual_seed(0))
     figures: list[dict[str, float]] = []
     schedule = OffPolicyConfig(steps=25, warm_up=5, batch_size=32, segment=2, replay=10, epsilon_steps=15)

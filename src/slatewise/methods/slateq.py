@@ -17,7 +17,7 @@ target network follows softly.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -42,6 +42,36 @@ NEG_INF = float("-inf")
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChoiceConfig:
+    """The weights v of the conditional choice model."""
+
+    model: Literal["learned", "proportional", "mnl"] = "learned"
+    """Learned from choices, or that of a known user model whose tastes the state begins with."""
+    null_mass: float = 1.0
+    """Affinity of choosing nothing in a known user model."""
+
+    def __post_init__(self) -> None:
+        if self.model == "proportional" and not self.null_mass > -1:
+            raise ValueError(f"null_mass is {self.null_mass}; expected more than −1, else all weights can be 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticConfig:
+    """Form and start of Q̄."""
+
+    linear: bool = False
+    """Add one linear term in what is read of the state as it is, shared by all items and ⊥: a price on time left."""
+    initial_value: float = 0.0
+    """Q̄ at the start; high values explore."""
+    value_unit: float = 1.0
+    """The networks give Q̄ in this unit of reward."""
+
+    def __post_init__(self) -> None:
+        if not self.value_unit > 0:
+            raise ValueError(f"value_unit is {self.value_unit}; expected a number above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Settings of the critic, the choice model and the slates."""
 
@@ -55,22 +85,15 @@ class Config:
     """Q̄(s, ⊥); zero as in the paper's experiments."""
     gamma: float = 0.99
     """Discount per step of the session."""
-    choice: Literal["learned", "proportional", "mnl"] = "learned"
-    """v: learned from picks, or that of a known user model whose tastes the state begins with."""
-    null_mass: float = 1.0
-    """Affinity of picking nothing in a known user model."""
+    choice: ChoiceConfig = field(default_factory=ChoiceConfig)
+    """v."""
+    critic: CriticConfig = field(default_factory=CriticConfig)
     reads: Reads = "whole"
     """What the networks about an item read of the state; see ItemReader."""
     item_width: int = 32
     """E, where the catalog has no features."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the critic's hidden layers; those of the choice model are the same."""
-    linear: bool = False
-    """Add one linear term in what is read of the state as it is, shared by all items and ⊥: a price on time left."""
-    initial_value: float = 0.0
-    """What Q̄ says before it learned anything; high values explore."""
-    value_unit: float = 1.0
-    """The networks give Q̄ in this unit of reward."""
     double: bool = True
     """Next slates are chosen by the network that learns, valued by the one that follows it."""
     target_rate: float = 0.01
@@ -88,12 +111,8 @@ class Config:
             raise ValueError(f"gamma is {self.gamma}; expected a discount in [0, 1]")
         if not 0 < self.target_rate <= 1:
             raise ValueError(f"target_rate is {self.target_rate}; expected a share in (0, 1]")
-        if not self.value_unit > 0:
-            raise ValueError(f"value_unit is {self.value_unit}; expected a number above 0")
         if self.target_candidates < 1 or self.item_width < 1 or any(width < 1 for width in self.hidden):
             raise ValueError("target_candidates, item_width and hidden widths must be at least 1")
-        if self.choice == "proportional" and not self.null_mass > -1:
-            raise ValueError(f"null_mass is {self.null_mass}; expected more than −1, else all weights can be 0")
 
 
 class Critic(nn.Module):
@@ -102,16 +121,16 @@ class Critic(nn.Module):
     def __init__(self, config: Config, reader: ItemReader, *, generator: Generator | None) -> None:
         super().__init__()
         self.reader = reader
-        self.unit = config.value_unit
+        self.unit = config.critic.value_unit
         # with a linear term that is where the first value stands: no time left, nothing to come
-        price = config.initial_value / config.value_unit
-        start = 0.0 if config.linear else price
+        price = config.critic.initial_value / config.critic.value_unit
+        start = 0.0 if config.critic.linear else price
         self.item = network([reader.width, *config.hidden, 1], generator=generator, bias=start)
         learned = config.null_value == "learned"
         # where all of the state is taste, ⊥ has one value for everybody
         null_sizes = [reader.rest_width, *config.hidden, 1] if reader.rest_width else [1, 1]
         self.null = network(null_sizes, generator=generator, bias=start) if learned else None
-        self.linear = nn.Parameter(torch.full((reader.rest_width,), price)) if config.linear else None
+        self.linear = nn.Parameter(torch.full((reader.rest_width,), price)) if config.critic.linear else None
 
     def values(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
         """Q̄ of some items."""
@@ -141,14 +160,18 @@ class Policy(RankedPolicy):
         reader = ItemReader(
             encoder.width, catalog, reads=config.reads, item_width=config.item_width, generator=generator
         )
-        if config.choice != "learned" and not 0 < catalog.features.shape[1] <= encoder.width:
+        if config.choice.model != "learned" and not 0 < catalog.features.shape[1] <= encoder.width:
             raise ValueError(
-                f'choice = "{config.choice}" needs a state that begins with tastes for the {catalog.features.shape[1]} '
-                f"features of the items; the state has {encoder.width} numbers"
+                f'choice.model = "{config.choice.model}" needs a state that begins with tastes for the '
+                f"{catalog.features.shape[1]} features of the items; the state has {encoder.width} numbers"
             )
         self.critic = Critic(config, reader, generator=generator)
         self.choice = ChoiceHead(
-            reader, model=config.choice, null_mass=config.null_mass, hidden=config.hidden, generator=generator
+            reader,
+            model=config.choice.model,
+            null_mass=config.choice.null_mass,
+            hidden=config.hidden,
+            generator=generator,
         )
 
     def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
@@ -250,10 +273,10 @@ class Learner:
             value = torch.where(picked, value, policy.critic.null_value(state))
         else:
             learns = picked
-        error = ((value - target) / config.value_unit)[learns]
+        error = ((value - target) / config.critic.value_unit)[learns]
         loss = error.square().mean() if len(error) else value.sum() * 0
         figures = {"loss": float(loss.detach())}
-        if config.choice == "learned":
+        if config.choice.model == "learned":
             shown = slate >= FIRST_ITEM
             choice_loss = -policy.choice.log_likelihood(state, slate, shown, choice).mean()
             figures["choice_loss"] = float(choice_loss.detach())

@@ -51,21 +51,21 @@ CASCADES = {"choice": "exponential_cascade", "cascade_scaling": 0.315}
 TWENTY = {"choice": "mnl", "num_candidates": 20}
 VISIBLE = {"choice": "mnl", "budget_visible": True}
 TRAINING = {"MYOP": "myopic", "SARSA": "sarsa", "QL": "q"}
-PAPER = {
+PAPER: dict[str, Any] = {
     "null_value": "zero",
-    "choice": "mnl",
+    "choice": {"model": "mnl"},
     "hidden": [256, 32],
     "optimiser": "rmsprop",
     "lr": 1e-3,
     "gamma": 0.99,
-    "value_unit": 4.0,
+    "critic": {"value_unit": 4.0},
     "target_rate": 0.02,
 }
 """The paper's network and optimiser; the user's choice model is known to it, as in RecSim's agents."""
 LEARNED = PAPER | {"null_value": "learned"}
-HIGH = LEARNED | {"initial_value": 250.0, "value_unit": 50.0}
+HIGH = LEARNED | {"critic": {"initial_value": 250.0, "value_unit": 50.0}}
 OWN = HIGH | {"reads": "match"}
-SEEN = OWN | {"linear": True, "initial_value": 300.0, "gamma": 1.0}
+SEEN = OWN | {"critic": {"linear": True, "initial_value": 300.0, "value_unit": 50.0}, "gamma": 1.0}
 OURS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "null value 0 (the paper)": (PAPER, MNL),
     "+ null value learned": (LEARNED, MNL),
@@ -122,13 +122,13 @@ def _add_table(add: Add, size: dict[str, int], seed: int, *, quick: bool) -> Non
 
 
 def _add_from_logs(add: Add, seed: int, *, quick: bool) -> None:
-    learned = OWN | {"choice": "learned"}
+    learned = OWN | {"choice": {"model": "learned"}}
     add("offline", "offline", seed, method=learned, world=MNL, serve=SERVINGS)
     if not quick:
         add(fitted.NAME, "fitted", seed, **fitted.settings(learned, MNL))
     add("online", "train", seed, method=learned, world=MNL, serve=SERVINGS, curve=False)
     for name, method in (("zero", PAPER), ("learned", OWN)):
-        settings = {"method": method | {"training": "sarsa", "choice": "learned"}, "world": MNL}
+        settings = {"method": method | {"training": "sarsa", "choice": {"model": "learned"}}, "world": MNL}
         add(f"live-{name}", "live", seed, serve=["TS"], **settings)
 
 
