@@ -32,8 +32,6 @@ LONG_FUNCTIONS = {"_checks", "_figures", "checks"}
 LARGE_CONFIGS = {
     "slatewise.methods.reinforce",
     "slatewise.sim.drift",
-    "slatewise.sim.interest_evolution",
-    "slatewise.sim.topic_boredom",
 }
 FOREIGN_SIGNATURES = {"state_dict", "load_state_dict", "reset", "step"}
 """Methods that PyTorch and Gymnasium define."""
@@ -41,7 +39,6 @@ UNTYPED_SIGNATURES = {
     "convert",
     "dump_toml",
     "lay_out",
-    "merge",
     "name_of",
     "override",
     "read_manifest",

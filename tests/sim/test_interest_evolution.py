@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from slatewise.protocols import Policy
 from slatewise.rollout.play import Arm
 from slatewise.rollout.returns import returns
 from slatewise.rollout.trajectories import record_trajectories
-from slatewise.sim.interest_evolution import Config, Env
+from slatewise.sim.interest_evolution import CascadeConfig, Config, Env
 from slatewise.types import Observation, SlateRequest, Slates, Step
 
 
@@ -197,7 +198,7 @@ def test_larger_slates_and_candidates() -> None:
 
 def test_cascade_reads_from_the_top() -> None:
     # a document that is reached is picked with probability e^{x}/e
-    config = Config(choice="exponential_cascade", cascade_attention=1.0, cascade_scaling=1 / math.e)
+    config = Config(choice="exponential_cascade", cascade=CascadeConfig(attention=1.0, scaling=1 / math.e))
     env = Env(config, num_users=20_000)
     seen = env.reset(seed=0)
     step, _ = env.step(first_places(seen, 3))
@@ -269,14 +270,22 @@ def test_steps_that_are_refused_change_nothing() -> None:
         ({"bad_share": 1.5}, "bad_share is 1.5"),
         ({"quality_std": -0.1}, "quality_std is -0.1"),
         ({"null_mass": -1.0}, "null_mass is -1"),
-        ({"choice": "exponential_cascade", "cascade_scaling": 0.5}, "a favourite would be picked 1.36 times"),
+        (
+            {"choice": "exponential_cascade", "cascade": CascadeConfig(scaling=0.5)},
+            "a favourite would be picked 1.36 times",
+        ),
         ({"budget_gain": 0.4}, "more time than they take"),
         ({"num_topics": 5000}, "at most 1024"),
     ],
 )
-def test_constants_that_make_no_world(settings: dict[str, float], message: str) -> None:
+def test_constants_that_make_no_world(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Config(**settings)  # type: ignore[arg-type]
+        Config(**settings)
+
+
+def test_a_chance_to_read_on_above_one() -> None:
+    with pytest.raises(ValueError, match=r"attention is 1\.5; expected a number in"):
+        CascadeConfig(attention=1.5)
 
 
 def test_no_users() -> None:

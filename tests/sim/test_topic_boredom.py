@@ -13,7 +13,7 @@ from slatewise.errors import InputError
 from slatewise.methods import random as uniform
 from slatewise.protocols import Env as EnvProtocol
 from slatewise.rollout.returns import returns
-from slatewise.sim.topic_boredom import Config, Env
+from slatewise.sim.topic_boredom import BoredomConfig, Config, Env
 from slatewise.types import Slates
 
 # everything above the offset is clicked, nothing else: no coin is tossed
@@ -34,7 +34,7 @@ class OneUser:
 
     def __init__(self, env: Env, taste: NDArray[np.float64], looked: NDArray[np.float64]) -> None:
         self.env, self.taste, self.turn = env, taste, 0
-        self.clicks: deque[tuple[int, int]] = deque(maxlen=env.config.recent_clicks)  # (topic, turn)
+        self.clicks: deque[tuple[int, int]] = deque(maxlen=env.config.boredom.recent_clicks)  # (topic, turn)
         self.clicks.extend((int(env.topic[i]), 0) for i in env.first_look[looked > 0])
         self.bored_for = [0] * env.config.num_topics
 
@@ -44,8 +44,8 @@ class OneUser:
         self.bored_for = [max(0, left - 1) for left in self.bored_for]
         for topic in range(config.num_topics):
             count = sum(t == topic for t, _ in self.clicks)
-            if count >= config.boredom_threshold and not self.bored_for[topic]:
-                self.bored_for[topic] = config.boredom_turns
+            if count >= config.boredom.threshold and not self.bored_for[topic]:
+                self.bored_for[topic] = config.boredom.turns
         worth = self.taste.reshape(config.num_topics, -1).copy()
         worth[np.array(self.bored_for) > 0] = 0
         clicked = [float(self.env.vector[i] @ worth.ravel()) > config.offset for i in slate]
@@ -53,7 +53,7 @@ class OneUser:
             self.clicks.append((int(self.env.topic[item]), self.turn))
             self.taste = 0.9 * self.taste + 0.1 * self.env.vector[item]
             self.taste /= np.linalg.norm(self.taste.reshape(config.num_topics, -1), axis=1).sum()
-        while self.clicks and self.clicks[0][1] < self.turn - config.recent_turns:
+        while self.clicks and self.clicks[0][1] < self.turn - config.boredom.recent_turns:
             self.clicks.popleft()
         return clicked
 
@@ -107,7 +107,14 @@ def test_a_click_moves_the_taste_by_hand() -> None:
 def test_boredom_by_hand() -> None:
     # five clicks in topic 0 in one slate: bored for the next five turns; they are too old in the one after
     config = Config(
-        num_items=12, num_topics=2, topic_width=1, slate_size=5, slope=1e6, attention=1.0, offset=0.1, recent_turns=4
+        num_items=12,
+        num_topics=2,
+        topic_width=1,
+        slate_size=5,
+        slope=1e6,
+        attention=1.0,
+        offset=0.1,
+        boredom=BoredomConfig(recent_turns=4),
     )
     env = Env(config, num_users=1)
     env.reset(seed=0)
@@ -249,7 +256,6 @@ def test_what_is_refused() -> None:
     [
         ({"num_items": 0}, "num_items is 0"),
         ({"slate_size": 1001}, "slate_size is 1001, the catalog has 1000 items"),
-        ({"recent_turns": 0}, "recent_turns is 0"),
         ({"attention": 1.2}, "attention is 1.2"),
         ({"taste_memory": -0.1}, "taste_memory is -0.1"),
         ({"concentration": 0.0}, "concentration is 0.0"),
@@ -259,3 +265,8 @@ def test_what_is_refused() -> None:
 def test_constants_that_make_no_world(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Config(**settings)
+
+
+def test_boredom_that_makes_no_world() -> None:
+    with pytest.raises(ValueError, match="recent_turns is 0"):
+        BoredomConfig(recent_turns=0)

@@ -55,7 +55,7 @@ def cascade_probabilities(attraction: Float[Tensor, "*B K"]) -> Float[Tensor, "*
         worst = float(attraction.flatten()[(attraction.flatten() - 0.5).abs().nan_to_num(torch.inf).argmax()])
         raise located(
             f"cascade attraction {worst:.4g} is not a probability",
-            advice="Lower cascade_scaling or cascade_attention: their product times the weight must stay ≤ 1.",
+            advice="Lower cascade.scaling or cascade.attention: their product times the weight must stay ≤ 1.",
         )
     # log1p keeps the product accurate for small a; a = 1 gives −inf, and e^−inf is 0 as it should be
     passed = torch.cumsum(torch.log1p(-attraction), dim=-1)

@@ -27,7 +27,7 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +52,20 @@ BLOCK = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
+class CascadeConfig:
+    """How documents are examined from the top, where the choice is a cascade."""
+
+    attention: float = 0.65
+    """Chance that the user reads the next document."""
+    scaling: float = 0.05
+    """Chance that a document that is read is chosen, per x + 1 or e^x."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.attention <= 1:
+            raise ValueError(f"attention is {self.attention}; expected a number in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Constants of the environment; the defaults are RecSim's.
 
@@ -68,10 +82,7 @@ class Config:
     """How a user picks: proportional (the released environment), mnl (the paper's main table) or a cascade."""
     null_mass: float = 1.0
     """Affinity of picking nothing; its weight is null_mass + 1 (proportional) or e^null_mass (mnl)."""
-    cascade_attention: float = 0.65
-    """Chance that the user reads the next document (cascades)."""
-    cascade_scaling: float = 0.05
-    """Chance that a document he reads is picked, per x + 1 or e^x (cascades)."""
+    cascade: CascadeConfig = field(default_factory=CascadeConfig)
     bad_share: float = 0.7
     """Share of topics with mean quality from lowest_quality to 0; the others go from 0 to highest_quality."""
     lowest_quality: float = -3.0
@@ -103,17 +114,17 @@ class Config:
             value = getattr(self, name)
             if not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"{name} is {value}; expected minutes above 0, else sessions never end")
-        for name in ("bad_share", "cascade_attention", "interest_step"):
+        for name in ("bad_share", "interest_step"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a number in [0, 1]")
         if self.quality_std < 0:
             raise ValueError(f"quality_std is {self.quality_std}; expected a number ≥ 0")
         if self.choice == "proportional" and not self.null_mass > -1:
             raise ValueError(f"null_mass is {self.null_mass}; expected more than −1, else all weights can be 0")
-        highest = self.cascade_scaling * (2.0 if self.choice == "proportional_cascade" else math.e)
+        highest = self.cascade.scaling * (2.0 if self.choice == "proportional_cascade" else math.e)
         if self.choice.endswith("cascade") and not 0 <= highest <= 1:
             raise ValueError(
-                f"cascade_scaling is {self.cascade_scaling}: a favourite would be picked {highest:.3g} times"
+                f"cascade.scaling is {self.cascade.scaling}: a favourite would be picked {highest:.3g} times"
             )
         # with e.g. gain 1 a session of the best topic would give back more time than it takes
         if self.budget_gain * max(self.highest_quality, -self.lowest_quality) >= 1:
@@ -400,7 +411,7 @@ class _Block:
         weight = choice_weight(affinity, config.choice)
         cascade = config.choice.endswith("cascade")
         if cascade:
-            weight = weight * (config.cascade_attention * config.cascade_scaling)
+            weight = weight * (config.cascade.attention * config.cascade.scaling)
         if self._empty is not None:
             weight = weight.masked_fill(torch.from_numpy(self._empty), 0.0)
         if cascade:

@@ -30,7 +30,7 @@ until others push them out).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -48,6 +48,25 @@ from slatewise.sim._slots import Places, check_users, must_be_reset
 from slatewise.types import Observation, Slates, Step
 
 NEVER = -(1 << 20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoredomConfig:
+    """When a topic bores, and for how long."""
+
+    threshold: int = 5
+    """Recent clicks in one topic from which on it bores."""
+    recent_clicks: int = 10
+    """Clicks that are remembered."""
+    recent_turns: int = 5
+    """Turns that clicks are remembered for."""
+    turns: int = 5
+    """Turns that boredom lasts."""
+
+    def __post_init__(self) -> None:
+        for name in ("threshold", "recent_clicks", "recent_turns", "turns"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,20 +100,13 @@ class Config:
     """Items of one topic that are too many."""
     taste_memory: float = 0.9
     """ω: share of the taste that is left after a click."""
-    boredom_threshold: int = 5
-    """Recent clicks in one topic from which on it bores."""
-    recent_clicks: int = 10
-    """Clicks that are remembered."""
-    recent_turns: int = 5
-    """Turns that clicks are remembered for."""
-    boredom_turns: int = 5
-    """Turns that boredom lasts."""
+    boredom: BoredomConfig = field(default_factory=BoredomConfig)
     catalog_shows: Literal["names", "topics", "vectors"] = "names"
     """What a policy may know of the items: nothing, as the published agents, their topics, or the true vectors too."""
 
     def __post_init__(self) -> None:
         counts = ("num_items", "num_topics", "topic_width", "slate_size", "session_length", "diversity_limit")
-        for name in (*counts, "boredom_threshold", "recent_clicks", "recent_turns", "boredom_turns"):
+        for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.slate_size > self.num_items:
@@ -154,8 +166,8 @@ class Env:
         self._bored_for = np.empty((users, config.num_topics), np.int64)
         self._looked = np.empty((users, len(self.first_look)), np.float32)
         # the last clicks of everybody, in a ring: topic, turn (the first look is turn 0), and where the next one goes
-        self._click_topic = np.zeros((users, config.recent_clicks), np.int64)
-        self._click_turn = np.empty((users, config.recent_clicks), np.int64)
+        self._click_topic = np.zeros((users, config.boredom.recent_clicks), np.int64)
+        self._click_turn = np.empty((users, config.boredom.recent_clicks), np.int64)
         self._next = np.zeros(users, np.int64)
         self._renew(np.arange(users))
         return self._observe(self._places)
@@ -214,7 +226,7 @@ class Env:
             users = row[which]
             self._click_topic[users, self._next[users]] = topic[which, position]
             self._click_turn[users, self._next[users]] = turn[which]
-            self._next[users] = (self._next[users] + 1) % self.config.recent_clicks
+            self._next[users] = (self._next[users] + 1) % self.config.boredom.recent_clicks
 
     def _follow(self, items: Int[np.ndarray, "B K"], clicked: Bool[np.ndarray, "B K"]) -> None:
         """Move the tastes towards what was clicked, from the top."""
@@ -230,11 +242,11 @@ class Env:
     def _tire(self, users: NDArray[np.int64], turn: NDArray[np.int64]) -> None:
         """What bores these users at their turn `turn`, which comes next."""
         config = self.config
-        fresh = self._click_turn[users] >= (turn - 1 - config.recent_turns)[:, None]
+        fresh = self._click_turn[users] >= (turn - 1 - config.boredom.recent_turns)[:, None]
         place = self._click_topic[users] + config.num_topics * np.arange(len(users))[:, None]
         count = np.bincount(place[fresh], minlength=len(users) * config.num_topics).reshape(len(users), -1)
         left = np.maximum(self._bored_for[users] - 1, 0)
-        self._bored_for[users] = np.where((left == 0) & (count >= config.boredom_threshold), config.boredom_turns, left)
+        self._bored_for[users] = np.where((left == 0) & (count >= config.boredom.threshold), config.boredom.turns, left)
 
     def _renew(self, slots: NDArray[np.int64]) -> None:
         """Somebody new at these places, who takes his first look."""

@@ -47,7 +47,7 @@ CASCADE = {
 WHOLE = {"Random": (160.6, -0.610), "full-slate Q": (164.2, -0.507), "SARSA-TS": (170.7, -0.534)}
 MNL = {"choice": "mnl"}
 # attention .65 as released; the scaling that gives random slates the paper's 159.9 (the released .05 gives 92.9)
-CASCADES = {"choice": "exponential_cascade", "cascade_scaling": 0.315}
+CASCADES = {"choice": "exponential_cascade", "cascade": {"scaling": 0.315}}
 TWENTY = {"choice": "mnl", "num_candidates": 20}
 VISIBLE = {"choice": "mnl", "budget_visible": True}
 TRAINING = {"MYOP": "myopic", "SARSA": "sarsa", "QL": "q"}
