@@ -110,7 +110,8 @@ def learner(num_items: int, seed: int, **settings: Any) -> reinforce.Learner:
     encoder = cfn.Encoder(
         cfn.Config(width=WIDTH, item_width=WIDTH, reward_edges=(0.5,), context_width=0), items, generator=generator
     )
-    config = reinforce.Config(**({"num_negatives": NEGATIVES, "slate_size": SLATE} | settings))
+    defaults: dict[str, Any] = {"negatives": reinforce.NegativesConfig(count=NEGATIVES), "slate_size": SLATE}
+    config = reinforce.Config(**(defaults | settings))
     return reinforce.Learner(config, encoder, items, generator=generator)
 
 
@@ -260,8 +261,8 @@ class WholeMatrix(SoftmaxHead):
 
 def dense(items: int, rounds: int, seed: int) -> list[dict[str, Any]]:
     """The same update with whole matrices of scores, dense gradients and dense Adam; and with our exact softmax."""
-    whole = learner(items, seed, num_negatives=0)
-    peers = learner(items, seed, num_negatives=0)
+    whole = learner(items, seed, negatives=reinforce.NegativesConfig(count=0))
+    peers = learner(items, seed, negatives=reinforce.NegativesConfig(count=0))
     for head in peers.policy.modules():
         if isinstance(head, SoftmaxHead):
             head.__class__ = WholeMatrix
@@ -348,7 +349,7 @@ def slates(who: reinforce.Learner, items: int, steps: int, rounds: int, seed: in
 
 def bias(items: int, draws: int, seed: int) -> list[dict[str, Any]]:
     """Means over draws of negatives, of a model trained for a while, beside the exact gradient by the states."""
-    who = learner(items, seed, num_negatives=1024)
+    who = learner(items, seed, negatives=reinforce.NegativesConfig(count=1024))
     for number in range(150):
         who.update(sessions(items, users=USERS, burn_in=BURN_IN, steps=STEPS, seed=5_000_000 + number))
     batch = sessions(items, users=USERS, burn_in=BURN_IN, steps=STEPS, seed=seed + 5)

@@ -30,7 +30,6 @@ LONG_FILES = {
 LONG_FUNCTIONS = {"_checks", "_figures", "checks"}
 """Names alone, so that a function may be moved meanwhile."""
 LARGE_CONFIGS = {
-    "slatewise.methods.reinforce",
     "slatewise.sim.drift",
 }
 FOREIGN_SIGNATURES = {"state_dict", "load_state_dict", "reset", "step"}

@@ -102,9 +102,9 @@ def test_who_estimates_behaviour() -> None:
 @pytest.mark.parametrize("behaviour", ["shared", "separate", "frequency", "by_policy"])
 def test_a_trained_run_says_how_well_it_knows_the_log(behaviour: str, tmp_path: Path) -> None:
     data = toy_dataset(tmp_path / "data")
-    method = {"name": "reinforce", "behaviour": behaviour, "slate_size": 2}
-    if behaviour == "by_policy":
-        method["logging_policies"] = 2
+    policies = 2 if behaviour == "by_policy" else 0
+    estimate = {"model": behaviour, "logging_policies": policies}
+    method = {"name": "reinforce", "behaviour": estimate, "slate_size": 2}
     tables = {"data": {"path": str(data.path)}, "method": method, "train": {"epochs": 1, "select": "ndcg@5"}}
     run = open_run(train(tables | {"evaluate": {"k": [5]}}, tmp_path / "run").folder)
     found = evaluate(

@@ -11,6 +11,7 @@ import torch
 from slatewise.encoders import cfn
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.methods import reinforce
+from slatewise.methods.reinforce import NegativesConfig
 from slatewise.nn.negatives import Sampler
 from slatewise.retrieval.approximate import Approximate
 from slatewise.retrieval.exact import Exact
@@ -61,7 +62,10 @@ def _log(users: int = 32, steps: int = 6, num_items: int = NUM_ITEMS, seed: int 
 
 
 def test_as_many_negatives_as_items_give_the_exact_loss() -> None:
-    exact, sampled = _learner(num_negatives=0), _learner(num_negatives=NUM_ITEMS, sampler="uniform")
+    exact, sampled = (
+        _learner(negatives=NegativesConfig(count=0)),
+        _learner(negatives=NegativesConfig(count=NUM_ITEMS, sampler="uniform")),
+    )
     before, after = exact.update(_log()), sampled.update(_log())
     assert before == pytest.approx(after, rel=1e-4)
 
@@ -82,7 +86,7 @@ def test_small_catalogs_are_exact_and_large_ones_sampled_by_default() -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_it_learns_whose_taste_is_whose(sampler: Sampler) -> None:
-    learner = _learner(num_negatives=16, sampler=sampler, gamma=0.0, correction="none")
+    learner = _learner(negatives=NegativesConfig(count=16, sampler=sampler), gamma=0.0, correction="none")
     losses = [learner.update(_log(seed=step))["behaviour_loss"] for step in range(150)]
     log = _log(seed=999)
     with torch.no_grad():
@@ -96,7 +100,7 @@ def test_it_learns_whose_taste_is_whose(sampler: Sampler) -> None:
 
 
 def test_a_step_moves_only_rows_that_it_read() -> None:
-    learner = _learner(num_items=1000, num_negatives=20, sampler="uniform")
+    learner = _learner(num_items=1000, negatives=NegativesConfig(count=20, sampler="uniform"))
     before = {name: table.weight.clone() for name, table in learner.tables.tables.items()}
     learner.update(_log(num_items=1000))
     for name, table in learner.tables.tables.items():
@@ -107,7 +111,7 @@ def test_a_step_moves_only_rows_that_it_read() -> None:
 
 
 def test_same_seed_same_weights() -> None:
-    one, other = _learner(num_negatives=16), _learner(num_negatives=16)
+    one, other = _learner(negatives=NegativesConfig(count=16)), _learner(negatives=NegativesConfig(count=16))
     for step in range(3):
         one.update(_log(seed=step))
         other.update(_log(seed=step))
@@ -117,11 +121,11 @@ def test_same_seed_same_weights() -> None:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_resumed_run_goes_on_bit_for_bit(sampler: Sampler) -> None:
-    whole = _learner(num_negatives=16, sampler=sampler)
+    whole = _learner(negatives=NegativesConfig(count=16, sampler=sampler))
     for step in range(3):
         whole.update(_log(seed=step))
     saved = {name: value.clone() for name, value in whole.state_dict().items()}
-    resumed = _learner(seed=77, num_negatives=16, sampler=sampler)
+    resumed = _learner(seed=77, negatives=NegativesConfig(count=16, sampler=sampler))
     resumed.load_state_dict(saved)
     for step in range(3, 6):
         whole.update(_log(seed=step))
@@ -131,7 +135,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(sampler: Sampler) -> None:
 
 
 def test_a_loss_that_is_not_finite_leaves_every_row_and_the_next_step_unharmed() -> None:
-    learner = _learner(num_negatives=16)
+    learner = _learner(negatives=NegativesConfig(count=16))
     before = learner.policy.head.item.weight.clone()
     log = _log()
     with pytest.raises(FloatingPointError, match="the loss is"):
@@ -143,7 +147,7 @@ def test_a_loss_that_is_not_finite_leaves_every_row_and_the_next_step_unharmed()
 
 @pytest.mark.parametrize("exploration", [None, Exploration(top_m=12, keep=2, temperature=0.7)])
 def test_slates_from_a_retriever_are_those_from_the_whole_catalog(exploration: Exploration | None) -> None:
-    learner = _learner(num_negatives=16)
+    learner = _learner(negatives=NegativesConfig(count=16))
     for step in range(5):
         learner.update(_log(seed=step))
     policy = learner.policy
@@ -167,7 +171,7 @@ def test_slates_from_a_retriever_are_those_from_the_whole_catalog(exploration: E
 
 
 def test_an_item_taken_out_of_the_index_is_shown_no_more_and_propensities_stay_exact() -> None:
-    policy = _learner(num_negatives=16).policy
+    policy = _learner(negatives=NegativesConfig(count=16)).policy
     retriever = Approximate()
     policy.retrieve_with(retriever)
     gone = torch.arange(2, 2 + NUM_ITEMS, 2)
@@ -191,18 +195,18 @@ def test_an_item_taken_out_of_the_index_is_shown_no_more_and_propensities_stay_e
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_negatives": -1}, "num_negatives is -1"),
+        ({"count": -1}, "count is -1"),
         ({"table_lr": 0.0}, "table_lr is 0"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        reinforce.Config(**settings)
+        NegativesConfig(**settings)
 
 
 def test_an_encoder_without_weights_leaves_all_learning_to_the_tables() -> None:
     generator = torch.Generator().manual_seed(3)
-    config = reinforce.Config(correction="standard", num_negatives=16)
+    config = reinforce.Config(correction="standard", negatives=NegativesConfig(count=16))
     learner, other = (
         reinforce.Learner(config, StatelessEncoder(), catalog(NUM_ITEMS), generator=generator) for _ in "ab"
     )

@@ -12,11 +12,14 @@ from slatewise.encoders import cfn
 from slatewise.errors import InputError
 from slatewise.log import LogPart
 from slatewise.methods import reinforce
+from slatewise.methods.reinforce import BehaviourConfig, ImitationConfig, NegativesConfig
 from slatewise.nn.behaviour import BehaviourByPolicy, BehaviourFrequency, BehaviourHead
 from slatewise.nn.softmax import SoftmaxHead
 from slatewise.ops.negatives import uniform
 from slatewise.testing import check_method, toy_catalog, toy_log, written_log
 from slatewise.types import used_at_once
+
+BY_TWO = BehaviourConfig(model="by_policy", logging_policies=2)
 
 
 def learner(**settings: Any) -> reinforce.Learner:
@@ -31,8 +34,9 @@ def learner(**settings: Any) -> reinforce.Learner:
 @pytest.mark.parametrize("behaviour", ["separate", "frequency", "by_policy"])
 @pytest.mark.parametrize("num_negatives", [0, 8])
 def test_every_form_keeps_the_contract(behaviour: str, num_negatives: int) -> None:
-    policies = {"logging_policies": 4} if behaviour == "by_policy" else {}
-    check_method("reinforce", settings={"behaviour": behaviour, "num_negatives": num_negatives, **policies})
+    policies = 4 if behaviour == "by_policy" else 0
+    settings = {"behaviour": {"model": behaviour, "logging_policies": policies}, "negatives": {"count": num_negatives}}
+    check_method("reinforce", settings=settings)
 
 
 def test_every_logging_policy_has_its_head() -> None:
@@ -46,12 +50,14 @@ def test_every_logging_policy_has_its_head() -> None:
         torch.testing.assert_close(found[row], own[0])
         every = head.log_betas(state, torch.tensor([1, 0, 1]))[row]
         torch.testing.assert_close(every[slate[row]], own[0])
-    with pytest.raises(ValueError, match=r"policy number 2, there are heads for 2: set method\.logging_policies to 3"):
+    with pytest.raises(
+        ValueError, match=r"policy number 2, there are heads for 2: set method\.behaviour\.logging_policies to 3"
+    ):
         head.log_beta(state, slate, torch.tensor([1, 0, 2]))
 
 
 def test_heads_of_two_policies_learn_what_each_shows() -> None:
-    machine, log = learner(behaviour="by_policy", logging_policies=2, num_negatives=0, lr=0.05), toy_log(toy_catalog())
+    machine, log = learner(behaviour=BY_TWO, negatives=NegativesConfig(count=0), lr=0.05), toy_log(toy_catalog())
     policy_id = (torch.arange(len(log.mask)) % 2).unsqueeze(1).expand_as(log.policy_id)
     # policy 0 shows item 2 first, policy 1 item 3
     slate = log.slate.clone()
@@ -76,7 +82,7 @@ def earned(*rewards: float, policy: int = 1) -> LogPart:
 
 
 def test_logs_that_teach_nothing_are_refused() -> None:
-    machine = learner(behaviour="by_policy", logging_policies=2, reward_at_least=4.0)
+    machine = learner(behaviour=BY_TWO, reward_at_least=4.0)
     machine.check_log(earned(1.0, 5.0))
     with pytest.raises(ValueError, match=r"below reward_at_least = 4; the highest is 3, so there is nothing to learn"):
         machine.check_log(earned(1.0, 3.0))
@@ -86,8 +92,8 @@ def test_logs_that_teach_nothing_are_refused() -> None:
         learner().check_log(earned(0.0, 0.0, 0.0, policy=0))
     with pytest.raises(ValueError, match="the catalog has one item"):
         reinforce.Policy(reinforce.Config(slate_size=1), machine.policy.encoder, toy_catalog(1))
-    with pytest.raises(ValueError, match=r"logging_policies is 0 with behaviour .by_policy."):
-        reinforce.Config(behaviour="by_policy")
+    with pytest.raises(ValueError, match=r"logging_policies is 0 with model .by_policy."):
+        BehaviourConfig(model="by_policy")
 
 
 def test_an_item_that_the_catalog_does_not_have() -> None:
@@ -110,7 +116,7 @@ def test_frequency_by_hand() -> None:
 
 
 def test_frequency_counts_what_may_be_learned_from() -> None:
-    machine, log = learner(behaviour="frequency"), toy_log(toy_catalog())
+    machine, log = learner(behaviour=BehaviourConfig(model="frequency")), toy_log(toy_catalog())
     burnt_in = log.replace(learn=log.learn & (torch.arange(log.learn.shape[1]) >= 3))
     machine.update(burnt_in)
     assert isinstance(machine.policy.behaviour, BehaviourFrequency)
@@ -120,7 +126,7 @@ def test_frequency_counts_what_may_be_learned_from() -> None:
 
 def _moved(behaviour: Literal["shared", "separate"]) -> tuple[bool, bool]:
     """Whether learning β̂ alone moves the encoder of π, and an encoder of its own."""
-    machine, log = learner(behaviour=behaviour), toy_log(toy_catalog())
+    machine, log = learner(behaviour=BehaviourConfig(model=behaviour)), toy_log(toy_catalog())
     nothing = log.replace(reward=torch.zeros_like(log.reward))
     before = {name: value.clone() for name, value in machine.policy.state_dict().items()}
     machine.update(nothing)
@@ -190,7 +196,7 @@ def test_stop_gradient_can_be_lifted() -> None:
 
 
 def test_the_rate_changes_when_rewards_begin_to_count() -> None:
-    machine, log = learner(imitation_updates=1, lr=0.01, reward_lr=1e-9), toy_log(toy_catalog())
+    machine, log = learner(imitation=ImitationConfig(updates=1, lr=0.01), lr=1e-9), toy_log(toy_catalog())
     steps = []
     for _ in range(2):
         before = {name: value.clone() for name, value in machine.policy.state_dict().items()}
@@ -200,5 +206,7 @@ def test_the_rate_changes_when_rewards_begin_to_count() -> None:
     # Adam's steps are as long as its rate
     assert 0.005 < steps[0] < 0.02
     assert 0 <= steps[1] < 1e-7
-    with pytest.raises(ValueError, match=r"reward_lr is 0\.0; expected a number above 0"):
-        reinforce.Config(reward_lr=0.0)
+    with pytest.raises(ValueError, match=r"lr is 0\.0; expected a number above 0"):
+        ImitationConfig(lr=0.0)
+    with pytest.raises(ValueError, match="updates is -1; expected 0 or more"):
+        ImitationConfig(updates=-1)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -52,6 +52,61 @@ HOUR = 3_600_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
+class BehaviourConfig:
+    """Where β̂ comes from."""
+
+    model: Literal["shared", "by_policy", "separate", "frequency"] = "shared"
+    """A head on π's state with the gradient stopped (the paper's), such a head for every policy that the log names, one
+    with an encoder of its own, or how often an item was shown, whatever the state."""
+    logging_policies: int = 0
+    """Heads of by_policy: the policies that the log names, and one for what has no name."""
+
+    def __post_init__(self) -> None:
+        if (self.model == "by_policy") != (self.logging_policies > 0):
+            raise ValueError(
+                f'logging_policies is {self.logging_policies} with model "{self.model}"; expected the number of '
+                'logging policies + 1 with model "by_policy", and 0 with every other'
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImitationConfig:
+    """First updates in which π learns every shown item, rewarded or not, as cloning does.
+
+    Rewards are fewer than items shown, and what imitation teaches the state is a better start than chance.
+    """
+
+    updates: int = 0
+    lr: float | Schedule | None = None
+    """Learning rate until rewards count; None = the method's lr. A lower one afterwards keeps more of it."""
+
+    def __post_init__(self) -> None:
+        if self.updates < 0:
+            raise ValueError(f"updates is {self.updates}; expected 0 or more")
+        if self.lr is not None and not value_at(self.lr, 0) > 0:
+            raise ValueError(f"lr is {self.lr}; expected a number above 0, or none at all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NegativesConfig:
+    """Items that stand for the catalog in the softmax of a step."""
+
+    count: int | None = None
+    """0 = all of the catalog, exactly; None = 0 up to 50,000 items, 2,048 above. With negatives, item tables are
+    learned by the rows a step reads."""
+    sampler: Sampler = "popularity"
+    """Where the negatives come from."""
+    table_lr: float = 0.05
+    """Learning rate of item tables that are learned by row (row-wise Adagrad)."""
+
+    def __post_init__(self) -> None:
+        if self.count is not None and self.count < 0:
+            raise ValueError(f"count is {self.count}; expected 0 (all items) or more")
+        if not self.table_lr > 0:
+            raise ValueError(f"table_lr is {self.table_lr}; expected a number above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """Settings of the gradient and its correction."""
 
@@ -65,18 +120,11 @@ class Config:
     """NIS: divide the weights by their mean over the batch."""
     baseline: bool = False
     """Subtract the batch's self-normalised mean return; for logs in which every shown item earns something."""
-    behaviour: Literal["shared", "by_policy", "separate", "frequency"] = "shared"
-    """Where β̂ comes from: a head on π's state with the gradient stopped (the paper's), such a head for every policy
-    that the log names, one with an encoder of its own, or how often an item was shown, whatever the state."""
-    logging_policies: int = 0
-    """Heads of behaviour = "by_policy": the policies that the log names, and one for what has no name."""
+    behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
+    """β̂."""
     kl_penalty: float = 0.0
     """Factor of KL(π‖β) in the loss (TRPO, sec. 4.4); in units of the return."""
-    imitation_updates: int = 0
-    """First updates in which π learns every shown item, rewarded or not, as cloning does: rewards are fewer than items
-    shown, and what imitation taught the state is a better start than chance."""
-    reward_lr: float | Schedule | None = None
-    """Learning rate once the reward counts; None = lr. A lower one keeps more of what imitation taught."""
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
     gamma: float = 0.9
     """Discount per step of the session."""
     horizon_hours: float | None = None
@@ -85,14 +133,8 @@ class Config:
     """Reward is 1 where the log's reward is at least this, else 0; None takes it as logged."""
     temperature: float = 1.0
     """τ of the softmax."""
-    num_negatives: int | None = None
-    """Items that stand for the catalog in a step's softmax; 0 = all of it, exactly; None = 0 up to 50,000 items, 2,048
-    above. With negatives, item tables are learned by the rows a step reads."""
-    sampler: Sampler = "popularity"
-    """Where the negatives come from."""
+    negatives: NegativesConfig = field(default_factory=NegativesConfig)
     lr: float | Schedule = 3e-3
-    table_lr: float = 0.05
-    """Learning rate of item tables that are learned by row (row-wise Adagrad)."""
     weight_decay: float = 0.0
     """Of all weights, but not of item tables that are learned by row."""
     clip_norm: float = 5.0
@@ -106,25 +148,12 @@ class Config:
             raise ValueError(f"slate_size is {self.slate_size}; expected at least 1")
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma is {self.gamma}; expected a discount in [0, 1]")
-        if self.imitation_updates < 0:
-            raise ValueError(f"imitation_updates is {self.imitation_updates}; expected 0 or more")
-        if self.reward_lr is not None and not value_at(self.reward_lr, 0) > 0:
-            raise ValueError(f"reward_lr is {self.reward_lr}; expected a number above 0, or none at all")
-        if (self.behaviour == "by_policy") != (self.logging_policies > 0):
-            raise ValueError(
-                f'logging_policies is {self.logging_policies} with behaviour "{self.behaviour}"; expected the number '
-                'of logging policies + 1 with behaviour "by_policy", and 0 with every other'
-            )
         if self.kl_penalty < 0:
             raise ValueError(f"kl_penalty is {self.kl_penalty}; expected 0 or more")
         if self.correction == "none" and (self.baseline or self.kl_penalty):
             raise ValueError("baseline and kl_penalty need importance weights: choose correction standard or top_k")
         if self.horizon_hours is not None and not self.horizon_hours > 0:
             raise ValueError(f"horizon_hours is {self.horizon_hours}; expected a number above 0")
-        if self.num_negatives is not None and self.num_negatives < 0:
-            raise ValueError(f"num_negatives is {self.num_negatives}; expected 0 (all items) or more")
-        if not self.table_lr > 0:
-            raise ValueError(f"table_lr is {self.table_lr}; expected a number above 0")
 
 
 class Policy(RankedPolicy):
@@ -139,17 +168,17 @@ class Policy(RankedPolicy):
             raise ValueError("the catalog has one item: there is nothing to choose, so nothing to learn")
         super().__init__(encoder, catalog.num_rows)
         self.head = SoftmaxHead(encoder.width, catalog.num_rows, temperature=config.temperature, generator=generator)
-        self.behaviour_encoder = copy.deepcopy(encoder) if config.behaviour == "separate" else None
+        self.behaviour_encoder = copy.deepcopy(encoder) if config.behaviour.model == "separate" else None
         self.behaviour: Behaviour
-        if config.behaviour == "frequency":
+        if config.behaviour.model == "frequency":
             self.behaviour = BehaviourFrequency(catalog.num_rows)
-        elif config.behaviour == "by_policy":
+        elif config.behaviour.model == "by_policy":
             self.behaviour = BehaviourByPolicy(
-                encoder.width, catalog.num_rows, config.logging_policies, generator=generator
+                encoder.width, catalog.num_rows, config.behaviour.logging_policies, generator=generator
             )
         else:
             self.behaviour = BehaviourHead(
-                encoder.width, catalog.num_rows, stop_gradient=config.behaviour == "shared", generator=generator
+                encoder.width, catalog.num_rows, stop_gradient=config.behaviour.model == "shared", generator=generator
             )
 
     def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
@@ -185,14 +214,16 @@ class Learner:
     def __init__(self, config: Config, encoder: StateEncoder, catalog: Catalog, *, generator: Generator) -> None:
         self.config = config
         self.policy = Policy(config, encoder, catalog, generator=generator)
-        num_negatives = config.num_negatives
+        num_negatives = config.negatives.count
         if num_negatives is None:
             num_negatives = 0 if catalog.num_items <= 50_000 else 2048
-        self.sampler = NegativeSampler(config.sampler, num_negatives, catalog.num_rows) if num_negatives else None
+        self.sampler = (
+            NegativeSampler(config.negatives.sampler, num_negatives, catalog.num_rows) if num_negatives else None
+        )
         if self.sampler is not None:
             keep_freed_memory()
         tables = item_tables(self.policy) if self.sampler is not None else {}
-        self.tables = RowWiseAdagrad(tables, learning_rate=config.table_lr, frozen=FIRST_ITEM)
+        self.tables = RowWiseAdagrad(tables, learning_rate=config.negatives.table_lr, frozen=FIRST_ITEM)
         self.parameters: list[nn.Parameter] = [weight for weight in self.policy.parameters() if weight.requires_grad]
         # a group may be empty, a list of weights may not: all there is to learn can lie in the tables
         self.optimiser = torch.optim.Adam(
@@ -223,9 +254,10 @@ class Learner:
             )
             highest = f"; the highest is {rewards.max():g}" if config.reward_at_least else ""
             raise ValueError(f"every reward of the training part {what}{highest}, so there is nothing to learn from")
-        if config.behaviour == "by_policy" and num_policies > config.logging_policies:
+        heads = config.behaviour.logging_policies
+        if config.behaviour.model == "by_policy" and num_policies > heads:
             raise ValueError(
-                f"the log names {num_policies - 1} policies, logging_policies is {config.logging_policies}; expected "
+                f"the log names {num_policies - 1} policies, logging_policies is {heads}; expected "
                 f"{num_policies}: one each, and one for what has no name"
             )
 
@@ -257,7 +289,7 @@ class Learner:
         log_beta = behaviour.log_beta(seen, slate, trajectories.policy_id[steps], negatives)
         behaviour_loss = -log_beta[shown].mean()
 
-        imitates = self.updates < config.imitation_updates
+        imitates = self.updates < config.imitation.updates
         if imitates:
             log_pi = self.policy.head.log_prob(state.index_select(0, shown.nonzero()[:, 0]), slate[shown], negatives)
             loss, weight, ratio = -log_pi.mean(), torch.ones_like(log_pi), torch.zeros_like(log_pi)
@@ -265,7 +297,7 @@ class Learner:
             loss, weight, ratio = self._surrogate(
                 trajectories, steps=steps, state=state, slate=slate, shown=shown, log_beta=log_beta, negatives=negatives
             )
-        lr = config.lr if imitates or config.reward_lr is None else config.reward_lr
+        lr = config.imitation.lr if imitates and config.imitation.lr is not None else config.lr
         for group in self.optimiser.param_groups:
             group["lr"] = value_at(lr, self.updates)
         self.updates += 1

@@ -122,7 +122,7 @@ class BehaviourByPolicy(nn.Module):
             if number >= len(self.heads):
                 raise ValueError(
                     f"the log names policy number {number}, there are heads for {len(self.heads)}: "
-                    f"set method.logging_policies to {number + 1} or more"
+                    f"set method.behaviour.logging_policies to {number + 1} or more"
                 )
             head = self.heads[number]
             assert isinstance(head, BehaviourHead)

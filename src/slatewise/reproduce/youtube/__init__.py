@@ -350,5 +350,5 @@ def _note(quick: bool) -> str:
         f"Simulated site: {form}. Published figures are changes on a live site with 10⁶ and more items and logged "
         "policies close to the tested ones; ours start from a log of simple policies, so differences are larger. "
         "Signs and order are what can be compared. Slates hold 16 items in all variants, whatever K the gradient uses. "
-        f"Softmaxes are sampled: {site.OPTIMISER['num_negatives']:,} negatives by use."
+        f"Softmaxes are sampled: {site.OPTIMISER['negatives']['count']:,} negatives by use."
     )

@@ -28,7 +28,7 @@ WIDTH = 32
 NO_CAP = 1e9
 REFERENCE = "k16"
 """Matched K, cap e³, γ = .3, β̂ on the shared state: every variant differs from it in one thing."""
-OPTIMISER: dict[str, float | int] = {"lr": 3e-3, "table_lr": 0.5, "num_negatives": 1024}
+OPTIMISER: dict[str, Any] = {"lr": 3e-3, "negatives": {"table_lr": 0.5, "count": 1024}}
 """For all variants; chosen by the uncorrected learner's watch time on seeds that no experiment uses."""
 GAMMA = 0.3
 """The longest that is worth while with logs of this size: on two seeds that no experiment uses, the uncorrected learner
@@ -45,8 +45,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no-cap": {"weight_cap": NO_CAP},
     "nis": {"weight_cap": NO_CAP, "self_normalise": True},
     "trpo": {"kl_penalty": 1.0},
-    "beta-separate": {"behaviour": "separate"},
-    "beta-frequency": {"behaviour": "frequency"},
+    "beta-separate": {"behaviour": {"model": "separate"}},
+    "beta-frequency": {"behaviour": {"model": "frequency"}},
     "gamma-0": {"gamma": 0.0},
     "gamma-0.9": {"gamma": 0.9},
     "gamma-0.99": {"gamma": 0.99},
