@@ -4,14 +4,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis.strategies import floats, lists
 
-from slatewise.ops.choices import bucket, picked
+from slatewise.ops.choices import at_choice, bucket
 
 
 def test_picked_by_hand() -> None:
     values = torch.tensor([[[5, 6, 7], [8, 9, 10]], [[2, 3, 4], [1, 1, 1]]])
     choice = torch.tensor([[2, -1], [0, 1]])
-    assert picked(values, choice).tolist() == [[7, 0], [2, 1]]
-    assert picked(values[0].float(), choice[0]).tolist() == [7.0, 0.0]
+    assert at_choice(values, choice).tolist() == [[7, 0], [2, 1]]
+    assert at_choice(values[0].float(), choice[0]).tolist() == [7.0, 0.0]
 
 
 def test_bucket_by_hand() -> None:

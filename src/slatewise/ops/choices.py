@@ -1,4 +1,4 @@
-"""What the user picked from each slate, and the buckets that rewards fall into."""
+"""Values at the chosen position of slates, and buckets of rewards."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 
-def picked(values: Shaped[Tensor, "*B K"], choice: Int[Tensor, "*B"]) -> Shaped[Tensor, "*B"]:
-    """The value at the picked position; 0 where nothing was picked (choice −1)."""
-    at_choice = values.gather(-1, choice.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    return torch.where(choice >= 0, at_choice, torch.zeros_like(at_choice))
+def at_choice(values: Shaped[Tensor, "*B K"], choice: Int[Tensor, "*B"]) -> Shaped[Tensor, "*B"]:
+    """The value at the chosen position; 0 without a choice (−1)."""
+    chosen = values.gather(-1, choice.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    return torch.where(choice >= 0, chosen, torch.zeros_like(chosen))
 
 
 def bucket(values: Float[Tensor, "*B"], edges: Float[Tensor, " E"]) -> Int[Tensor, "*B"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from slatewise.errors import located
 from slatewise.log import Catalog
-from slatewise.ops.choices import picked
+from slatewise.ops.choices import at_choice
 from slatewise.protocols import Env, KnowsQuality, Policy
 from slatewise.rollout.play import Arm, play
 from slatewise.rollout.recording import Recorder
@@ -130,7 +130,7 @@ class _Watched:
         quality = self._env.quality if isinstance(self._env, KnowsQuality) else None
         step, seen = self._env.step(slates)
         if quality is not None and candidates is not None:
-            item = picked(step.slate, step.choice)
+            item = at_choice(step.slate, step.choice)
             at = (candidates == item.unsqueeze(1)).int().argmax(dim=1, keepdim=True)
             self.picked_quality = quality.gather(1, at).squeeze(1)
         self._seen = seen

@@ -18,7 +18,7 @@ from torch import Generator
 from slatewise.data.batches import sample_rows
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.methods import random as uniform
-from slatewise.ops.choices import picked
+from slatewise.ops.choices import at_choice
 from slatewise.report import Check
 from slatewise.reproduce._story import Row
 from slatewise.reproduce.slateq import runs
@@ -119,7 +119,7 @@ def _fidelity(reports: list[Mapping[str, Any]]) -> dict[str, list[float]]:
 
 def _fit(record: Trajectories, env: Env, *, updates: int, seed: int) -> Learner:
     """A user model of some sessions."""
-    reward = picked(record.reward, record.choice)[record.mask & (record.choice >= 0)].numpy()
+    reward = at_choice(record.reward, record.choice)[record.mask & (record.choice >= 0)].numpy()
     seen = record.context[:, :-1][record.mask]
     config = ModelConfig(
         reads="match",

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from slatewise.log import FIRST_ITEM
 from slatewise.ops import negatives
-from slatewise.ops.choices import picked
+from slatewise.ops.choices import at_choice
 from slatewise.ops.negatives import Negatives
 from slatewise.ops.sampled_softmax import sampled_log_softmax
 from slatewise.reproduce.youtube.drift import Size, learn, learner, logged
@@ -43,8 +43,8 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     chosen = (some.choice >= 0).nonzero()
     chosen = chosen[torch.randperm(len(chosen), generator=generator)[:POSITIONS]]
     state = states[chosen[:, 0], chosen[:, 1]]
-    item = picked(some.slate, some.choice)[chosen[:, 0], chosen[:, 1]]
-    uses = torch.bincount(picked(record.slate, record.choice).flatten(), minlength=machine.policy.num_rows)
+    item = at_choice(some.slate, some.choice)[chosen[:, 0], chosen[:, 1]]
+    uses = torch.bincount(at_choice(record.slate, record.choice).flatten(), minlength=machine.policy.num_rows)
     found: dict[str, Any] = {}
     exact = _gradient(state, item, table, bias, negatives.whole_catalog(first=FIRST_ITEM, last=len(table) + 1))
     for name, draw in samplers(uses[FIRST_ITEM:], generator).items():

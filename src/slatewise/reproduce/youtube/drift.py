@@ -16,7 +16,7 @@ from slatewise.data.batches import shuffle_rows
 from slatewise.encoders import cfn
 from slatewise.log import FIRST_ITEM
 from slatewise.methods import reinforce
-from slatewise.ops.choices import bucket_edges, picked
+from slatewise.ops.choices import at_choice, bucket_edges
 from slatewise.rollout.play import Arm
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
@@ -104,7 +104,7 @@ def logged(name: str, seed: int, users: int) -> Trajectories:
 def learner(log: Trajectories, settings: Mapping[str, Any], *, seed: int) -> reinforce.Learner:
     """A learner with fresh weights."""
     catalog = drift.Env(world(seed), num_users=1).catalog
-    rewards = picked(log.reward, log.choice)[log.choice >= 0].numpy()
+    rewards = at_choice(log.reward, log.choice)[log.choice >= 0].numpy()
     chosen = cfn.Config(width=WIDTH, item_width=WIDTH, reward_edges=bucket_edges(rewards), context_width=0)
     generator = Generator().manual_seed(stream_seed(seed, 2))
     encoder = cfn.Encoder(chosen, catalog, generator=generator)

@@ -16,7 +16,7 @@ from slatewise.encoders import observed
 from slatewise.errors import located
 from slatewise.log import FIRST_ITEM, PAD, Catalog
 from slatewise.ops.choice import pick
-from slatewise.ops.choices import picked
+from slatewise.ops.choices import at_choice
 from slatewise.ops.history import uses_of
 from slatewise.sim._oracle import Privileged
 from slatewise.sim._slates import check_slates
@@ -140,7 +140,7 @@ class Env:
         luck = torch.rand(3, self.num_users, generator=self._generator)
         weight = torch.exp(user.choice_logits(self._state, slate))
         choice = pick(weight, self._null_logit.exp().expand(self.num_users), luck[0])
-        item = picked(slate, choice)
+        item = at_choice(slate, choice)
         at = choice.clamp(min=0).unsqueeze(1)
         worth = self._reward(item, luck[1])
         self._wear = self._wear + user.wear_of(item)

@@ -19,7 +19,7 @@ from torch.nn.functional import log_softmax, pad
 from slatewise.errors import located
 from slatewise.log import FIRST_ITEM, LogPart
 from slatewise.ops.calibration import Reliability, reliability
-from slatewise.ops.choices import picked
+from slatewise.ops.choices import at_choice
 from slatewise.ops.sessions import autocorrelation
 from slatewise.seeds import stream_seed
 from slatewise.sim.log_fitted.env import Config, Env, Fitted
@@ -192,7 +192,7 @@ class _Scores:
         rows = (batch.learn & (batch.slate >= FIRST_ITEM).any(dim=2)).nonzero()
         row, t = rows[:, 0], rows[:, 1]
         state, slate, choice = states[row, t], batch.slate[row, t], batch.choice[row, t]
-        item, users = picked(slate, choice), len(batch.mask)
+        item, users = at_choice(slate, choice), len(batch.mask)
         if user_model.shape.slates:
             shown, column = slate >= FIRST_ITEM, (choice + 1).unsqueeze(1)
             logits = {
@@ -231,8 +231,8 @@ class _Scores:
             self._note("choice", name, value.gather(1, column).squeeze(1), row, users)
         did = item >= FIRST_ITEM
         again = rows[:, 0] if len(rows) == len(row) else row
-        reward = picked(batch.reward, batch.choice)[rows[:, 0], rows[:, 1]]
-        level = user_model.level(reward[picked(slate, choice) >= FIRST_ITEM])
+        reward = at_choice(batch.reward, batch.choice)[rows[:, 0], rows[:, 1]]
+        level = user_model.level(reward[at_choice(slate, choice) >= FIRST_ITEM])
         modelled = log_softmax(user_model.reward_logits(state[did], item[did].unsqueeze(1)).squeeze(1), dim=1)
         at = again[did]
         self._note("reward", "model", modelled.gather(1, level.unsqueeze(1)).squeeze(1), at, users)

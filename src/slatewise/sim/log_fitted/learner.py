@@ -22,7 +22,7 @@ from slatewise.nn.choice import Reads
 from slatewise.nn.descent import descend
 from slatewise.nn.dropout import let_dropout_draw
 from slatewise.nn.state_dict import flat_state, restore_state
-from slatewise.ops.choices import picked
+from slatewise.ops.choices import at_choice
 from slatewise.ops.sessions import fit_wear, sum_since_reset
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import ReadsContext, StateEncoder
@@ -188,10 +188,10 @@ class Policy(RankedPolicy):
         rows = (trajectories.learn & (trajectories.slate >= FIRST_ITEM).any(dim=2)).nonzero()
         user, t = rows[:, 0], rows[:, 1]
         state, slate, choice = states[user, t], trajectories.slate[user, t], trajectories.choice[user, t]
-        item = picked(slate, choice)
+        item = at_choice(slate, choice)
         likelihoods = {"choice": self._choice(state, slate, choice, item, generator)}
         did = item >= FIRST_ITEM
-        reward = picked(trajectories.reward[user, t], choice)[did]
+        reward = at_choice(trajectories.reward[user, t], choice)[did]
         logits = self.user.reward_logits(state[did], item[did].unsqueeze(1)).squeeze(1)
         likelihoods["reward"] = log_softmax(logits, dim=1).gather(1, self.user.level(reward).unsqueeze(1)).squeeze(1)
         if self.user.shape.ends:
@@ -204,11 +204,11 @@ class Policy(RankedPolicy):
         """Count what the steps that teach show: where sessions start, what is shown and taken, the time between."""
         learn = trajectories.learn
         slate, choice = trajectories.slate[learn], trajectories.choice[learn]
-        item = picked(slate, choice)
+        item = at_choice(slate, choice)
         self.shown += torch.bincount(slate.flatten(), minlength=self.num_rows)
         self.chosen += torch.bincount(item[choice >= 0], minlength=self.num_rows)
         self.places += torch.bincount(torch.where(choice < 0, len(self.places) - 1, choice), minlength=len(self.places))
-        level = self.user.level(picked(trajectories.reward[learn], choice))
+        level = self.user.level(at_choice(trajectories.reward[learn], choice))
         self.worth += level_counts(level, choice >= 0, len(self.worth))
         follows = trajectories.mask[:, 1:] & trajectories.learn[:, :-1] & ~trajectories.terminated[:, :-1]
         gaps = torch.diff(trajectories.time, dim=1)[follows] / SECOND
@@ -226,7 +226,7 @@ class Policy(RankedPolicy):
 
         The limit was passed somewhere within the last step, on average in its middle.
         """
-        traits = self.user.traits[picked(trajectories.slate, trajectories.choice)] * trajectories.mask.unsqueeze(2)
+        traits = self.user.traits[at_choice(trajectories.slate, trajectories.choice)] * trajectories.mask.unsqueeze(2)
         spent = sum_since_reset(traits, trajectories.terminated) - traits / 2
         started = begins(trajectories).long().cumsum(dim=1) > 0
         whole = spent[trajectories.learn & started & trajectories.terminated]
@@ -255,7 +255,7 @@ class Policy(RankedPolicy):
         return log_softmax(logits, dim=1)[:, 0]
 
     def _end(self, trajectories: Trajectories, *, whole: bool) -> Float[Tensor, " _"]:
-        item = picked(trajectories.slate, trajectories.choice)
+        item = at_choice(trajectories.slate, trajectories.choice)
         wear = self.user.wear_of(item) * trajectories.mask
         logit = self.user.end_logit(sum_since_reset(wear, trajectories.terminated))
         # a window that begins in the middle of a session does not know its wear before the next one begins
@@ -268,7 +268,7 @@ class Policy(RankedPolicy):
     def _context(self, trajectories: Trajectories) -> Float[Tensor, " _"]:
         follows = pad(trajectories.mask[:, 1:], (0, 1)) & trajectories.learn & ~trajectories.terminated
         user, t = follows.nonzero().unbind(dim=1)
-        item = picked(trajectories.slate[user, t], trajectories.choice[user, t])
+        item = at_choice(trajectories.slate[user, t], trajectories.choice[user, t])
         return self.user.move_log_density(trajectories.context[user, t], trajectories.context[user, t + 1], item)
 
 
