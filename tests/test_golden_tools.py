@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from safetensors.numpy import save_file
 from tests.golden.commands import numbers
 from tests.golden.comparison import differences, name_changes
 from tests.golden.count_lines import code_lines, measure, read
-from tests.golden.methods import weights
-from tests.golden.recording import named_once
+from tests.golden.methods import or_failure, weights
+from tests.golden.recording import named_once, split_failures
 
 RECORDED = [("loss", 0.1), ("return", [1.0, None]), ("clicks", 3)]
 
@@ -41,9 +42,23 @@ def test_renamed_values_stand_beside_each_other() -> None:
     )
 
 
-def test_what_is_gone_or_new_is_a_difference() -> None:
-    assert differences(RECORDED, RECORDED[:2])[0] == ["clicks: was 3, is gone"]
-    assert differences(RECORDED[:2], RECORDED)[0] == ["clicks: is new, 3"]
+def test_what_is_gone_is_a_difference_and_what_is_new_is_told() -> None:
+    assert differences(RECORDED, RECORDED[:2]) == (["clicks: was 3, is gone"], [])
+    assert differences(RECORDED[:2], RECORDED) == ([], ["clicks: is new, 3"])
+    assert differences([("unmet", None)], [("loss", None)]) == ([], [])
+    assert differences([("loss", 1.0)], [("loss", None)]) == (["loss: was 1.0, is gone"], [])
+
+
+def test_names_of_one_side_alone_are_paired_within_their_case() -> None:
+    recorded = [("a | gain", 1), ("b | gain", 2), ("b | loss", 5), ("old case | loss", 3)]
+    present = [("a | benefit", 1), ("a | extra", 5), ("b | benefit", 4), ("b | loss", 5), ("new case | loss", 3)]
+    lines, notes = differences(recorded, present)
+    assert lines == ["b | gain → b | benefit\n    old 2\n    new 4"]
+    assert notes == [
+        "a | gain → a | benefit, the same value",
+        "old case | loss → new case | loss, the same value",
+        "a | extra: is new, 5",
+    ]
 
 
 def test_names_that_repeat_are_numbered() -> None:
@@ -130,3 +145,13 @@ def test_counts_of_a_package(tmp_path: Path) -> None:
         "methods": {"files": 1, "code": 11, "lines": 22},
         "types.py": {"files": 1, "code": 2, "lines": 2},
     }
+
+
+def test_a_case_that_fails_is_told_alone() -> None:
+    def entries() -> Iterator[tuple[str, Any]]:
+        yield "tpgr, wide | loss", 0.5
+        raise RuntimeError("unknown key")
+
+    failure = list(or_failure("tpgr, wide", entries()))
+    assert failure == [("tpgr, wide | failed", "unknown key")]
+    assert split_failures([("random | loss", 1), *failure]) == ({"tpgr, wide": "unknown key"}, [("random | loss", 1)])

@@ -27,31 +27,54 @@ def name_changes(table: Mapping[str, str]) -> Callable[[str], str]:
 def differences(
     recorded: Sequence[Entry], present: Sequence[Entry], rename: Callable[[str], str] = str
 ) -> tuple[list[str], list[str]]:
-    """Differences in value, and those in name alone.
+    """Differences in value; and what is only called otherwise or is new, which changes no value.
 
-    Values stand beside each other by name; what then is left over on both sides, by its order.
+    Values stand beside each other by name; what then is left over on both sides, by its order: within a case (the words
+    before the last bar), and over all cases whose names the other side does not have. A null counts as no value.
 
     Args:
         recorded: names and values, every name once.
         present: the same of today.
         rename: a recorded name in today's words.
     """
-    old = {rename(name): value for name, value in recorded}
-    if len(old) != len(recorded):
+    old = {rename(name): value for name, value in recorded if value is not None}
+    if len(old) != sum(value is not None for _, value in recorded):
         raise ValueError("renamed.json gives two values the same name")
-    new = dict(present)
+    new = {name: value for name, value in present if value is not None}
     lines = [_line(name, old[name], new[name]) for name in old if name in new and _text(old[name]) != _text(new[name])]
-    missing = [name for name in old if name not in new]
-    added = [name for name in new if name not in old]
-    moved = []
-    for old_name, new_name in zip(missing, added, strict=False):
+    pairs, missing, added = _pairs(list(old), list(new))
+    notes = []
+    for old_name, new_name in pairs:
         if _text(old[old_name]) == _text(new[new_name]):
-            moved.append(f"{old_name} → {new_name}, the same value")
+            notes.append(f"{old_name} → {new_name}, the same value")
         else:
             lines.append(_line(f"{old_name} → {new_name}", old[old_name], new[new_name]))
-    lines += [f"{name}: was {_text(old[name])[:LONGEST]}, is gone" for name in missing[len(added) :]]
-    lines += [f"{name}: is new, {_text(new[name])[:LONGEST]}" for name in added[len(missing) :]]
-    return lines, moved
+    lines += [f"{name}: was {_text(old[name])[:LONGEST]}, is gone" for name in missing]
+    notes += [f"{name}: is new, {_text(new[name])[:LONGEST]}" for name in added]
+    return lines, notes
+
+
+def _pairs(old: list[str], new: list[str]) -> tuple[list[tuple[str, str]], list[str], list[str]]:
+    """Names of one side alone that stand beside each other by their order; and what is left over on either side."""
+    old_cases, new_cases = set(map(_case, old)), set(map(_case, new))
+
+    def group(name: str) -> str | None:
+        # None: of a case that is called otherwise on the other side
+        case = _case(name)
+        return case if case in old_cases & new_cases else None
+
+    missing, added = sorted(set(old) - set(new), key=old.index), sorted(set(new) - set(old), key=new.index)
+    pairs: list[tuple[str, str]] = []
+    for case in dict.fromkeys(map(group, missing)):
+        both = ([name for name in names if group(name) == case] for names in (missing, added))
+        pairs += zip(*both, strict=False)
+    old_names, new_names = {name for name, _ in pairs}, {name for _, name in pairs}
+    missing = [name for name in missing if name not in old_names]
+    return pairs, missing, [name for name in added if name not in new_names]
+
+
+def _case(name: str) -> str:
+    return name.rpartition(" | ")[0]
 
 
 def _line(name: str, old: Any, new: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from tests.golden.logs import write_logs
 
 CASES = Path(__file__).parent / "cases.toml"
 TIMES = ("seconds", "interactions_per_second")
+FAILED = "failed"
 
 
 @dataclass(kw_only=True)
@@ -74,10 +75,23 @@ def record(trainings: Trainings) -> Iterator[tuple[str, Any]]:
     yield from numbers(trainings.prepare()).items()
     with ThreadPoolExecutor(2) as pool:
         names = [name for name, case in trainings.cases.items() if case.get("with_the_others", True)]
-        list(pool.map(trainings.train, names))
-        parts = list(pool.map(lambda name: list(_case(trainings, name)), names))
+        # all of them first: a case may be judged by another one
+        list(pool.map(lambda name: list(or_failure(name, _answer(trainings, name))), names))
+        parts = list(pool.map(lambda name: list(or_failure(name, _case(trainings, name))), names))
     for part in parts:
         yield from part
+
+
+def or_failure(name: str, entries: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The values of a case or, where a command fails, that alone: the other cases are compared all the same."""
+    try:
+        yield from list(entries)
+    except RuntimeError as error:
+        yield f"{name} | {FAILED}", str(error)
+
+
+def _answer(trainings: Trainings, name: str) -> Iterator[tuple[str, Any]]:
+    yield from trainings.train(name).items()
 
 
 def _case(trainings: Trainings, name: str) -> Iterator[tuple[str, Any]]:

@@ -45,17 +45,36 @@ def main() -> int:
             entries = list(named_once(parts()[name](trainings)))
             words = f"{name}: {len(entries)} values, {time.monotonic() - start:.0f} s"
             if not options.compare:
+                failures, _ = split_failures(entries)
+                if failures:
+                    raise SystemExit("\n".join(f"{case} failed: {message}" for case, message in failures.items()))
                 _write(options.out / f"{name}.json", entries)
             else:
                 recorded = json.loads((options.out / f"{name}.json").read_text(encoding="utf-8"))
                 names = name_changes(json.loads(RENAMED.read_text(encoding="utf-8")) if RENAMED.is_file() else {})
-                lines, moved = differences([(key, value) for key, value in recorded["entries"]], entries, names)
-                for line in [*_machines(recorded["machine"]), *moved, *lines]:
+                failures, entries = split_failures(entries)
+                failed = tuple(f"{case} | " for case in failures)
+                old = [(key, value) for key, value in recorded["entries"] if not key.startswith(failed)]
+                lines, notes = differences(old, entries, names)
+                lines += [f"{case} failed: {message}" for case, message in failures.items()]
+                for line in [*_machines(recorded["machine"]), *notes, *lines]:
                     print(f"{name}: {line}", flush=True)
                 differing += len(lines)
-                words += f", {len(lines)} differences, {len(moved)} only by name"
+                words += f", {len(lines)} differences, {len(notes)} only in name or new"
             print(words, flush=True)
     return 1 if differing else 0
+
+
+def split_failures(entries: Iterable[tuple[str, Any]]) -> tuple[dict[str, str], list[tuple[str, Any]]]:
+    """What failed, with its message by its case; and everything else."""
+    values, failures = [], {}
+    for name, value in entries:
+        case, _, what = name.rpartition(" | ")
+        if what == methods.FAILED:
+            failures[case] = str(value)
+        else:
+            values.append((name, value))
+    return failures, values
 
 
 def named_once(entries: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.golden.commands import COMMAND, Commands, environment, numbers
-from tests.golden.methods import Trainings
+from tests.golden.methods import Trainings, or_failure
 
 SERVED = {
     "cloning, gru": 0,
@@ -93,28 +93,32 @@ class Exchange:
 def record(trainings: Trainings) -> Iterator[tuple[str, Any]]:
     """The exchange with every case of SERVED, a restart, and the log it leaves."""
     for case, width in SERVED.items():
-        trainings.train(case)
-        run = trainings.folder(case)
-        exchange = Exchange(url="", case=case)
-        with _service(trainings.commands, run, "--seed", "5") as exchange.url:
-            _talk_as_known_user(exchange, width)
-            _talk_as_stranger(exchange)
-            _send_several_outcomes(exchange)
-            _send_unusable(exchange, width)
-            exchange.health()
-        with _service(trainings.commands, run, "--seed", "6", "--greedy") as exchange.url:
-            exchange.recommend("after a restart, greedy", "u1", 5)
-            exchange.recommend("after a restart, greedy, stranger", "somebody", 5)
-            exchange.recommend("after a restart, explore", "u1", 5, explore={"keep": 1})
-        with _service(trainings.commands, run, "--seed", "7", "--allow-repeats", "--top-m", "12") as exchange.url:
-            exchange.recommend("repeats allowed", "u1", 5)
-        events = run / "serve" / "events"
-        for at, line in enumerate(_records(events)):
-            exchange.keep(f"record {at}", line)
-        log = trainings.commands.answer("data", "import", events, "--out", f"{run}-log")
-        for name, value in numbers(log["counts"]).items():
-            exchange.keep(f"imported {name}", value)
-        yield from exchange.notes
+        yield from or_failure(case, _exchange(trainings, case, width))
+
+
+def _exchange(trainings: Trainings, case: str, width: int) -> Iterator[tuple[str, Any]]:
+    trainings.train(case)
+    run = trainings.folder(case)
+    exchange = Exchange(url="", case=case)
+    with _service(trainings.commands, run, "--seed", "5") as exchange.url:
+        _talk_as_known_user(exchange, width)
+        _talk_as_stranger(exchange)
+        _send_several_outcomes(exchange)
+        _send_unusable(exchange, width)
+        exchange.health()
+    with _service(trainings.commands, run, "--seed", "6", "--greedy") as exchange.url:
+        exchange.recommend("after a restart, greedy", "u1", 5)
+        exchange.recommend("after a restart, greedy, stranger", "somebody", 5)
+        exchange.recommend("after a restart, explore", "u1", 5, explore={"keep": 1})
+    with _service(trainings.commands, run, "--seed", "7", "--allow-repeats", "--top-m", "12") as exchange.url:
+        exchange.recommend("repeats allowed", "u1", 5)
+    events = run / "serve" / "events"
+    for at, line in enumerate(_records(events)):
+        exchange.keep(f"record {at}", line)
+    log = trainings.commands.answer("data", "import", events, "--out", f"{run}-log")
+    for name, value in numbers(log["counts"]).items():
+        exchange.keep(f"imported {name}", value)
+    yield from exchange.notes
 
 
 def _talk_as_known_user(exchange: Exchange, width: int) -> None:
