@@ -37,15 +37,17 @@ FOREIGN_SIGNATURES = {"state_dict", "load_state_dict", "reset", "step"}
 UNTYPED_SIGNATURES = {
     "convert",
     "dump_toml",
-    "from_tables",
+    "lay_out",
     "name_of",
     "override",
     "read_manifest",
     "read_toml",
+    "save",
     "story_json",
+    "tables_of",
     "to_json",
     "to_table",
-    "to_tables",
+    "train",
     "write",
 }
 """Last names alone, for the same reason."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import Field
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
@@ -16,13 +15,6 @@ Own = TypeVar("Own")  # the run-time checker of the tests does not take typing.S
 
 Carry = Tensor
 """(B, M) float32: everything an encoder must remember of a user, so that any store can keep it as bytes."""
-
-
-@runtime_checkable
-class Settings(Protocol):
-    """The Config of a component: a frozen dataclass."""
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
 @runtime_checkable

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from slatewise.cli import main
-from slatewise.config.run import RunConfig
 from slatewise.data.simulated import prepare_simulated
 from slatewise.training.loop import train
 
@@ -74,7 +73,7 @@ def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corrected": {"method": {"name": "reinforce", "slate_size": 5, "reward_at_least": 4.0}, **small},
     }
     for name, tables in own.items():
-        train(RunConfig.from_tables({**shared, **tables}), folder / "runs" / name)
+        train({**shared, **tables}, folder / "runs" / name)
     return folder
 
 

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from slatewise import artifact as artifacts
 from slatewise import evaluation
 from slatewise.artifact import Artifact
-from slatewise.config import EvaluateConfig
 from slatewise.data.prepared import Dataset
 from slatewise.evaluation import metrics
 from slatewise.log import FIRST_ITEM, LogPart
-from slatewise.protocols import Policy
 from slatewise.report.page import Example, Exposure, Histogram, Recommended, Used
 from slatewise.types import SlateRequest
 
 LAST_USED = 8
 
 
-def propensity_histogram(serving: Artifact, part: LogPart, settings: EvaluateConfig) -> Histogram | None:
+def propensity_histogram(serving: Artifact, part: LogPart, settings: evaluation.Config) -> Histogram | None:
     """How probable the held-out items were to a policy."""
     logp = evaluation.held_out_log_pi(serving.policy, part, settings).numpy()
     probability = np.exp(logp[np.isfinite(logp) & (logp < 0)])
@@ -41,20 +41,27 @@ def propensity_histogram(serving: Artifact, part: LogPart, settings: EvaluateCon
 
 
 def exposure(
-    policies: Mapping[str, Policy], part: LogPart, settings: EvaluateConfig, *, num_rows: int
+    folders: Mapping[str, Path],
+    dataset: Dataset,
+    part: LogPart,
+    settings: evaluation.Config,
+    *,
+    allow_modules: bool = False,
 ) -> tuple[Exposure, ...]:
     """How each run spreads its recommendations over the catalog.
 
     Args:
-        policies: by label.
+        folders: run folder by label.
+        dataset: the log and its catalog.
         part: whose users get lists.
         settings: length of the lists.
-        num_rows: rows of the item table.
+        allow_modules: see `artifact.load`.
     """
     shares = []
-    for label, policy in policies.items():
+    for label, folder in folders.items():
+        policy = artifacts.load(folder / "artifact", allow_modules=allow_modules).policy
         ranking = evaluation.rank(policy, part, settings)
-        count = torch.bincount(ranking.items.flatten(), minlength=num_rows)[FIRST_ITEM:].double()
+        count = torch.bincount(ranking.items.flatten(), minlength=dataset.catalog.num_rows)[FIRST_ITEM:].double()
         shares.append(
             Exposure(
                 name=label,
@@ -73,7 +80,7 @@ def _lorenz(count: Float[np.ndarray, " N"]) -> tuple[float, ...]:
 
 
 def examples(
-    serving: Artifact, dataset: Dataset, part: LogPart, settings: EvaluateConfig, *, number: int
+    serving: Artifact, dataset: Dataset, part: LogPart, settings: evaluation.Config, *, number: int
 ) -> tuple[Example, ...]:
     """Users spread evenly over the log, with what they used last and the slate of a policy.
 

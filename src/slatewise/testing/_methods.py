@@ -16,7 +16,6 @@ from torch import Generator, Tensor, nn
 
 from slatewise import artifact
 from slatewise import config as configs
-from slatewise.config.run import Component, RunConfig
 from slatewise.log import Catalog
 from slatewise.protocols import Learner, Policy
 from slatewise.testing._contract import expect, expect_close, expect_same_bits, no_global_randomness
@@ -110,11 +109,11 @@ class _Method:
         with torch.no_grad():
             return _ready(learner.policy).encoder(self.log)[:, -1]
 
-    def run_config(self) -> RunConfig:
-        return RunConfig(
-            method=Component(name=self.where, settings=self.config),
-            encoder=Component(name=self.encoder, settings=self.encoder_config),
-        )
+    def tables(self) -> dict[str, Any]:
+        return {
+            "encoder": {"name": self.encoder, **configs.to_table(self.encoder_config)},
+            "method": {"name": self.where, **configs.to_table(self.config)},
+        }
 
 
 def _check_seed(method: _Method) -> None:
@@ -178,12 +177,7 @@ def _check_artifact(method: _Method, trained: Learner) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "artifact"
         artifact.save(
-            path,
-            policy=trained.policy,
-            catalog=method.catalog,
-            config=method.run_config(),
-            metrics={},
-            source=artifact.Source(),
+            path, policy=trained.policy, catalog=method.catalog, tables=method.tables(), metrics={}, source={}
         )
         loaded = artifact.load(path, allow_modules=True).policy
     message = f"{method.where}: the policy of an artifact, against the one that was saved"

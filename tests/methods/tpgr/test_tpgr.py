@@ -9,7 +9,6 @@ import torch
 from torch import Generator
 
 from slatewise.config import convert
-from slatewise.config.run import RunConfig
 from slatewise.data import splits
 from slatewise.data.batches import trajectories
 from slatewise.encoders import gru
@@ -240,7 +239,7 @@ def test_a_run_from_a_log_keeps_its_tree(tmp_path: Path) -> None:
         "train": {"epochs": 2, "batch_size": 8, "select": "ndcg@3"},
         "evaluate": {"k": [3]},
     }
-    train(RunConfig.from_tables(tables), tmp_path / "run")
+    train(tables, tmp_path / "run")
     opened = open_run(tmp_path / "run")
     policy = opened.artifact.policy
     assert isinstance(policy, tpgr.Policy)
