@@ -118,7 +118,7 @@ def test_whole_numbers_are_numbers() -> None:
             'run.toml [method] has an unknown key "gama"; did you mean "gamma"? known keys: gamma, steps, ',
         ),
         ({"zzz": 1}, 'run.toml [method] has an unknown key "zzz"; known keys: gamma, '),
-        ({"gamma": "fast"}, "run.toml [method]: Expected `float`, got `str` - at `$.gamma`. Mend the value"),
+        ({"gamma": "fast"}, "run.toml [method]: Expected `float | table`, got `str` - at `$.gamma`. Mend the value"),
         ({"steps": 1.5}, "run.toml [method]: Expected `int`, got `float` - at `$.steps`"),
         ({"kind": "half"}, "run.toml [method]: Invalid enum value 'half' - at `$.kind`"),
         ({"gamma": 2.0}, "gamma is 2.0; expected at most 1"),

@@ -155,7 +155,9 @@ def convert(cls: type[C], table: dict[str, Any], *, where: str) -> C:
     try:
         return msgspec.convert(values, cls)
     except msgspec.ValidationError as error:
-        raise located(f"{where}: {error}", advice="Mend the value and start again.") from error
+        # what msgspec calls an object is a table to who writes TOML
+        message = str(error).replace("object", "table")
+        raise located(f"{where}: {message}", advice="Correct the value and start again.") from error
     except ValueError as error:
         raise located(f"{where}: {error}") from error
 

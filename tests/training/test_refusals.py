@@ -70,7 +70,7 @@ def command(
         ("evaluate.ks=[5]", '[evaluate] has an unknown key "ks"'),
         ("data.folder=x", '[data] has an unknown key "folder"'),
         ("trian.epochs=8", 'unknown table "[trian]"; known: data, encoder, method, train, evaluate, serve'),
-        ("method.lr=fast", "[method]: Expected `float`, got `str`"),
+        ("method.lr=fast", "[method]: Expected `float | table`, got `str`"),
         ("train.epochs=0", "[train]: epochs is 0; expected at least 1"),
         ("train.burn_in=-1", "[train]: burn_in is -1; expected 0 or more"),
         ("encoder.width=0", "[encoder]: width 0 and item_width 4 must be at least 1"),
