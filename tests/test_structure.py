@@ -24,7 +24,6 @@ CONFIG_KEYS = 16
 
 LONG_FILES = {
     "slatewise.reproduce.fcpo.runs",
-    "slatewise.reproduce.slateq",
     "slatewise.sim.interest_evolution",
 }
 LONG_FUNCTIONS = {"_checks", "_figures", "checks"}

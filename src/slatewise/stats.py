@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -36,14 +37,32 @@ def quantile_t(freedom: int) -> float:
     return float(student.ppf(0.975, freedom))
 
 
-def student_t(values: Sequence[float]) -> tuple[float, float, float]:
+class MeanInterval(NamedTuple):
+    """A mean and the bounds of its 95 % interval, infinite where a single value gives none."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def half(self) -> float:
+        """Half the width of the interval; 0 where there is none."""
+        return self.high - self.mean if math.isfinite(self.high) else 0.0
+
+    def text(self, spec: str = ".3f", *, unit: str = "") -> str:
+        """The mean with its interval, where there is one: "0.93 % [0.85, 1.01]"."""
+        bounds = f" [{self.low:{spec}}, {self.high:{spec}}]" if math.isfinite(self.low) else ""
+        return f"{self.mean:{spec}}{unit}{bounds}"
+
+
+def student_t(values: Sequence[float]) -> MeanInterval:
     """Mean of independent values and the bounds of its 95 % interval by Student's t; infinite for a single value."""
     numbers = np.asarray(values, dtype=float)
     mean = float(numbers.mean())
     if len(numbers) < 2:
-        return mean, -math.inf, math.inf
+        return MeanInterval(mean, -math.inf, math.inf)
     half = float(quantile_t(len(numbers) - 1) * numbers.std(ddof=1) / math.sqrt(len(numbers)))
-    return mean, mean - half, mean + half
+    return MeanInterval(mean, mean - half, mean + half)
 
 
 def mean_interval(values: Float[Tensor, " B"]) -> tuple[float, float, float]:

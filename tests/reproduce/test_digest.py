@@ -85,7 +85,7 @@ def test_docstrings_comments_and_the_order_of_imports_do_not_count(tree: Path, d
             lines[first:first] = [ast.unparse(node) for node in reversed(imports)]
         file.write_text("\n".join(lines) + "\n# a comment\n", encoding="utf-8")
     file = file_of(tree, "class RowWiseAdagrad")
-    for docstring in ("Adagrad on the rows", "Move every row"):
+    for docstring in ("Adagrad on the rows", "Update every row"):
         replace(file, f'"""{docstring}', f'"""Another word. {docstring}')
     assert digest("youtube") == before
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -10,10 +10,19 @@ from slatewise.config import convert
 from slatewise.methods import slateq as method
 from slatewise.reproduce import slateq
 from slatewise.reproduce._cells import Cell
-from slatewise.reproduce.slateq import runs, whole
+from slatewise.reproduce.slateq import runs, settings, whole
+from slatewise.rollout.off_policy import OffPolicyConfig
 from slatewise.sim.interest_evolution import Config
 
-TINY = asdict(runs.Size(users=40, steps=24, updates=1, batch=32, measured=60, curve_users=20, curve_points=2))
+TINY = asdict(
+    runs.Size(
+        users=40,
+        interaction=OffPolicyConfig(steps=24, updates=1, batch_size=32, replay=24, epsilon_steps=8),
+        measured=60,
+        curve_users=20,
+        curve_points=2,
+    )
+)
 
 FIDELITY = {
     "likelihoods": [
@@ -30,15 +39,15 @@ FIDELITY = {
 
 
 def tiny(cell: Cell) -> Cell:
-    settings = {**cell.settings, "size": TINY}
-    settings["world"] = {**settings["world"], "budget": 20.0}
-    if settings["kind"] == "whole" or "whole" in cell.name:
-        settings["world"]["num_candidates"] = 6
-    if settings["kind"] == "prices":
-        settings["prices"] = [0.0, 1.4]
-    if settings["kind"] == "fitted":
-        settings["fits"] = 5
-    return Cell(name=cell.name, settings=settings)
+    small = {**cell.settings, "size": TINY}
+    small["world"] = {**small["world"], "budget": 20.0}
+    if small["kind"] == "whole" or "whole" in cell.name:
+        small["world"]["num_candidates"] = 6
+    if small["kind"] == "prices":
+        small["prices"] = [0.0, 1.4]
+    if small["kind"] == "fitted":
+        small["fits"] = 5
+    return Cell(name=cell.name, settings=small)
 
 
 def test_cells_have_names_of_their_own_and_settings_that_convert() -> None:
@@ -92,7 +101,7 @@ def test_a_story_is_told_from_all_results(quick: bool) -> None:
     for number, cell in enumerate(slateq.cells(quick=quick, seed_base=0)):
         figures = {"return": 160.0 + number / 10, "stderr": 0.2, "length": 60.0, "rate": 0.5, "quality": -0.5}
         names = {
-            "prices": [f"{price:g}" for price in slateq.PRICES],
+            "prices": [f"{price:g}" for price in settings.PRICES],
             "live": ["MYOP-TS", "SARSA-TS"],
             "random": [""],
             "whole": [""],
@@ -135,12 +144,12 @@ def test_all_slates_are_looked_at() -> None:
 
 
 def test_the_ceiling_is_the_published_reference() -> None:
-    settings = {
-        "size": asdict(runs.Size(measured=3000)),
+    cell = {
+        "size": asdict(replace(runs.FULL, measured=3000)),
         "world": {"choice": "mnl"},
         "seed": 0,
         "prices": [0.0, 1.4],
     }
-    served = runs.shadow_prices(settings)["served"]
+    served = runs.shadow_prices(cell)["served"]
     assert abs(served["1.4"]["return"] - 275.1) < 4 * served["1.4"]["stderr"]
     assert abs(served["0"]["return"] - 167.1) < 4 * served["0"]["stderr"]  # no price on time: the myopic policy

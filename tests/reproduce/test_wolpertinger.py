@@ -10,19 +10,25 @@ from slatewise.config import convert, to_table
 from slatewise.methods import wolpertinger as method
 from slatewise.reproduce import wolpertinger
 from slatewise.reproduce._cells import Cell
+from slatewise.reproduce._learning import Size
 from slatewise.reproduce.wolpertinger import runs
+from slatewise.rollout.off_policy import OffPolicyConfig
 from slatewise.sim.accept_graph import Config, Env
 from slatewise.types import SlateRequest
 
 TINY = asdict(
-    runs.Size(items=300, users=20, steps=24, updates=1, batch=32, replay=24, epsilon_steps=15, curve_points=3)
+    Size(
+        users=20,
+        interaction=OffPolicyConfig(steps=24, updates=1, batch_size=32, replay=24, epsilon=0.05, epsilon_steps=15),
+        curve_points=3,
+    )
 )
 
 
 def tiny(cell: Cell) -> Cell:
     settings = dict(cell.settings)
     if "size" in settings:
-        settings["size"] = TINY
+        settings |= {"size": TINY, "items": 300}
     if settings["kind"] == "decisions":
         methods = {name: {**given} for name, given in settings["methods"].items()}
         for given in methods.values():
@@ -44,7 +50,7 @@ def test_cells_have_names_of_their_own_and_settings_that_convert() -> None:
             for given in [cell.settings.get("method", {}), *cell.settings.get("methods", {}).values()]:
                 convert(method.Config, given, where=cell.name)
             if "size" in cell.settings:
-                runs.schedule(runs.Size(**cell.settings["size"]))
+                convert(Size, cell.settings["size"], where=cell.name)
     assert len(cells) < 20
 
 

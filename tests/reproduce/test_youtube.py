@@ -22,7 +22,7 @@ def test_closed_forms_of_the_experiments() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", toys.EXPERIMENTS, ids=lambda experiment: experiment.name)
 def test_bandits_are_solved_with_beta_estimated(experiment: toys.Experiment) -> None:
-    pi, beta = toys.learned(experiment, seed=11, steps=toys.STEPS, batch=toys.BATCH)
+    pi, beta = toys.learn(experiment, seed=11, steps=toys.STEPS, batch=toys.BATCH)
     torch.testing.assert_close(pi.double(), experiment.optimum(), atol=toys.TOLERANCE, rtol=0)
     torch.testing.assert_close(beta, torch.tensor(experiment.bandit.behaviour), atol=0.03, rtol=0)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from slatewise.machine import facts
-from slatewise.report import Check, LineChart
+from slatewise.report import Check, Curve, LineChart
+from slatewise.stats import MeanInterval, student_t
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +18,40 @@ class Row:
 
     name: str
     metric: str
-    published: float | None
+    published: float | None = None
     ours: float
     low: float = math.nan
     high: float = math.nan
+
+    @classmethod
+    def of(cls, name: str, metric: str, values: Sequence[float] | MeanInterval, published: float | None = None) -> Row:
+        """The mean over seeds with its interval by Student's t, unless it is given with another one."""
+        mean, low, high = values if isinstance(values, MeanInterval) else student_t(values)
+        return cls(name=name, metric=metric, published=published, ours=mean, low=low, high=high)
+
+
+def check(
+    name: str,
+    values: Sequence[float] | MeanInterval,
+    holds: Callable[[MeanInterval], bool],
+    spec: str = ".3f",
+    *,
+    unit: str = "",
+) -> Check:
+    """A check of the mean over seeds and its interval, which it also shows."""
+    mean = values if isinstance(values, MeanInterval) else student_t(values)
+    return Check(name=name, holds=holds(mean), figure=mean.text(spec, unit=unit))
+
+
+def curve(name: str, x: Iterable[int] | Iterable[float], values: Iterable[Sequence[float]]) -> Curve:
+    """The means over seeds at each x, with their intervals."""
+    means = [student_t(each) for each in values]
+    return Curve(
+        name=name,
+        x=tuple(float(place) for place in x),
+        y=tuple(each.mean for each in means),
+        half=tuple(each.half for each in means),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

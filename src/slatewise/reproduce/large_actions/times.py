@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Generator, Tensor, nn
 from slatewise.log import FIRST_ITEM
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Policy
+from slatewise.reproduce._timing import cpu_seconds
 from slatewise.reproduce.large_actions import learners
 from slatewise.retrieval import approximate
 from slatewise.seeds import stream_seed
@@ -52,33 +54,36 @@ def decision_times(settings: Mapping[str, Any]) -> dict[str, Any]:
             policy.eval()
         read = states[given["method"]] if given["method"] in states else learners.states_of(policy, seen)
         deciders[name] = (_decider(policy, given, items, seed), given.get("scores", items), read)
-    found: dict[str, Any] = {name: {str(batch): [] for batch in BATCHES} for name in deciders}
+    milliseconds: dict[str, Any] = {name: {} for name in deciders}
     with torch.inference_mode():
         for batch in BATCHES:
             plans = {}
             for name, (decide, width, read) in deciders.items():
                 pieces = list(torch.split(read[:batch], max(1, min(batch, SCORES // width))))
                 plans[name] = (decide, *plan(decide, pieces, settings["longest"]))
-            for _ in range(settings["blocks"]):
-                for name, (decide, pieces, rounds) in plans.items():
-                    begun = time.process_time()
-                    for _ in range(rounds):
-                        for some in pieces:
-                            decide(some)
-                    spent = time.process_time() - begun
-                    decisions = rounds * sum(len(some) for some in pieces)
-                    found[name][str(batch)].append(1000 * spent / decisions)
-    return found
+            works = {name: partial(_decide_block, *each) for name, each in plans.items()}
+            for name, seconds in cpu_seconds(works, blocks=settings["blocks"]).items():
+                _, pieces, rounds = plans[name]
+                decisions = rounds * sum(map(len, pieces))
+                milliseconds[name][str(batch)] = [1000 * each / decisions for each in seconds]
+    return milliseconds
+
+
+def _decide_block(decide: Decide, pieces: list[Tensor], rounds: int, block: int) -> None:
+    del block  # all are alike
+    for _ in range(rounds):
+        for piece in pieces:
+            decide(piece)
 
 
 def plan(decide: Decide, pieces: list[Tensor], longest: float) -> tuple[list[Tensor], int]:
     """How many of the pieces, and how often, so that a block takes neither too long nor too short to be measured."""
     decide(pieces[0])  # caches fill, indices are fitted
-    begun = time.process_time()
+    start = time.process_time()
     decide(pieces[0])
-    once = max(1e-5, time.process_time() - begun)
-    kept = pieces[: max(1, min(len(pieces), int(longest / once)))]
-    return kept, max(1, min(50, int(0.01 / (once * len(kept)))))
+    once = max(1e-5, time.process_time() - start)
+    timed = pieces[: max(1, min(len(pieces), int(longest / once)))]
+    return timed, max(1, min(50, int(0.01 / (once * len(timed)))))
 
 
 def _decider(policy: Policy, given: Mapping[str, Any], items: int, seed: int) -> Decide:

@@ -150,14 +150,10 @@ WAYS: dict[str, Way] = {
 }
 
 
-def full() -> Budget:
-    """The interactions behind the table: 51,200."""
-    return Budget()
-
-
-def quick() -> Budget:
-    """Half of them."""
-    return Budget(places=200, steps=128)
+FULL = Budget()
+"""The interactions behind the table: 51,200."""
+QUICK = Budget(places=200, steps=128)
+"""Half of them."""
 
 
 def cell_settings(way: Way, items: int, seed: int, budget: dict[str, Any], *, short: bool) -> dict[str, Any]:

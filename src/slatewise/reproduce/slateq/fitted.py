@@ -7,7 +7,8 @@ shown as well it does not say, so the fitted world draws its candidates as often
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,13 +17,10 @@ import torch
 from torch import Generator
 
 from slatewise.data.batches import sample_rows
-from slatewise.encoders.stateless import Encoder as StatelessEncoder
-from slatewise.methods import random as uniform
 from slatewise.ops.choices import at_choice
 from slatewise.report import Check
-from slatewise.reproduce._story import Row
+from slatewise.reproduce._story import Row, check
 from slatewise.reproduce.slateq import runs
-from slatewise.rollout.play import Arm
 from slatewise.rollout.trajectories import record_trajectories
 from slatewise.seeds import stream_seed
 from slatewise.sim.interest_evolution import Env
@@ -31,7 +29,6 @@ from slatewise.sim.log_fitted.env import Env as FittedEnv
 from slatewise.sim.log_fitted.fidelity import fidelity_report
 from slatewise.sim.log_fitted.learner import Config as ModelConfig
 from slatewise.sim.log_fitted.learner import Learner, levels
-from slatewise.stats import student_t
 from slatewise.training.fit import fit
 from slatewise.types import Trajectories
 
@@ -49,72 +46,65 @@ def settings(method: Mapping[str, Any], world: Mapping[str, Any]) -> dict[str, A
     return {"method": dict(method), "world": dict(world), "serve": SERVINGS, "fits": 1500}
 
 
-def run(cell: dict[str, Any]) -> dict[str, Any]:
-    """Record, fit, judge the fit, learn in it, measure in the true world."""
-    size, seed = runs.Size(**cell["size"]), cell["seed"]
+def run(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Record, fit, evaluate the fit, learn in it, measure in the true world."""
+    size, seed = runs.size_of(cell), cell["seed"]
+    steps = size.interaction.steps
     env = Env(runs.world(cell["world"]), num_users=size.users, threads=1)
-    random = Arm(policy=uniform.Policy(uniform.Config(), StatelessEncoder(), env.catalog), policy_id=1)
-    record = replace(record_trajectories(env, [random], steps=size.steps, seed=stream_seed(seed, 7)), candidates=None)
-    held = max(1, round(HELD_OUT * len(record.mask)))
-    order = torch.randperm(len(record.mask), generator=Generator().manual_seed(stream_seed(seed, 10)))
-    started = time.process_time()
-    model = _fit(record.rows(order[held:]).trim(), env, updates=cell["fits"], seed=seed)
-    fitting = time.process_time() - started
+    random = runs.random_arm(env)
+    log = replace(record_trajectories(env, [random], steps=steps, seed=stream_seed(seed, 7)), candidates=None)
+    held_out = max(1, round(HELD_OUT * len(log.mask)))
+    order = torch.randperm(len(log.mask), generator=Generator().manual_seed(stream_seed(seed, 10)))
+    start = time.process_time()
+    model = _fit(log.rows(order[held_out:]).trim(), env, updates=cell["fits"], seed=seed)
+    fitting = time.process_time() - start
     fitted = Fitted(policy=model.policy, catalog=env.catalog)
-    parts = [record.rows(part).trim() for part in torch.split(order[:held], 64)]
+    parts = [log.rows(part).trim() for part in torch.split(order[:held_out], 64)]
     report = fidelity_report(fitted, parts, seed=stream_seed(seed, 11))
     inside = FittedEnv(Config(num_candidates=env.config.num_candidates), num_users=size.users, fitted=fitted)
     built = runs.learner(cell["method"], env, seed=seed)
-    started = time.process_time()
+    start = time.process_time()
     # among simulated users nothing is lost by showing random slates, and Q-learning learns the best ones from any
-    simulated = record_trajectories(inside, [random], steps=size.steps, seed=stream_seed(seed, 12))
-    runs.learn_from_log(
-        built, simulated, updates=size.steps * size.updates, batch=size.batch, seed=stream_seed(seed, 8)
-    )
+    simulated = record_trajectories(inside, [random], steps=steps, seed=stream_seed(seed, 12))
+    runs.learn_from_log(built, simulated, size, seed=stream_seed(seed, 8))
     return {
-        "seconds": fitting + time.process_time() - started,
-        "served": runs.served(built.policy, env.config, cell["serve"], size, seed),
+        "seconds": fitting + time.process_time() - start,
+        "served": runs.servings(built, env, cell, size),
         "fidelity": report.to_json(),
     }
 
 
-def tell(found: Mapping[str, Mapping[str, Any]], gains: Mapping[str, list[float]]) -> tuple[list[Row], list[Check]]:
+def tell(results: Sequence[Mapping[str, Any]], shares: Mapping[str, list[float]]) -> tuple[list[Row], list[Check]]:
     """Rows and the check.
 
     Args:
-        found: results of the cells, in the order of the seeds.
-        gains: per serving and seed: the return in the true world, less that of random slates, over the same of the
+        results: of the cells, in the order of the seeds.
+        shares: per serving and seed: the return in the true world, less that of random slates, over the same of the
             policy that learned by interaction with the true world.
     """
     rows, name = [], "trained in a simulator fitted to a random policy's log"
     for serving in SERVINGS:
-        returns = [float(cell["served"][serving]["return"]) for cell in found.values()]
-        rows.append(_row(f"{name}, QL-OT-{serving}", "return", returns))
-        rows.append(_row(f"{name}, QL-OT-{serving}", "share of online gain", gains[serving]))
-    for label, values in _fidelity([cell["fidelity"] for cell in found.values()]).items():
-        rows.append(_row("fidelity of that simulator", label, values))
-    mean, low, high = student_t(gains["OS"])
-    check = Check(
-        name=f"learned in a fitted simulator: at least {BAR} of the gain by interaction (OS)",
-        holds=mean >= BAR,
-        figure=f"{mean:.3f} [{low:.3f}, {high:.3f}]",
-    )
-    return rows, [check]
+        returns = [float(result["served"][serving]["return"]) for result in results]
+        rows.append(Row.of(f"{name}, QL-OT-{serving}", "return", returns))
+        rows.append(Row.of(f"{name}, QL-OT-{serving}", "share of online gain", shares[serving]))
+    for label, values in _fidelity([result["fidelity"] for result in results]).items():
+        rows.append(Row.of("fidelity of that simulator", label, values))
+    label = f"learned in a fitted simulator: at least {BAR} of the gain by interaction (OS)"
+    return rows, [check(label, shares["OS"], lambda mean: mean.mean >= BAR)]
 
 
 def _fidelity(reports: list[Mapping[str, Any]]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    metrics: defaultdict[str, list[float]] = defaultdict(list)
     for report in reports:
-        likelihoods = [entry for entry in report["likelihoods"] if entry["what"] == "choice"]
-        for entry in likelihoods:
-            if entry["model"] != "model":
-                found.setdefault(f"log-likelihood of a choice, gain over {entry['model']}", []).append(entry["gain"])
-        found.setdefault("calibration error of picks", []).append(report["calibration"]["error"])
+        for entry in report["likelihoods"]:
+            if entry["what"] == "choice" and entry["model"] != "model":
+                metrics[f"log-likelihood of a choice, gain over {entry['model']}"].append(entry["gain"])
+        metrics["calibration error of picks"].append(report["calibration"]["error"])
         for entry in report["sessions"]:
             if entry["name"] in ("length", "pick rate", "return"):
                 ratio = entry["simulated"] / entry["real"] if entry["real"] else float("nan")
-                found.setdefault(f"{entry['name']}, simulated over real", []).append(ratio)
-    return found
+                metrics[f"{entry['name']}, simulated over real"].append(ratio)
+    return metrics
 
 
 def _fit(record: Trajectories, env: Env, *, updates: int, seed: int) -> Learner:
@@ -136,11 +126,6 @@ def _fit(record: Trajectories, env: Env, *, updates: int, seed: int) -> Learner:
     draws = Generator().manual_seed(stream_seed(seed, 14))
     fit(model, sample_rows(record, SESSIONS, updates=updates, generator=draws))
     return model
-
-
-def _row(name: str, metric: str, values: list[float]) -> Row:
-    mean, low, high = student_t(values)
-    return Row(name=name, metric=metric, published=None, ours=mean, low=low, high=high)
 
 
 __all__ = ["BAR", "NAME", "run", "settings", "tell"]

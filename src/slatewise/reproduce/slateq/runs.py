@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ from slatewise.ops.choice import choice_weight
 from slatewise.ops.slates import Optimiser, best_slates
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Policy, StateEncoder
+from slatewise.reproduce import _learning
+from slatewise.reproduce._learning import learn_with_curve
 from slatewise.rollout.episodes import play_episodes
 from slatewise.rollout.off_policy import OffPolicyConfig, learn_off_policy
 from slatewise.rollout.play import Arm
@@ -37,24 +39,31 @@ LETTERS: dict[str, Optimiser] = {"T": "top_k", "G": "greedy", "O": "optimal"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Size:
+class Size(_learning.Size):
     """How much of everything; seconds on one core stand beside it in the results."""
 
-    users: int = 1000
-    """Places of the environment that is learned in."""
-    steps: int = 300
-    """Steps of each place: 300,000 transitions, as many as the paper's training steps."""
-    updates: int = 2
-    batch: int = 512
-    measured: int = 5000
+    measured: int
     """Users that a finished policy is measured on, one session each, as in the paper."""
-    curve_users: int = 400
-    curve_points: int = 10
+    curve_users: int
 
 
-def world(settings: dict[str, Any]) -> Config:
+FULL = Size(
+    users=1000,
+    interaction=OffPolicyConfig(steps=300, updates=2, batch_size=512, replay=300, epsilon_steps=100),
+    measured=5000,
+    curve_users=400,
+    curve_points=10,
+)
+"""300,000 transitions, as many as the paper's training steps."""
+QUICK = replace(FULL, measured=1500, curve_points=5, curve_users=200)
+"""Enough to see the order."""
+HALVED = replace(FULL, users=500, measured=1500)
+"""For the comparison with full-slate Q, where a look at all slates is what takes the time."""
+
+
+def world(settings: Mapping[str, Any]) -> Config:
     """Interest evolution as the cell says."""
-    return configs.convert(Config, settings, where="interest_evolution")
+    return configs.convert(Config, dict(settings), where="interest_evolution")
 
 
 def encoder(env: Env) -> observed.Encoder:
@@ -78,84 +87,86 @@ class BestSlates(RankedPolicy):
         return Slates(items=items, logp=torch.zeros(items.shape))
 
 
-def learner(settings: dict[str, Any], env: Env, *, seed: int) -> slateq.Learner:
+def learner(settings: Mapping[str, Any], env: Env, *, seed: int) -> slateq.Learner:
     """An untrained learner."""
-    config = configs.convert(slateq.Config, settings, where="slateq")
+    config = configs.convert(slateq.Config, dict(settings), where="slateq")
     return slateq.Learner(config, encoder(env), env.catalog, generator=Generator().manual_seed(stream_seed(seed, 3)))
 
 
-def train_and_measure(settings: dict[str, Any]) -> dict[str, Any]:
+def size_of(settings: Mapping[str, Any]) -> Size:
+    """Size of a cell; a segment of SARSA has the next slate in it, too."""
+    size = configs.convert(Size, settings["size"], where="size")
+    sarsa = settings.get("method", {}).get("training") == "sarsa"
+    return replace(size, interaction=replace(size.interaction, segment=2)) if sarsa else size
+
+
+def train_and_measure(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Learn in the environment, then measure under each serving that is asked for."""
-    size, seed = Size(**settings["size"]), settings["seed"]
+    size, seed = size_of(settings), settings["seed"]
     env = Env(world(settings["world"]), num_users=size.users, threads=1)
     built = learner(settings["method"], env, seed=seed)
-    curve: list[tuple[float, float]] = []
-    every = max(1, size.steps // size.curve_points)
 
-    def watch(step: int, figures: dict[str, float]) -> None:
-        del figures
-        if settings["curve"] and (step + 1) % every == 0:
-            now = measure(built.policy, env.config, users=size.curve_users, seed=stream_seed(seed, 5))
-            curve.append(((step + 1) * size.users, now["return"]))
+    def value() -> float:
+        return measure(built.policy, env.config, users=size.curve_users, seed=stream_seed(seed, 5))["return"]
 
-    started = time.process_time()
-    learn_off_policy(env, built, off_policy(settings["method"], size), seed=stream_seed(seed, 4), on_step=watch)
-    seconds = time.process_time() - started
-    return {
-        "seconds": seconds,
-        "curve": curve,
-        "served": served(built.policy, env.config, settings["serve"], size, seed),
-    }
+    curve, seconds = learn_with_curve(
+        env,
+        built,
+        size if settings["curve"] else replace(size, curve_points=0),
+        seed=stream_seed(seed, 4),
+        measure=value,
+    )
+    return {"seconds": seconds, "curve": curve, "served": servings(built, env, settings, size)}
 
 
-def measure_random(settings: dict[str, Any]) -> dict[str, Any]:
+def measure_random(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Uniformly random slates."""
-    size, config = Size(**settings["size"]), world(settings["world"])
-    env = Env(config, num_users=1, threads=1)
-    policy = uniform.Policy(uniform.Config(), StatelessEncoder(), env.catalog)
-    return {"served": {"": measure(policy, config, users=size.measured, seed=stream_seed(settings["seed"], 6))}}
+    env = Env(world(settings["world"]), num_users=1, threads=1)
+    seed = stream_seed(settings["seed"], 6)
+    return {"served": {"": measure(random_arm(env).policy, env.config, users=size_of(settings).measured, seed=seed)}}
 
 
-def from_random_log(settings: dict[str, Any]) -> dict[str, Any]:
+def from_random_log(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Learn from a log that random slates wrote, without interaction, and measure."""
-    size, seed = Size(**settings["size"]), settings["seed"]
+    size, seed = size_of(settings), settings["seed"]
     env = Env(world(settings["world"]), num_users=size.users, threads=1)
-    arm = Arm(policy=uniform.Policy(uniform.Config(), StatelessEncoder(), env.catalog), policy_id=1)
-    record = record_trajectories(env, [arm], steps=size.steps, seed=stream_seed(seed, 7))
+    log = record_trajectories(env, [random_arm(env)], steps=size.interaction.steps, seed=stream_seed(seed, 7))
     built = learner(settings["method"], env, seed=seed)
-    started = time.process_time()
-    learn_from_log(built, record, updates=size.steps * size.updates, batch=size.batch, seed=stream_seed(seed, 8))
-    seconds = time.process_time() - started
-    return {"seconds": seconds, "served": served(built.policy, env.config, settings["serve"], size, seed)}
+    start = time.process_time()
+    learn_from_log(built, log, size, seed=stream_seed(seed, 8))
+    seconds = time.process_time() - start
+    return {"seconds": seconds, "served": servings(built, env, settings, size)}
 
 
-def live(settings: dict[str, Any]) -> dict[str, Any]:
+def live(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The live test in kind: SARSA learns from the log of a myopic policy in production, and is set against it.
 
     The myopic policy has learned v and r by interaction; its log explores nothing.
     """
-    size, seed = Size(**settings["size"]), settings["seed"]
+    size, seed = size_of(settings), settings["seed"]
     env = Env(world(settings["world"]), num_users=size.users, threads=1)
-    production = learner(settings["method"] | {"training": "myopic", "serving_slates": "top_k"}, env, seed=seed)
-    schedule = off_policy(settings["method"] | {"training": "myopic"}, size)
-    learn_off_policy(env, production, schedule, seed=stream_seed(seed, 4))
-    record = record_trajectories(
-        env, [Arm(policy=production.policy, policy_id=1)], steps=size.steps, seed=stream_seed(seed, 9)
-    )
+    myopic = {**settings, "method": settings["method"] | {"training": "myopic", "serving_slates": "top_k"}}
+    production = learner(myopic["method"], env, seed=seed)
+    learn_off_policy(env, production, size_of(myopic).interaction, seed=stream_seed(seed, 4))
+    arm = Arm(policy=production.policy, policy_id=1)
+    log = record_trajectories(env, [arm], steps=size.interaction.steps, seed=stream_seed(seed, 9))
     built = learner(settings["method"], env, seed=seed + 1)
-    learn_from_log(built, record, updates=size.steps * size.updates, batch=size.batch, seed=stream_seed(seed, 8))
-    found = {"MYOP-TS": served(production.policy, env.config, ["TS"], size, seed)["TS"]}
-    for serving, figures in served(built.policy, env.config, settings["serve"], size, seed).items():
-        found[f"SARSA-{serving}"] = figures
-    return {"served": found}
+    learn_from_log(built, log, size, seed=stream_seed(seed, 8))
+    sarsa = {f"SARSA-{serving}": each for serving, each in servings(built, env, settings, size).items()}
+    return {"served": {"MYOP-TS": servings(production, env, {**settings, "serve": ["TS"]}, size)["TS"]} | sarsa}
 
 
-def shadow_prices(settings: dict[str, Any]) -> dict[str, Any]:
+def random_arm(env: Env) -> Arm:
+    """Serves uniformly random slates."""
+    return Arm(policy=uniform.Policy(uniform.Config(), StatelessEncoder(), env.catalog), policy_id=1)
+
+
+def shadow_prices(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The ceiling: user model and mean qualities known, time worth a fixed price, the best of all slates shown.
 
     q_i = minutes + price · (change of the time left), by topic; nothing: −price · the time that it costs.
     """
-    size, config = Size(**settings["size"]), world(settings["world"])
+    size, config = size_of(settings), world(settings["world"])
     env = Env(config, num_users=1, threads=1)
     quality = torch.from_numpy(config.topic_quality)
 
@@ -181,15 +192,14 @@ def shadow_prices(settings: dict[str, Any]) -> dict[str, Any]:
     return {"served": {f"{price:g}": value(price) for price in settings["prices"]}}
 
 
-def served(
-    policy: slateq.Policy, config: Config, servings: list[str], size: Size, seed: int
-) -> dict[str, dict[str, float]]:
-    """Figures of a policy under each serving: TS, GS, OS."""
-    found = {}
-    for serving in servings:
-        policy.serving = LETTERS[serving[0]]
-        found[serving] = measure(policy, config, users=size.measured, seed=stream_seed(seed, 6))
-    return found
+def servings(built: slateq.Learner, env: Env, settings: Mapping[str, Any], size: Size) -> dict[str, dict[str, float]]:
+    """What a policy earns under each serving that is asked for: TS, GS, OS."""
+    metrics = {}
+    for serving in settings["serve"]:
+        built.policy.serving = LETTERS[serving[0]]
+        seed = stream_seed(settings["seed"], 6)
+        metrics[serving] = measure(built.policy, env.config, users=size.measured, seed=seed)
+    return metrics
 
 
 def measure(policy: Policy, config: Config, *, users: int, seed: int) -> dict[str, float]:
@@ -205,35 +215,9 @@ def measure(policy: Policy, config: Config, *, users: int, seed: int) -> dict[st
     }
 
 
-def learn_from_log(built: slateq.Learner, record: Trajectories, *, updates: int, batch: int, seed: int) -> None:
-    """Batches of whole sessions, about `batch` steps each, drawn at random."""
-    generator = Generator().manual_seed(seed)
-    sessions = max(1, round(batch / float(record.mask.sum(dim=1).float().mean())))
-    fit(built, sample_rows(record, sessions, updates=updates, generator=generator))
-
-
-def full() -> dict[str, int]:
-    """The sizes behind the table."""
-    return asdict(Size())
-
-
-def halved() -> dict[str, int]:
-    """For the comparison with full-slate Q, where a look at all slates is what takes the time."""
-    return asdict(Size(users=500, measured=1500))
-
-
-def quick() -> dict[str, int]:
-    """Enough to see the order."""
-    return asdict(Size(measured=1500, curve_points=5, curve_users=200))
-
-
-def off_policy(method: dict[str, Any], size: Size) -> OffPolicyConfig:
-    """Serving and learning in turns; a segment of SARSA has the next slate in it, too."""
-    return OffPolicyConfig(
-        steps=size.steps,
-        updates=size.updates,
-        batch_size=size.batch,
-        segment=2 if method.get("training") == "sarsa" else 1,
-        replay=size.steps,
-        epsilon_steps=size.steps // 3,
-    )
+def learn_from_log(built: slateq.Learner, log: Trajectories, size: Size, *, seed: int) -> None:
+    """As many updates as by interaction, with whole sessions drawn at random, about as many steps each."""
+    interaction = size.interaction
+    sessions = max(1, round(interaction.batch_size / float(log.mask.sum(dim=1).float().mean())))
+    updates = interaction.steps * interaction.updates
+    fit(built, sample_rows(log, sessions, updates=updates, generator=Generator().manual_seed(seed)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Generator, Tensor, nn
 from slatewise.log import FIRST_ITEM
 from slatewise.nn.choice import network
 from slatewise.nn.state_dict import under
-from slatewise.reproduce.slateq.runs import BestSlates, Size, encoder, measure, off_policy, world
+from slatewise.reproduce.slateq.runs import BestSlates, encoder, measure, size_of, world
 from slatewise.rollout.off_policy import learn_off_policy
 from slatewise.seeds import stream_seed
 from slatewise.sim.interest_evolution import Config, Env
@@ -64,11 +65,11 @@ class WholeSlate(nn.Module):
         self, state: Float[Tensor, "B D"], topic: Int[Tensor, "B C"]
     ) -> tuple[Int[Tensor, "B K"], Float[Tensor, " B"]]:
         """Columns of the best slate of each user, and its value."""
-        found = [
-            self.values(some, topics).max(dim=1)
-            for some, topics in zip(torch.split(state, CHUNK), torch.split(topic, CHUNK), strict=True)
+        best = [
+            self.values(states, topics).max(dim=1)
+            for states, topics in zip(torch.split(state, CHUNK), torch.split(topic, CHUNK), strict=True)
         ]
-        return self.slates[torch.cat([part.indices for part in found])], torch.cat([part.values for part in found])
+        return self.slates[torch.cat([part.indices for part in best])], torch.cat([part.values for part in best])
 
 
 class Learner:
@@ -114,16 +115,16 @@ class Learner:
         return self.values.best(state, _topic(candidates, self.config))[0]
 
 
-def run(settings: dict[str, Any]) -> dict[str, Any]:
+def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Learn by interaction with the same schedule as SlateQ, and measure."""
-    size, seed, config = Size(**settings["size"]), settings["seed"], world(settings["world"])
+    size, seed = size_of(settings), settings["seed"]
     generator = Generator().manual_seed(stream_seed(seed, 3))
-    env = Env(config, num_users=size.users, threads=1)
+    env = Env(world(settings["world"]), num_users=size.users, threads=1)
     learner = Learner(env, tuple(settings["hidden"]), generator=generator)
-    started = time.process_time()
-    learn_off_policy(env, learner, off_policy({}, size), seed=stream_seed(seed, 4), generator=generator)
-    seconds = time.process_time() - started
-    metrics = measure(learner.policy, config, users=size.measured, seed=stream_seed(seed, 6))
+    start = time.process_time()
+    learn_off_policy(env, learner, size.interaction, seed=stream_seed(seed, 4), generator=generator)
+    seconds = time.process_time() - start
+    metrics = measure(learner.policy, env.config, users=size.measured, seed=stream_seed(seed, 6))
     return {"seconds": seconds, "served": {"": metrics}}
 
 

@@ -9,20 +9,19 @@ there is no published figure to stand beside ours. Returns are computed exactly;
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from slatewise.config import to_table
 from slatewise.methods.wolpertinger import ActorConfig, Config, SearchConfig, TD3Config, TwoTowerConfig
 from slatewise.report import Check, Curve, LineChart
 from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._story import Row, Story
+from slatewise.reproduce._results import Results, seed_range
+from slatewise.reproduce._story import Row, Story, check, curve
 from slatewise.reproduce.wolpertinger import runs
 from slatewise.stats import student_t
 
 TITLE = "Wolpertinger: the nearest items of a proto-action in place of all items"
-SEEDS, QUICK_SEEDS = 5, 2
-Results = Mapping[str, Mapping[str, Any]]
 
 METHOD = Config(
     embedding="catalog",
@@ -77,22 +76,28 @@ FLAT = 0.02
 """A curve is flat where its last fifth rises by no more than this share of the way from random to the optimum."""
 
 
+ITEMS, QUICK_ITEMS = 13_138, 2000
+
+
 def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     """References, decision times, the lemma; then every variant by seed."""
-    size = runs.quick() if quick else runs.full()
+    common = {"items": QUICK_ITEMS if quick else ITEMS, "size": asdict(runs.QUICK if quick else runs.FULL)}
     decisions = {"kind": "decisions", "items": MANY, "methods": {n: to_table(m) for n, m in SEARCHES.items()}}
     decisions |= {"full": "full search", "exact": "1,000 nearest, exact", "few": "100 nearest, approximate"}
     decisions |= {"rounds": 10 if quick else 40, "starts": 500}
-    found = [
-        Cell(name="references", settings={"kind": "references", "size": size}),
+    return [
+        Cell(name="references", settings={"kind": "references"} | common),
         Cell(name="decisions", settings=decisions | {"seed": seed_base}),
         Cell(name="lemma", settings={"kind": "lemma", "seed": seed_base} | LEMMA),
+        *(
+            Cell(
+                name=f"{_cell(name)}-{seed}",
+                settings={"kind": "train", "seed": seed, "method": to_table(VARIANTS[name])} | common,
+            )
+            for seed in seed_range(seed_base, quick)
+            for name in (QUICK if quick else VARIANTS)
+        ),
     ]
-    for seed in _seeds(quick, seed_base):
-        for name in QUICK if quick else VARIANTS:
-            settings = {"kind": "train", "seed": seed, "size": size, "method": to_table(VARIANTS[name])}
-            found.append(Cell(name=_cell(name, seed), settings=settings))
-    return found
 
 
 def run(cell: Cell) -> dict[str, Any]:
@@ -106,53 +111,61 @@ def run(cell: Cell) -> dict[str, Any]:
     return kinds[cell.settings["kind"]](cell.settings)
 
 
-def tell(results: Results, *, quick: bool, seed_base: int) -> Story:
-    """Rows, checks and figures of everything that was run."""
-    found = _Found(results, _seeds(quick, seed_base))
-    rows = [_reference_row(name, found.reference[name]) for name in ("optimum", "greedy", "random")]
-    for name in found.names:
-        rows.append(_row(name, "return", found.returns(name)))
-        rows.append(_row(name, "share of the optimum", found.shares(name)))
-        rows.append(_row(name, "share of k = 100 %", found.shares(name, of=FULL)))
-        rows.append(_row(name, "seconds of training", found.seconds(name)))
-    times = results["decisions"]
-    for name, figures in times.items():
+def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int) -> Story:
+    """Rows, checks and charts of everything that was run."""
+    del seed_base
+    learned, times = _Variants(Results(cells)), cells["decisions"]
+    rows = [
+        Row(name=f"reference: {label}", metric="return", ours=learned.reference[name])
+        for name, label in (("optimum", "optimum"), ("greedy", "best next step"), ("random", "random items"))
+    ]
+    for name in learned.names:
         rows += [
-            Row(name=f"{MANY:,} items, {name}", metric=metric, published=None, ours=float(figures[key]))
+            Row.of(name, "return", learned.returns(name)),
+            Row.of(name, "share of the optimum", learned.shares(name)),
+            Row.of(name, "share of k = 100 %", learned.shares(name, of=FULL)),
+            Row.of(name, "seconds of training", learned.results.values(_cell(name), "seconds")),
+        ]
+    for name, numbers in times.items():
+        rows += [
+            Row(name=f"{MANY:,} items, {name}", metric=metric, ours=float(numbers[key]))
             for metric, key in (
                 ("CPU ms a decision", "milliseconds"),
                 ("times as fast as full search by this critic", "faster"),
                 ("share of the nearest found", "recall"),
                 ("return, weights set by hand", "return"),
             )
-            if key in figures
+            if key in numbers
         ]
-    figures = (_curves(found), _over_k(found), _lemma(results["lemma"]))
-    return Story(rows=tuple(rows), checks=tuple(_checks(found, results)), charts=figures, notes=_notes(quick))
+    return Story(
+        rows=tuple(rows),
+        checks=(*_checks(learned), *_checks_of_times(times), _check_of_lemma(cells["lemma"])),
+        charts=(_curves(learned), _over_k(learned), _lemma(cells["lemma"])),
+        notes=_notes(quick),
+    )
 
 
-class _Found:
-    """Results by variant, one entry per seed."""
+class _Variants:
+    """Returns of the variants that were learned, one entry per seed."""
 
-    def __init__(self, results: Results, seeds: range) -> None:
-        self.reference = {name: float(value) for name, value in results["references"].items()}
-        self.names = [name for name in VARIANTS if _cell(name, seeds[0]) in results]
-        self._cells = {name: [results[_cell(name, seed)] for seed in seeds] for name in self.names}
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.reference = {name: float(value) for name, value in results.cells["references"].items()}
+        self.names = [name for name in VARIANTS if _cell(name) in results]
 
     def curves(self, name: str) -> list[list[list[float]]]:
         """Transitions and return, seed by seed."""
-        return [cell["curve"] for cell in self._cells[name]]
+        return [result["curve"] for result in self.results[_cell(name)]]
 
     def returns(self, name: str) -> list[float]:
         """At the end of training."""
-        return [float(curve[-1][1]) for curve in self.curves(name)]
+        return self.results.values(_cell(name), "curve", -1, 1)
 
     def shares(self, name: str, *, of: str | None = None) -> list[float]:
         """(ours − random) / (reference − random): of the optimum, or of another variant with the same seed."""
-        low = self.reference["random"]
-        own = self.returns(name)
-        reference = [self.reference["optimum"]] * len(own) if of is None else self.returns(of)
-        return [(value - low) / (other - low) for value, other in zip(own, reference, strict=True)]
+        low, ours = self.reference["random"], self.returns(name)
+        reference = [self.reference["optimum"]] * len(ours) if of is None else self.returns(of)
+        return [(value - low) / (other - low) for value, other in zip(ours, reference, strict=True)]
 
     def rise(self, name: str) -> list[float]:
         """How far the last fifth of each curve rises, as a share of the way from random to the optimum."""
@@ -160,137 +173,91 @@ class _Found:
         back = max(1, len(self.curves(name)[0]) // 5)
         return [(curve[-1][1] - curve[-1 - back][1]) / span for curve in self.curves(name)]
 
-    def seconds(self, name: str) -> list[float]:
-        """CPU seconds, without the measurements of the curve."""
-        return [float(cell["seconds"]) for cell in self._cells[name]]
+
+def _cell(name: str) -> str:
+    return name.replace(" = ", "-").replace("%", "percent").replace(",", "").replace(" ", "-")
 
 
-def _seeds(quick: bool, seed_base: int) -> range:
-    return range(seed_base, seed_base + (QUICK_SEEDS if quick else SEEDS))
-
-
-def _cell(name: str, seed: int) -> str:
-    words = name.replace(" = ", "-").replace("%", "percent").replace(",", "").replace(" ", "-")
-    return f"{words}-{seed}"
-
-
-def _row(name: str, metric: str, values: list[float]) -> Row:
-    mean, low, high = student_t(values)
-    return Row(name=name, metric=metric, published=None, ours=mean, low=low, high=high)
-
-
-def _reference_row(name: str, value: float) -> Row:
-    label = {"optimum": "optimum", "greedy": "best next step", "random": "random items"}[name]
-    return Row(name=f"reference: {label}", metric="return", published=None, ours=value)
-
-
-def _words(values: list[float]) -> str:
-    mean, low, high = student_t(values)
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _checks(found: _Found, results: Results) -> list[Check]:
+def _checks(learned: _Variants) -> list[Check]:
     def reaches(name: str, bar: float, *, of: str | None = None) -> Check:
-        values = found.shares(name, of=of)
         what = "the optimum" if of is None else of
-        return Check(
-            name=f"{name}: at least {bar:.0%} of {what}", holds=student_t(values)[0] >= bar, figure=_words(values)
+        return check(
+            f"{name}: at least {bar:.0%} of {what}", learned.shares(name, of=of), lambda mean: mean.mean >= bar
         )
 
-    worse = [a - b for a, b in zip(found.returns("k = 1"), found.returns(FULL), strict=True)]
-    checks = [
+    worse = [a - b for a, b in zip(learned.returns("k = 1"), learned.returns(FULL), strict=True)]
+    near = learned.shares("k = 1 %, approximate search", of="k = 1 %")
+    rises = {name: student_t(learned.rise(name)).mean for name in ("k = 1", "k = 10 %", FULL)}
+    return [
         reaches(FULL, 0.9),
         reaches("k = 10 %", 0.95, of=FULL),
-        Check(
-            name="k = 1 below k = 100 % (paired interval of the return)",
-            holds=student_t(worse)[2] < 0,
-            figure=_words(worse),
-        ),
-    ]
-    checks += [reaches(name, 0.98, of=FULL) for name in found.names if name.endswith("regularised")]
-    near = found.shares("k = 1 %, approximate search", of="k = 1 %")
-    checks.append(
-        Check(
-            name="k = 1 %: approximate search within 2 % of exact search",
-            holds=abs(student_t(near)[0] - 1) <= 0.02,
-            figure=_words(near),
-        )
-    )
-    rises = {name: student_t(found.rise(name))[0] for name in ("k = 1", "k = 10 %", FULL)}
-    checks.append(
+        check("k = 1 below k = 100 % (paired interval of the return)", worse, lambda mean: mean.high < 0),
+        *(reaches(name, 0.98, of=FULL) for name in learned.names if name.endswith("regularised")),
+        check("k = 1 %: approximate search within 2 % of exact search", near, lambda mean: abs(mean.mean - 1) <= 0.02),
         Check(
             name=f"trained until flat: the last fifth of the steps adds at most {FLAT:.0%} of the way to the optimum",
             holds=max(rises.values()) <= FLAT,
             figure=", ".join(f"{name}: {value:+.3f}" for name, value in rises.items()),
-        )
-    )
-    times = results["decisions"]
-    approximate = {name: "a decision" for name in SEARCHES if name.endswith("approximate")}
-    for name, what in {**approximate, runs.JOINT_FEW: "search and critic alone"}.items():
-        faster = float(times[name]["faster"])
-        checks.append(
-            Check(
-                name=f"{MANY:,} items, {name}: {what} at least 5 times as fast as full search",
-                holds=faster >= 5,
-                figure=f"{faster:.1f} times ({times[name]['milliseconds']:.3f} CPU ms)",
-            )
-        )
-    gaps = [abs(said - drawn) for points in results["lemma"].values() for _, said, drawn in points]
-    checks.append(
-        Check(
-            name="expected best of k neighbours: formula and draws within 1 % of b",
-            holds=max(gaps) <= 0.01,
-            figure=f"largest difference {max(gaps):.4f} b",
-        )
-    )
-    return checks
-
-
-def _curves(found: _Found) -> LineChart:
-    curves = []
-    for name in found.names:
-        seeds = found.curves(name)
-        points = [student_t([curve[place][1] for curve in seeds]) for place in range(len(seeds[0]))]
-        curves.append(
-            Curve(
-                name=name,
-                x=tuple(float(steps) for steps, _ in seeds[0]),
-                y=tuple(mean for mean, _, _ in points),
-                half=tuple(high - mean for mean, _, high in points),
-            )
-        )
-    steps = curves[0].x
-    lines = [
-        Curve(name=label, x=(steps[0], steps[-1]), y=(found.reference[name],) * 2)
-        for name, label in (("optimum", "optimum"), ("greedy", "best next step"))
+        ),
     ]
+
+
+def _checks_of_times(times: Mapping[str, Mapping[str, float]]) -> list[Check]:
+    approximate = {name: "a decision" for name in SEARCHES if name.endswith("approximate")}
+    return [
+        Check(
+            name=f"{MANY:,} items, {name}: {what} at least 5 times as fast as full search",
+            holds=times[name]["faster"] >= 5,
+            figure=f"{times[name]['faster']:.1f} times ({times[name]['milliseconds']:.3f} CPU ms)",
+        )
+        for name, what in {**approximate, runs.JOINT_FEW: "search and critic alone"}.items()
+    ]
+
+
+def _check_of_lemma(curves: Mapping[str, Any]) -> Check:
+    largest = max(abs(formula - drawn) for points in curves.values() for _, formula, drawn in points)
+    return Check(
+        name="expected best of k neighbours: formula and draws within 1 % of b",
+        holds=largest <= 0.01,
+        figure=f"largest difference {largest:.4f} b",
+    )
+
+
+def _curves(learned: _Variants) -> LineChart:
+    curves = []
+    for name in learned.names:
+        points = list(zip(*learned.curves(name), strict=True))
+        curves.append(curve(name, [seeds[0][0] for seeds in points], [[y for _, y in seeds] for seeds in points]))
+    ends = (curves[0].x[0], curves[0].x[-1])
     return LineChart(
         name="training",
         title="Exact return of the greedy policy while learning",
         x="transitions seen",
         y="accepted items a session",
-        curves=(*curves, *lines),
+        curves=(
+            *curves,
+            *(
+                Curve(name=label, x=ends, y=(learned.reference[name],) * 2)
+                for name, label in (("optimum", "optimum"), ("greedy", "best next step"))
+            ),
+        ),
     )
 
 
-def _over_k(found: _Found) -> LineChart:
-    def line(names: list[str], label: str) -> Curve:
-        points = [student_t(found.shares(name)) for name in names]
-        return Curve(
-            name=label,
-            x=tuple(_percent(name) for name in names),
-            y=tuple(mean for mean, _, _ in points),
-            half=tuple(high - mean for mean, _, high in points),
-        )
-
-    plain = [name for name in K if name in found.names]
-    regular = [name for name in found.names if name.endswith("regularised")]
+def _over_k(learned: _Variants) -> LineChart:
+    lines = {
+        "plain": [name for name in K if name in learned.names],
+        "regularised": [name for name in learned.names if name.endswith("regularised")],
+    }
     return LineChart(
         name="neighbours",
         title="How many neighbours are looked at (k = 1 drawn at 0.01 %)",
         x="k, % of the items",
         y="share of the optimum",
-        curves=(line(plain, "plain"), line(regular, "regularised")),
+        curves=tuple(
+            curve(label, [_percent(name) for name in names], [learned.shares(name) for name in names])
+            for label, names in lines.items()
+        ),
         log_x=True,
     )
 

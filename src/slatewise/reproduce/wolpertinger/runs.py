@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,8 +18,10 @@ from slatewise.encoders import observed
 from slatewise.log import FIRST_ITEM
 from slatewise.methods import wolpertinger
 from slatewise.methods.wolpertinger.proto_action import expected_best
+from slatewise.reproduce._learning import Size, learn_with_curve
+from slatewise.reproduce._timing import cpu_seconds
 from slatewise.retrieval.recall import overlap
-from slatewise.rollout.off_policy import OffPolicyConfig, learn_off_policy
+from slatewise.rollout.off_policy import OffPolicyConfig
 from slatewise.seeds import stream_seed
 from slatewise.sim import accept_graph
 from slatewise.sim.accept_graph import Config, Env, World
@@ -36,57 +38,28 @@ LOSS = 1.5
 """c of the lemma, in units of b."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """How much of everything."""
-
-    items: int = 13_138
-    users: int = 250
-    """Places of the environment that is learned in."""
-    steps: int = 480
-    """Steps of each place: 120,000 transitions."""
-    updates: int = 2
-    batch: int = 256
-    replay: int = 480
-    """Steps kept per place."""
-    epsilon: float = 0.05
-    epsilon_steps: int = 110
-    curve_points: int = 5
-
-
-def world_config(size: Size, world_seed: int = 0) -> Config:
+def world_config(items: int, settings: Mapping[str, Any]) -> Config:
     """The accept graph as the cell says."""
-    return Config(num_items=size.items, world_seed=world_seed)
+    return Config(num_items=items, world_seed=settings.get("world_seed", 0))
 
 
-def learner(settings: dict[str, Any], env: Env, *, seed: int) -> wolpertinger.Learner:
+def learner(settings: Mapping[str, Any], env: Env, *, seed: int) -> wolpertinger.Learner:
     """An untrained learner; what is observed is the state."""
-    config = configs.convert(wolpertinger.Config, settings, where="wolpertinger")
+    config = configs.convert(wolpertinger.Config, dict(settings), where="wolpertinger")
     generator = Generator().manual_seed(stream_seed(seed, 3))
     encoder = observed.Encoder(observed.Config(history=False, context_width=env.config.width), env.catalog)
     return wolpertinger.Learner(config, encoder, env.catalog, generator=generator)
 
 
-def train_and_measure(settings: dict[str, Any]) -> dict[str, Any]:
+def train_and_measure(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Learn by interaction; the curve is the exact return of the greedy policy over transitions seen."""
-    size, seed = Size(**settings["size"]), settings["seed"]
-    env = Env(world_config(size, settings.get("world_seed", 0)), num_users=size.users)
-    built = learner(settings["method"], env, seed=seed)
-    curve: list[tuple[float, float]] = []
-    every = max(1, size.steps // size.curve_points)
-    measuring = 0.0
-
-    def watch(step: int, figures: dict[str, float]) -> None:
-        nonlocal measuring
-        del figures
-        if (step + 1) % every == 0:
-            begun = time.process_time()
-            curve.append(((step + 1) * size.users, measure(built.policy, env.world)))
-            measuring += time.process_time() - begun
-
-    started = time.process_time()
-    learn_off_policy(env, built, schedule(size), seed=stream_seed(seed, 4), on_step=watch)
-    return {"curve": curve, "seconds": time.process_time() - started - measuring}
+    size, seed = configs.convert(Size, settings["size"], where="size"), settings["seed"]
+    env = Env(world_config(settings["items"], settings), num_users=size.users)
+    actor = learner(settings["method"], env, seed=seed)
+    curve, seconds = learn_with_curve(
+        env, actor, size, seed=stream_seed(seed, 4), measure=lambda: measure(actor.policy, env.world)
+    )
+    return {"curve": curve, "seconds": seconds}
 
 
 def measure(policy: wolpertinger.Policy, world: World) -> float:
@@ -105,9 +78,9 @@ def decisions(policy: wolpertinger.Policy, world: World) -> Int[Tensor, " N"]:
     return torch.cat(found) - FIRST_ITEM
 
 
-def references(settings: dict[str, Any]) -> dict[str, Any]:
+def references(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Optimum, one-step greedy and random, exactly."""
-    world = World(world_config(Size(**settings["size"]), settings.get("world_seed", 0)))
+    world = World(world_config(settings["items"], settings))
     return {
         "optimum": accept_graph.optimum(world).value,
         "greedy": accept_graph.greedy(world).value,
@@ -115,7 +88,7 @@ def references(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def decision_times(settings: dict[str, Any]) -> dict[str, Any]:
+def decision_times(settings: Mapping[str, Any]) -> dict[str, Any]:
     """CPU milliseconds of one decision for one user, what the search finds, and what the policy then earns.
 
     Nothing is learned: the critic is set to the chance of acceptance itself and the actor to where the state stands, so
@@ -123,45 +96,38 @@ def decision_times(settings: dict[str, Any]) -> dict[str, Any]:
     work on the machine does not count in it.
     """
     seed, rounds = settings["seed"], settings["rounds"]
-    env = Env(Config(num_items=settings["items"], world_seed=settings.get("world_seed", 0)), num_users=1)
+    env = Env(world_config(settings["items"], settings), num_users=1)
     policies = {name: knowing(method, env, seed=seed) for name, method in settings["methods"].items()}
     draw = Generator().manual_seed(stream_seed(seed, 5))
     starts = torch.randint(env.config.num_items, (settings["starts"],), generator=draw)
     blocks = torch.randint(env.config.num_items, (rounds + 1, BLOCK, 1), generator=draw)
     joint = read_together(policies[settings["few"]], draw)
-    taken: dict[str, list[float]] = {name: [] for name in (*policies, *joint)}
+    states = [[env.world.appearance(at) for at in block] for block in blocks]
+    deciders: dict[str, Callable[[Tensor], object]] = {
+        **{name: partial(policy.recommend, request=SlateRequest(k=1)) for name, policy in policies.items()},
+        **joint,
+    }
+
+    def decide_block(name: str, block: int) -> None:
+        for state in states[block]:
+            deciders[name](state)
+
     with torch.inference_mode():
-        for block in blocks:
-            states = [env.world.appearance(at) for at in block]
-            for name, policy in policies.items():
-                begun = time.process_time()
-                for state in states:
-                    policy.recommend(state, SlateRequest(k=1))
-                taken[name].append((time.process_time() - begun) / BLOCK)
-            for name in joint:
-                begun = time.process_time()
-                for state in states:
-                    joint[name](state)
-                taken[name].append((time.process_time() - begun) / BLOCK)
-        # in the first block caches fill and indices are fitted
-        kept = {name: values[1:] for name, values in taken.items()}
-        full, exact = kept[settings["full"]], policies[settings["exact"]]
+        seconds = cpu_seconds({name: partial(decide_block, name) for name in deciders}, blocks=rounds)
+        medians = {name: statistics.median(values) / BLOCK for name, values in seconds.items()}
+        exact = policies[settings["exact"]]
         proto = exact.query(env.world.appearance(starts))
-        slow, fast = (1000 * statistics.median(kept[name]) for name in joint)
-        figures = {
-            JOINT_FULL: {"milliseconds": slow, "faster": 1.0},
-            JOINT_FEW: {"milliseconds": fast, "faster": slow / fast},
-        }
-        return figures | {
+        times = {
             name: {
-                "milliseconds": 1000 * statistics.median(values),
-                "faster": statistics.median(full) / statistics.median(values),
-                "recall": _recall(policies[name], exact, proto) if policies[name].searches else 1.0,
-                "return": return_from(policies[name], env.world, starts),
+                "milliseconds": 1000 * each,
+                "faster": medians[settings["full"] if name in policies else JOINT_FULL] / each,
             }
-            for name, values in kept.items()
-            if name in policies
+            for name, each in medians.items()
         }
+        for name, policy in policies.items():
+            times[name]["recall"] = _recall(policy, exact, proto) if policy.searches else 1.0
+            times[name]["return"] = return_from(policy, env.world, starts)
+    return times
 
 
 def read_together(policy: wolpertinger.Policy, draw: Generator) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -185,7 +151,7 @@ def read_together(policy: wolpertinger.Policy, draw: Generator) -> dict[str, Cal
     return {JOINT_FULL: full, JOINT_FEW: few}
 
 
-def knowing(settings: dict[str, Any], env: Env, *, seed: int) -> wolpertinger.Policy:
+def knowing(settings: Mapping[str, Any], env: Env, *, seed: int) -> wolpertinger.Policy:
     """A policy that nobody trained: Q(s, a) = W + a constant, and the proto-action points along q."""
     config, policy = env.config, learner(settings, env, seed=seed).policy
     critic, width = policy.networks.critic(), env.config.width
@@ -241,10 +207,10 @@ def _recall(policy: wolpertinger.Policy, exact: wolpertinger.Policy, proto: Floa
     return float(overlap(found, exact.nearest(proto, policy.count)[0]).mean())
 
 
-def lemma(settings: dict[str, Any]) -> dict[str, Any]:
+def lemma(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The expected best of k neighbours, by the formula and by draws; Q = 0, b = 1, c = 1.5."""
     draw = Generator().manual_seed(stream_seed(settings["seed"], 6))
-    found: dict[str, list[list[float]]] = {}
+    curves: dict[str, list[list[float]]] = {}
     for bad in settings["bad"]:
         points = []
         for k in settings["k"]:
@@ -259,27 +225,15 @@ def lemma(settings: dict[str, Any]) -> dict[str, Any]:
                 k=torch.tensor(float(k)),
             )
             points.append([float(k), float(said), float(best.mean())])
-        found[f"{bad:g}"] = points
-    return found
+        curves[f"{bad:g}"] = points
+    return curves
 
 
-def schedule(size: Size) -> OffPolicyConfig:
-    """Serving and learning in turns."""
-    return OffPolicyConfig(
-        steps=size.steps,
-        updates=size.updates,
-        batch_size=size.batch,
-        replay=size.replay,
-        epsilon=size.epsilon,
-        epsilon_steps=size.epsilon_steps,
-    )
-
-
-def full() -> dict[str, Any]:
-    """The sizes behind the table."""
-    return asdict(Size())
-
-
-def quick() -> dict[str, Any]:
-    """A smaller catalog and fewer steps: enough to see the order."""
-    return asdict(Size(items=2000, steps=320, replay=320, epsilon_steps=100))
+FULL = Size(
+    users=250,
+    interaction=OffPolicyConfig(steps=480, updates=2, batch_size=256, replay=480, epsilon=0.05, epsilon_steps=110),
+    curve_points=5,
+)
+"""120,000 transitions."""
+QUICK = replace(FULL, interaction=replace(FULL.interaction, steps=320, replay=320, epsilon_steps=100))
+"""Fewer steps: enough to see the order."""

@@ -15,7 +15,8 @@ from typing import Any
 
 from slatewise.report import Check, Curve, LineChart
 from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._story import Row, Story
+from slatewise.reproduce._results import Results, seed_range
+from slatewise.reproduce._story import Row, Story, check, curve
 from slatewise.reproduce.youtube import bias as gradient
 from slatewise.reproduce.youtube import drift as site
 from slatewise.reproduce.youtube import toys
@@ -23,7 +24,7 @@ from slatewise.sim.drift import WORLDS
 from slatewise.stats import student_t
 
 TITLE = "REINFORCE with top-K off-policy correction"
-SEEDS, QUICK_SEEDS = 5, 2
+SEEDS = 5
 MAIN_SEEDS = 20
 """Of the variants that the bars compare, in the world they are about: on six other seeds the per cent by which K = 16
 differs from K = 1 had a standard deviation of 3.6 (at γ = .9), so that twenty tell 2 % from nothing."""
@@ -31,8 +32,6 @@ MAIN = ("logged", "uncorrected", "k1", "k16")
 QUICK_VARIANTS = ("k16", "no-cap")
 PAIR = ("uncorrected", "k1")
 EXPLORE = {"top_m": 256, "keep": 8, "temperature": 1.0}
-Results = Mapping[str, Mapping[str, Any]]
-
 COMPARISONS = (
     # what, against what, published change of watch time in per cent
     ("K = 1 against uncorrected", "k1", "uncorrected", None),
@@ -58,28 +57,25 @@ COMPARISONS = (
 
 def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     """Bandits by seed; then, by world and seed, the control and the test, and the other variants."""
-    found = toys.cells(seed_base=seed_base)
+    parts = toys.cells(seed_base=seed_base)
+
+    def add(name: str, kind: str, seed: int, size: site.Size, *, world: str = "strong", **settings: Any) -> None:
+        common = {"kind": kind, "world": world, "seed": seed, "size": asdict(size)}
+        parts.append(Cell(name=f"{world}-{name}-{seed}", settings=common | settings))
+
     for world in _worlds(quick):
-        size = asdict(site.QUICK if quick else site.FULL[world])
+        size = site.QUICK if quick else site.FULL[world]
         for seed in _seeds(quick, seed_base, world, "k16"):
-            common = {"world": world, "seed": seed, "size": size}
-            methods = {name: site.VARIANTS[name] for name in PAIR}
-            found.append(Cell(name=f"{world}-{seed}-pair", settings={"kind": "pair", "methods": methods, **common}))
+            add("pair", "pair", seed, size, world=world, methods={name: site.VARIANTS[name] for name in PAIR})
             for variant in _variants(quick):
                 if seed in _seeds(quick, seed_base, world, variant):
-                    settings = {"kind": "variant", "variant": variant, "method": site.VARIANTS[variant], **common}
-                    serve = not quick and seed < seed_base + SEEDS
-                    found.append(Cell(name=f"{world}-{seed}-{variant}", settings={**settings, "serve": serve}))
+                    more = {"variant": variant, "serve": not quick and seed < seed_base + SEEDS}
+                    add(variant, "variant", seed, size, world=world, method=site.VARIANTS[variant], **more)
     if not quick:
         for seed in _seeds(quick, seed_base, "strong", "exploration"):
-            settings = {"kind": "exploration", "method": {}, "exploration": EXPLORE, "world": "strong", "seed": seed}
-            settings["size"] = asdict(site.EXPLORATION)
-            found.append(Cell(name=f"strong-{seed}-exploration", settings=settings))
-    if not quick:
-        settings = {"kind": "gradient", "world": "strong", "seed": seed_base, "method": {}}
-        settings["size"] = asdict(site.EXPLORATION)
-        found.append(Cell(name="gradient", settings=settings))
-    return found
+            add("exploration", "exploration", seed, site.EXPLORATION, method={}, exploration=EXPLORE)
+        add("gradient", "gradient", seed_base, site.EXPLORATION, method={})
+    return parts
 
 
 def run(cell: Cell) -> dict[str, Any]:
@@ -94,49 +90,36 @@ def run(cell: Cell) -> dict[str, Any]:
     return kinds[cell.settings["kind"]](cell.settings)
 
 
-def tell(results: Results, *, quick: bool, seed_base: int) -> Story:
-    """Rows, checks and figures of everything that was run."""
-    rows, checks, figures = toys.tell(results, seed_base=seed_base)
+def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int) -> Story:
+    """Rows, checks and charts of everything that was run."""
+    results = Results(cells)
+    rows, checks, charts = toys.tell(results, seed_base=seed_base)
     for world in _worlds(quick):
-        seeds = _seeds(quick, seed_base, world, "k16")
-        minutes = _minutes(results, world, quick, seed_base)
+        minutes = _minutes(results, world, quick)
         rows += _absolute(world, minutes) + _relative(world, minutes)
-        outside = [float(results[f"{world}-{seed}-pair"]["outside"]) for seed in seeds]
-        rows.append(
-            _row(f"{world}: K = 1, nominations outside the control's top ranks", "times the control's", outside, 3.0)
-        )
-        picks = {
-            name: [float(results[f"{world}-{seed}-pair"][name]["picks"]) for seed in seeds]
-            for name in ("uncorrected", "k1")
-        }
-        rows.append(
-            _row(
-                f"{world}: K = 1 against uncorrected",
-                "% videos viewed",
-                _change(picks["k1"], picks["uncorrected"]),
-                0.53,
-            )
-        )
-        figures.append(_cdf(results, world, seeds))
+        top = f"{world}: K = 1, nominations outside the control's top ranks"
+        rows.append(Row.of(top, "times the control's", results.values(f"{world}-pair", "outside"), 3.0))
+        test, control = (results.values(f"{world}-pair", name, "picks") for name in ("k1", "uncorrected"))
+        rows.append(Row.of(f"{world}: K = 1 against uncorrected", "% videos viewed", _change(test, control), 0.53))
+        charts.append(_cdf(results, world))
         if not quick:
-            rows += _served(results, world, seeds[:SEEDS])
+            rows += _served(results, world)
         checks += _quick_checks(minutes) if quick else _world_checks(world, minutes)
     if not quick:
-        more = _exploration(results, _seeds(quick, seed_base, "strong", "exploration"))
-        rows += more[0]
-        checks += more[1]
-        figures += [_bias(results["gradient"]), _over_k(results, seed_base)]
+        rows += _exploration_rows(results)
+        checks += _exploration_checks(results)
+        (gradient,) = results["strong-gradient"]
+        charts += [_bias(gradient), _over_k(results)]
         rows += [
             Row(
                 name=f"gradient, negatives {sampler}, {count} of 10,000 items",
                 metric="relative bias",
-                published=None,
                 ours=float(value["bias"]),
             )
-            for sampler, by_count in results["gradient"].items()
+            for sampler, by_count in gradient.items()
             for count, value in by_count.items()
         ]
-    return Story(rows=tuple(rows), checks=tuple(checks), charts=tuple(figures), notes=(_note(quick),))
+    return Story(rows=tuple(rows), checks=tuple(checks), charts=tuple(charts), notes=(_note(quick),))
 
 
 def _worlds(quick: bool) -> list[str]:
@@ -144,24 +127,17 @@ def _worlds(quick: bool) -> list[str]:
 
 
 def _seeds(quick: bool, seed_base: int, world: str, variant: str) -> range:
-    full = MAIN_SEEDS if world == "strong" and variant in MAIN else SEEDS
-    return range(seed_base, seed_base + (QUICK_SEEDS if quick else full))
+    return seed_range(seed_base, quick, full=MAIN_SEEDS if world == "strong" and variant in MAIN else SEEDS)
 
 
 def _variants(quick: bool) -> tuple[str, ...]:
     return QUICK_VARIANTS if quick else tuple(name for name in site.VARIANTS if name not in PAIR)
 
 
-def _minutes(results: Results, world: str, quick: bool, seed_base: int) -> dict[str, list[float]]:
+def _minutes(results: Results, world: str, quick: bool) -> dict[str, list[float]]:
     """Minutes of a stay by variant, one entry a seed."""
-    found = {}
-    for name in ("logged", *PAIR):
-        seeds = _seeds(quick, seed_base, world, name)
-        found[name] = [float(results[f"{world}-{seed}-pair"][name]["minutes"]) for seed in seeds]
-    for name in _variants(quick):
-        seeds = _seeds(quick, seed_base, world, name)
-        found[name] = [float(results[f"{world}-{seed}-{name}"]["minutes"]) for seed in seeds]
-    return found
+    minutes = {name: results.values(f"{world}-pair", name, "minutes") for name in ("logged", *PAIR)}
+    return minutes | {name: results.values(f"{world}-{name}", "minutes") for name in _variants(quick)}
 
 
 def _change(ours: list[float], other: list[float]) -> list[float]:
@@ -169,18 +145,13 @@ def _change(ours: list[float], other: list[float]) -> list[float]:
     return [100 * (a / b - 1) for a, b in zip(ours, other, strict=False)]
 
 
-def _row(name: str, metric: str, values: list[float], published: float | None) -> Row:
-    mean, low, high = student_t(values)
-    return Row(name=name, metric=metric, published=published, ours=mean, low=low, high=high)
-
-
 def _absolute(world: str, minutes: dict[str, list[float]]) -> list[Row]:
-    return [_row(f"{world}: {name}", "minutes a stay", values, None) for name, values in minutes.items()]
+    return [Row.of(f"{world}: {name}", "minutes a stay", values) for name, values in minutes.items()]
 
 
 def _relative(world: str, minutes: dict[str, list[float]]) -> list[Row]:
     return [
-        _row(f"{world}: {name}", "% watch time", _change(minutes[ours], minutes[other]), published)
+        Row.of(f"{world}: {name}", "% watch time", _change(minutes[ours], minutes[other]), published)
         for name, ours, other, published in COMPARISONS
         if ours in minutes and other in minutes
     ]
@@ -188,154 +159,122 @@ def _relative(world: str, minutes: dict[str, list[float]]) -> list[Row]:
 
 def _quick_checks(minutes: dict[str, list[float]]) -> list[Check]:
     """Two seeds carry no interval; that both point the same way is all they can say."""
-    checks = []
-    for better, worse in (("k16", "k1"), ("k1", "uncorrected"), ("k16", "no-cap")):
-        change = _change(minutes[better], minutes[worse])
-        checks.append(
-            Check(
-                name=f"strong: {better} above {worse} on both seeds",
-                holds=min(change) > 0,
-                figure=", ".join(f"{value:+.2f} %" for value in change),
-            )
-        )
-    return checks
+    changes = {
+        f"strong: {better} above {worse} on both seeds": _change(minutes[better], minutes[worse])
+        for better, worse in (("k16", "k1"), ("k1", "uncorrected"), ("k16", "no-cap"))
+    }
+    return [
+        Check(name=name, holds=min(change) > 0, figure=", ".join(f"{value:+.2f} %" for value in change))
+        for name, change in changes.items()
+    ]
 
 
 def _world_checks(world: str, minutes: dict[str, list[float]]) -> list[Check]:
-    def above(better: str, worse: str) -> Check:
-        mean, low, high = student_t(_change(minutes[better], minutes[worse]))
-        return Check(
-            name=f"{world}: {better} above {worse} (paired interval)",
-            holds=low > 0,
-            figure=f"{mean:+.2f} % [{low:+.2f}, {high:+.2f}]",
-        )
-
     if world == "uniform":
-        mean, low, high = student_t(_change(minutes["k1"], minutes["uncorrected"]))
-        return [
-            Check(
-                name="uniform: nothing to correct, so K = 1 does not gain on uncorrected",
-                holds=low <= 0,
-                figure=f"{mean:+.2f} % [{low:+.2f}, {high:+.2f}]",
-            )
-        ]
-    apart = [student_t(minutes[name]) for name in ("uncorrected", "k1", "k16")]
+        name = "uniform: nothing to correct, so K = 1 does not gain on uncorrected"
+        change = _change(minutes["k1"], minutes["uncorrected"])
+        return [check(name, change, lambda mean: mean.low <= 0, "+.2f", unit=" %")]
+    none, one, matched = (student_t(minutes[name]) for name in ("uncorrected", "k1", "k16"))
     return [
-        above("k16", "k1"),
-        above("k1", "uncorrected"),
-        above("k16", "no-cap"),
+        *(
+            _gains(f"{world}: {better} above {worse}", minutes[better], minutes[worse])
+            for better, worse in (("k16", "k1"), ("k1", "uncorrected"), ("k16", "no-cap"))
+        ),
         Check(
             name=f"{world}: intervals of uncorrected < K = 1 < matched K lie apart",
-            holds=apart[0][2] < apart[1][1] and apart[1][2] < apart[2][1],
-            figure=", ".join(f"{mean:.1f} [{low:.1f}, {high:.1f}]" for mean, low, high in apart),
+            holds=none.high < one.low and one.high < matched.low,
+            figure=", ".join(mean.text(".1f") for mean in (none, one, matched)),
         ),
     ]
 
 
-def _served(results: Results, world: str, seeds: range) -> list[Row]:
-    cells_ = [results[f"{world}-{seed}-k16"] for seed in seeds]
-    base = [float(cell["minutes"]) for cell in cells_]
-    return [
-        _row(
-            f"{world}: K = 16 served {name}, against its 16 best",
-            "% watch time",
-            _change([float(cell["served"][name]["minutes"]) for cell in cells_], base),
-            0.0 if name == "stochastic, τ = 1" else None,
-        )
-        for name in site.SERVED
+def _gains(name: str, ours: list[float], other: list[float]) -> Check:
+    return check(f"{name} (paired interval)", _change(ours, other), lambda mean: mean.low > 0, "+.2f", unit=" %")
+
+
+def _served(results: Results, world: str) -> list[Row]:
+    best = results.values(f"{world}-k16", "minutes")[:SEEDS]
+    rows = []
+    for name in site.SERVED:
+        minutes = [float(result["served"][name]["minutes"]) for result in results[f"{world}-k16"][:SEEDS]]
+        label = f"{world}: K = 16 served {name}, against its 16 best"
+        rows.append(Row.of(label, "% watch time", _change(minutes, best), 0.0 if name == "stochastic, τ = 1" else None))
+    return rows
+
+
+def _exploration_rows(results: Results) -> list[Row]:
+    arms = results["strong-exploration"][0]
+    rows = [
+        Row.of(f"strong: production, {arm}", "minutes a stay", results.values("strong-exploration", arm, "minutes"))
+        for arm in arms
     ]
+    return rows + [Row.of(name, "% watch time", _change(*arms), 0.07) for name, arms in _generations(results).items()]
 
 
-def _exploration(results: Results, seeds: range) -> tuple[list[Row], list[Check]]:
-    found = [results[f"strong-{seed}-exploration"] for seed in seeds]
-
-    def minutes(name: str) -> list[float]:
-        return [float(cell[name]["minutes"]) for cell in found]
-
-    rows = [_row(f"strong: production, {name}", "minutes a stay", minutes(name), None) for name in found[0]]
-    checks = []
-    for generation in (1, 2):
-        change = _change(minutes(f"generation {generation}, test"), minutes(f"generation {generation}, control"))
-        name = f"strong: 5 % exploration data, generation {generation}"
-        rows.append(_row(name, "% watch time", change, 0.07))
-        mean, low, high = student_t(change)
-        checks.append(
-            Check(
-                name=f"{name}: helps the next policy (paired interval)",
-                holds=low > 0,
-                figure=f"{mean:+.2f} % [{low:+.2f}, {high:+.2f}]",
-            )
-        )
-    return rows, checks
+def _exploration_checks(results: Results) -> list[Check]:
+    return [_gains(f"{name}: helps the next policy", *arms) for name, arms in _generations(results).items()]
 
 
-def _cdf(results: Results, world: str, seeds: range) -> LineChart:
-    curves = []
-    for name, label in (("control", "uncorrected (control)"), ("test", "K = 1 (test)")):
-        points = [
-            student_t([float(results[f"{world}-{seed}-pair"]["cdf"][name][place]) for seed in seeds])
-            for place in range(len(site.RANKS))
-        ]
-        curves.append(
-            Curve(
-                name=label,
-                x=tuple(float(rank) for rank in site.RANKS),
-                y=tuple(mean for mean, _, _ in points),
-                half=tuple(high - mean if math.isfinite(high) else 0.0 for mean, _, high in points),
-            )
-        )
+def _generations(results: Results) -> dict[str, tuple[list[float], list[float]]]:
+    """Minutes with exploration data and without, by generation."""
+
+    def minutes(generation: int, arm: str) -> list[float]:
+        return results.values("strong-exploration", f"generation {generation}, {arm}", "minutes")
+
+    name = "strong: 5 % exploration data, generation"
+    return {f"{name} {number}": (minutes(number, "test"), minutes(number, "control")) for number in (1, 2)}
+
+
+def _cdf(results: Results, world: str) -> LineChart:
     return LineChart(
         name=f"nominations-{world}",
         title=f"{world}: nominations by the control's rank of the item",
         x="rank of the item among the control's nominations",
         y="share of the nominations up to there",
-        curves=tuple(curves),
+        curves=tuple(
+            curve(
+                label,
+                site.RANKS,
+                [results.values(f"{world}-pair", "cdf", name, place) for place in range(len(site.RANKS))],
+            )
+            for name, label in (("control", "uncorrected (control)"), ("test", "K = 1 (test)"))
+        ),
         log_x=True,
     )
 
 
-def _bias(found: Mapping[str, Any]) -> LineChart:
-    curves = []
-    for kind in ("bias", "noise"):
-        for sampler, by_count in found.items():
-            curves.append(
-                Curve(
-                    name=f"{sampler}, {kind}",
-                    x=tuple(float(count) for count in by_count),
-                    y=tuple(float(value[kind]) or math.nan for value in by_count.values()),
-                )
-            )
+def _bias(gradient: Mapping[str, Any]) -> LineChart:
     return LineChart(
         name="gradient-bias",
         title="Sampled softmax: bias and noise of the gradient, relative to the exact gradient",
         x="negatives",
         y="relative norm",
-        curves=tuple(curves),
+        curves=tuple(
+            Curve(
+                name=f"{sampler}, {kind}",
+                x=tuple(float(count) for count in by_count),
+                y=tuple(float(value[kind]) or math.nan for value in by_count.values()),
+            )
+            for kind in ("bias", "noise")
+            for sampler, by_count in gradient.items()
+        ),
         log_x=True,
         log_y=True,
     )
 
 
-def _over_k(results: Results, seed_base: int) -> LineChart:
+def _over_k(results: Results) -> LineChart:
     names = ("uncorrected", "k1", "k2", "k8", "k16", "k32", "no-cap")
-    curves = []
-    for world in WORLDS:
-        minutes = _minutes(results, world, False, seed_base)
-        points = [student_t(_change(minutes[name], minutes["k16"])) for name in names]
-        curves.append(
-            Curve(
-                name=world,
-                x=tuple(float(place) for place in range(len(names))),
-                y=tuple(mean for mean, _, _ in points),
-                half=tuple(high - mean for mean, _, high in points),
-            )
-        )
+    by_world = {world: _minutes(results, world, False) for world in WORLDS}
     return LineChart(
         name="variants",
         title="Watch time against K = 16, cap e³, in the three worlds",
         x="variant",
         y="% watch time",
-        curves=tuple(curves),
+        curves=tuple(
+            curve(world, range(len(names)), [_change(minutes[name], minutes["k16"]) for name in names])
+            for world, minutes in by_world.items()
+        ),
         labels=names,
     )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,10 +14,10 @@ from slatewise.encoders import cfn
 from slatewise.methods import reinforce
 from slatewise.report import Check, Curve, LineChart
 from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._story import Row
+from slatewise.reproduce._results import Results
+from slatewise.reproduce._story import Row, curve
 from slatewise.seeds import stream_seed
 from slatewise.sim import toys
-from slatewise.stats import student_t
 from slatewise.training.fit import fit
 
 SEEDS = 20
@@ -53,33 +52,14 @@ class Experiment:
 
 NO_CAP = 1e6
 """The bandits of the paper have no cap; their largest ratio is 55."""
+PLAIN = reinforce.Config(correction="none", gamma=0.0, lr=0.015)
+CORRECTED = replace(PLAIN, correction="standard", baseline=True, weight_cap=NO_CAP)
+TOP_2 = replace(CORRECTED, correction="top_k", slate_size=2)
 EXPERIMENTS = (
-    Experiment(
-        name="fig. 2, uncorrected",
-        bandit=toys.BIASED,
-        method=reinforce.Config(correction="none", gamma=0.0, lr=0.015),
-        k=1,
-    ),
-    Experiment(
-        name="fig. 2, corrected",
-        bandit=toys.BIASED,
-        method=reinforce.Config(correction="standard", baseline=True, weight_cap=NO_CAP, gamma=0.0, lr=0.015),
-        k=1,
-    ),
-    Experiment(
-        name="fig. 3, K = 1",
-        bandit=toys.TWO_GOOD,
-        method=reinforce.Config(correction="standard", baseline=True, weight_cap=NO_CAP, gamma=0.0, lr=0.015),
-        k=2,
-    ),
-    Experiment(
-        name="fig. 3, top-2",
-        bandit=toys.TWO_GOOD,
-        method=reinforce.Config(
-            correction="top_k", slate_size=2, baseline=True, weight_cap=NO_CAP, gamma=0.0, lr=0.015
-        ),
-        k=2,
-    ),
+    Experiment(name="fig. 2, uncorrected", bandit=toys.BIASED, method=PLAIN, k=1),
+    Experiment(name="fig. 2, corrected", bandit=toys.BIASED, method=CORRECTED, k=1),
+    Experiment(name="fig. 3, K = 1", bandit=toys.TWO_GOOD, method=CORRECTED, k=2),
+    Experiment(name="fig. 3, top-2", bandit=toys.TWO_GOOD, method=TOP_2, k=2),
 )
 
 
@@ -93,15 +73,15 @@ def cells(*, seed_base: int) -> list[Cell]:
 
 def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     """π at the end of each experiment, and β̂."""
-    found = {}
+    result = {}
     for number, experiment in enumerate(EXPERIMENTS):
         seed = stream_seed(int(settings["seed"]), 100 + number)
-        pi, beta = learned(experiment, seed=seed, steps=int(settings["steps"]), batch=int(settings["batch"]))
-        found[experiment.name] = {"pi": pi.tolist(), "beta": beta.tolist()}
-    return found
+        pi, beta = learn(experiment, seed=seed, steps=int(settings["steps"]), batch=int(settings["batch"]))
+        result[experiment.name] = {"pi": pi.tolist(), "beta": beta.tolist()}
+    return result
 
 
-def learned(experiment: Experiment, *, seed: int, steps: int, batch: int) -> tuple[Tensor, Tensor]:
+def learn(experiment: Experiment, *, seed: int, steps: int, batch: int) -> tuple[Tensor, Tensor]:
     """π and β̂ after `steps` batches from a log without propensities."""
     generator = Generator().manual_seed(seed)
     log = toys.behaviour_log(experiment.bandit, events=EVENTS, seed=seed, propensities=False)
@@ -118,18 +98,15 @@ def learned(experiment: Experiment, *, seed: int, steps: int, batch: int) -> tup
     return log_pi.exp(), beta
 
 
-def tell(results: Mapping[str, Mapping[str, Any]], *, seed_base: int) -> tuple[list[Row], list[Check], list[LineChart]]:
+def tell(results: Results, *, seed_base: int) -> tuple[list[Row], list[Check], list[LineChart]]:
     """Every seed, the share of seeds within the tolerance, and π beside the closed form."""
-    rows, checks, figures = [], [], []
-    seeds = range(seed_base, seed_base + SEEDS)
+    rows, checks, charts = [], [], []
     for experiment in EXPERIMENTS:
         optimum = experiment.optimum()
-        pis = [torch.tensor(results[f"toys-{seed}"][experiment.name]["pi"], dtype=torch.float64) for seed in seeds]
-        off = [float((pi - optimum).abs().max()) for pi in pis]
-        right = experiment.value(optimum)
+        pis = [torch.tensor(result[experiment.name]["pi"], dtype=torch.float64) for result in results["toys"]]
+        distances = [float((pi - optimum).abs().max()) for pi in pis]
         values = [experiment.value(pi) for pi in pis]
-        mean, low, high = student_t(values)
-        rows.append(Row(name=experiment.name, metric="E[r], 20 seeds", published=right, ours=mean, low=low, high=high))
+        rows.append(Row.of(experiment.name, "E[r], 20 seeds", values, experiment.value(optimum)))
         best = int(optimum.argmax())
         rows.extend(
             Row(
@@ -138,24 +115,22 @@ def tell(results: Mapping[str, Mapping[str, Any]], *, seed_base: int) -> tuple[l
                 published=float(optimum[best]),
                 ours=float(pi[best]),
             )
-            for seed, pi in zip(seeds, pis, strict=True)
+            for seed, pi in enumerate(pis, start=seed_base)
         )
-        close = sum(distance <= TOLERANCE for distance in off)
+        close = sum(distance <= TOLERANCE for distance in distances)
         checks.append(
             Check(
                 name=f"{experiment.name}: every π within {TOLERANCE} of the closed form on {ENOUGH} of {SEEDS} seeds",
                 holds=close >= ENOUGH,
-                figure=f"{close} of {SEEDS}, largest distance {max(off):.4f}",
+                figure=f"{close} of {SEEDS}, largest distance {max(distances):.4f}",
             )
         )
-        figures.append(_figure(experiment, optimum, pis))
-    return rows, checks, figures
+        charts.append(_chart(experiment, optimum, pis))
+    return rows, checks, charts
 
 
-def _figure(experiment: Experiment, optimum: Tensor, pis: Sequence[Tensor]) -> LineChart:
+def _chart(experiment: Experiment, optimum: Tensor, pis: Sequence[Tensor]) -> LineChart:
     items = tuple(float(i) for i in range(1, len(optimum) + 1))
-    points = [student_t([float(pi[i]) for pi in pis]) for i in range(len(optimum))]
-    half = tuple(0.0 if math.isinf(high) else high - mean for mean, _, high in points)
     return LineChart(
         name=experiment.name.replace(". ", "-").replace(", ", "-").replace(" ", ""),
         title=f"{experiment.name}: π after learning, β estimated",
@@ -163,7 +138,7 @@ def _figure(experiment: Experiment, optimum: Tensor, pis: Sequence[Tensor]) -> L
         y="probability",
         curves=(
             Curve(name="closed form", x=items, y=tuple(optimum.tolist())),
-            Curve(name="learned", x=items, y=tuple(mean for mean, _, _ in points), half=half),
+            curve("learned", items, torch.stack(tuple(pis), dim=1).tolist()),
             Curve(name="β", x=items, y=experiment.bandit.behaviour),
         ),
     )

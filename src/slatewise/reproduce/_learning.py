@@ -1,0 +1,56 @@
+"""Learning by interaction, as several experiments do it: how long, and what the policy earns on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from slatewise.protocols import Env, Learner
+from slatewise.rollout.off_policy import OffPolicyConfig, learn_off_policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much interaction."""
+
+    users: int
+    """Places of the environment that is learned in."""
+    interaction: OffPolicyConfig
+    curve_points: int
+    """Points of the learning curve; 0 = none."""
+
+
+def learn_with_curve(
+    env: Env, learner: Learner, size: Size, *, seed: int, measure: Callable[[], float]
+) -> tuple[list[tuple[int, float]], float]:
+    """Learn in an environment, and measure at equal distances.
+
+    Args:
+        env: to learn in.
+        learner: is changed in place.
+        size: how long; how many measurements.
+        seed: of everything random in learning.
+        measure: what the policy is worth now.
+
+    Returns:
+        transitions so far and the measurement there; CPU seconds of learning alone.
+    """
+    curve: list[tuple[int, float]] = []
+    every = max(1, size.interaction.steps // max(1, size.curve_points))
+    measuring = 0.0
+
+    def watch(step: int, metrics: dict[str, float]) -> None:
+        nonlocal measuring
+        del metrics
+        if size.curve_points and (step + 1) % every == 0:
+            start = time.process_time()
+            curve.append(((step + 1) * env.num_users, measure()))
+            measuring += time.process_time() - start
+
+    start = time.process_time()
+    learn_off_policy(env, learner, size.interaction, seed=seed, on_step=watch)
+    return curve, time.process_time() - start - measuring
+
+
+__all__ = ["Size", "learn_with_curve"]
