@@ -12,9 +12,9 @@ SOURCES = Path(__file__).parent.parent / "src" / "slatewise"
 STEPS_ENVS = ("rollout", "sim", "testing", "gymnasium")
 """The loops; environments that wrap others, and checks of one; the adapter to Gymnasium."""
 UPDATES_LEARNERS = ("rollout", "training/fit.py", "testing")
-STEPS = {"encoder", "history", "item_rows", "optimiser", "region", "tables", "trajectories", "self"}
+STEPS = {"encoder", "history", "imitation", "item_rows", "optimiser", "region", "tables", "trajectories", "self"}
 """What has a `step` and is no environment."""
-UPDATES = {"bars", "headers"}
+UPDATES = {"bars", "digest", "headers"}
 """What has an `update` and is no learner."""
 
 

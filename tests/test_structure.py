@@ -23,7 +23,6 @@ FUNCTION_LINES = 60
 CONFIG_KEYS = 16
 
 LONG_FILES = {
-    "slatewise.reproduce.fcpo.runs",
     "slatewise.sim.interest_evolution",
 }
 LONG_FUNCTIONS = {"_checks", "_figures", "checks"}

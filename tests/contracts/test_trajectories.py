@@ -61,11 +61,9 @@ def from_an_env() -> Trajectories:
 
 
 def from_likes() -> Trajectories:
-    place = fcpo_runs.Place(data=None)
-    people = place.world.parts["train"][:5]
-    return fcpo_runs.liked_sessions(
-        place.world.ratings, people, steps=25, size=10, generator=Generator().manual_seed(0)
-    )
+    world = fcpo_runs.Experiment(data=None).world
+    people = world.parts["train"][:5]
+    return fcpo_runs.liked_sessions(world.ratings, people, steps=25, size=10, generator=Generator().manual_seed(0))
 
 
 def rows_of_a_log() -> Trajectories:

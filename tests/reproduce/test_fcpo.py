@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -12,15 +12,16 @@ from slatewise.reproduce import fcpo
 from slatewise.reproduce._cells import Cell
 from slatewise.reproduce.fcpo import runs
 from slatewise.reproduce.fcpo.policies import MostLiked
+from slatewise.stats import MeanInterval
 from slatewise.types import SlateRequest
 
-PLACE = runs.Place(data=None, slate_size=2, steps=3)
-SIZE = runs.Size(epochs=2, updates=2, places=8, draws=1)
-SETTING = runs.Setting(width=4, state_width=6)
+SMALL = runs.Experiment(
+    data=None, slate_size=2, steps=3, width=4, state_width=6, epochs=2, updates=2, places=8, draws=1
+)
 
 
 def settings(kind: str, **more: Any) -> dict[str, Any]:
-    return runs.settings_of(SIZE, SETTING, PLACE, part="test", seed=0, kind=kind, **more)
+    return {"experiment": asdict(SMALL), "part": "test", "seed": 0, "kind": kind, **more}
 
 
 @pytest.mark.parametrize("kind", ["trust_region", "lagrangian"])
@@ -29,13 +30,13 @@ def test_limits_from_the_same_start_repeat_themselves(kind: str) -> None:
     once, again = (fcpo.run(cell) for _ in range(2))
     for name in ("off", "0.2"):
         assert once[name] == again[name]
-        assert len(once[name]["cost"]) == SIZE.updates
+        assert len(once[name]["cost"]) == SMALL.updates
         for how in ("judged", "greedy"):
             found = once[name][how]
             assert 0 <= found["rate"] <= 1
             assert 0 <= found["ndcg"] <= 1
             assert 0 <= found["gini"] < 1
-            assert 0 <= found["hits"] <= PLACE.slate_size
+            assert 0 <= found["hits"] <= SMALL.slate_size
     assert ("imitation" in once) == (kind == "trust_region")
     rates = [one["rate"] for one in once["reranker"]]
     assert rates[0] == pytest.approx(once["off"]["judged"]["rate"], abs=0.1)
@@ -59,7 +60,7 @@ def test_the_time_of_single_picks() -> None:
 
 
 def test_likes_become_sessions_without_an_order() -> None:
-    world = PLACE.world
+    world = SMALL.world
     people = world.parts["train"][:5]
     log = runs.liked_sessions(world.ratings, people, steps=3, size=2, generator=Generator().manual_seed(0))
     assert log.slate.shape == (5, 4, 1)
@@ -74,23 +75,23 @@ def test_likes_become_sessions_without_an_order() -> None:
 
 
 def test_random_lists_show_popular_items_as_often_as_there_are() -> None:
-    found = runs.judged(PLACE, runs.uniform(PLACE), part="train", draws=10, seed=0)
+    found = runs.evaluate(replace(SMALL, draws=10), runs.uniform(SMALL), part="train", seed=0)
     assert found["rate"] == pytest.approx(0.2, abs=0.03)
     assert found["coverage"] == 1.0
     # half of what a person likes is half of the catalog's half: a quarter of all items are hits
-    assert found["hits"] == pytest.approx(PLACE.slate_size / 4, abs=0.1)
+    assert found["hits"] == pytest.approx(SMALL.slate_size / 4, abs=0.1)
 
 
 def test_most_liked_items_keep_a_limit_to_the_place() -> None:
-    policy = runs.fresh(PLACE, SETTING, SIZE, seed=0).policy
+    policy = runs.fresh(SMALL, seed=0).policy
     rates = []
     for limit in (None, 0.5, 0.0):
-        fixed = MostLiked(policy, runs.likes(PLACE), PLACE.world.popular, limit, PLACE.slate_size)
-        slates = fixed.recommend(torch.zeros(3, SETTING.state_width), SlateRequest(k=PLACE.slate_size))
+        fixed = MostLiked(policy, runs.likes(SMALL), SMALL.world.popular, limit, SMALL.slate_size)
+        slates = fixed.recommend(torch.zeros(3, SMALL.state_width), SlateRequest(k=SMALL.slate_size))
         assert bool((slates.items == slates.items[:1]).all())
-        rates.append(PLACE.world.popular[slates.items].float().mean().item())
-    best = runs.likes(PLACE).argsort(descending=True)[: PLACE.slate_size]
-    assert rates == [PLACE.world.popular[best].float().mean().item(), 0.5, 0.0]
+        rates.append(SMALL.world.popular[slates.items].float().mean().item())
+    best = runs.likes(SMALL).argsort(descending=True)[: SMALL.slate_size]
+    assert rates == [SMALL.world.popular[best].float().mean().item(), 0.5, 0.0]
 
 
 def test_above_a_line() -> None:
@@ -108,13 +109,13 @@ def test_above_a_line() -> None:
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_a_story_is_told_from_all_results(quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fcpo, "_fingerprint", lambda: "made up")
+    monkeypatch.setattr(fcpo, "fingerprint", lambda: "made up")
     made = fcpo.cells(quick=quick, seed_base=3)
     assert len({cell.name for cell in made}) == len(made)
     results: dict[str, Any] = {}
     for number, cell in enumerate(made):
         kind = cell.settings["kind"]
-        assert cell.settings["setting"] == asdict(runs.Setting())
+        assert runs.Experiment(**cell.settings["experiment"]).data == "data/ml-100k"
 
         def judged(rate: float, number: int = number) -> dict[str, float]:
             return {
@@ -167,8 +168,8 @@ def test_a_story_is_told_from_all_results(quick: bool, monkeypatch: pytest.Monke
     assert [figure.name for figure in story.charts] == ["frontier", "rate", "learning"]
 
 
-def test_one_seed_is_judged_by_its_figure_and_several_by_their_interval() -> None:
-    assert fcpo._positive(0.02, -math.inf)
-    assert not fcpo._positive(-0.02, -math.inf)
-    assert not fcpo._positive(0.02, -0.01)
-    assert fcpo._positive(0.02, 0.01)
+def test_one_seed_is_judged_by_its_mean_and_several_by_their_interval() -> None:
+    assert fcpo._positive(MeanInterval(0.02, -math.inf, math.inf))
+    assert not fcpo._positive(MeanInterval(-0.02, -math.inf, math.inf))
+    assert not fcpo._positive(MeanInterval(0.02, -0.01, 0.05))
+    assert fcpo._positive(MeanInterval(0.02, 0.01, 0.03))

@@ -6,7 +6,6 @@ is chosen here: the configurations in configs/ml-100k are those that the validat
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from typing import Any
 from slatewise import config as configs
 from slatewise.data import prepared
 from slatewise.data.prepared import Dataset
-from slatewise.errors import located
 from slatewise.report import Check, Curve, LineChart
-from slatewise.reproduce import Cell, Row, Story
-from slatewise.stats import student_t
+from slatewise.reproduce._cells import Cell
+from slatewise.reproduce._movielens import DATA, fingerprint
+from slatewise.reproduce._results import Results, seed_range
+from slatewise.reproduce._story import Row, Story
 
 TITLE = "next items of MovieLens-100K, leave-one-out, full ranking"
-DATA = Path("data/ml-100k")
 RATING = 4.0
 """A held-out item rated at least this much is liked."""
 
@@ -93,15 +92,12 @@ def tables_of(variant: Variant, dataset: Dataset, *, seed: int = 0) -> dict[str,
 
 
 def cells(*, quick: bool, seed_base: int) -> list[Cell]:
-    """One training and judging each: every variant on every seed; counting methods do not depend on one."""
-    seeds = range(seed_base, seed_base + (1 if quick else 3))
+    """One training and evaluation each: every variant on every seed; counting methods do not depend on one."""
+    data = fingerprint()
     return [
-        Cell(
-            name=f"{variant.name}-{seed}",
-            settings={"variant": variant.name, "seed": seed, "data": _fingerprint()},
-        )
+        Cell(name=f"{variant.name}-{seed}", settings={"variant": variant.name, "seed": seed, "data": data})
         for variant in variants()
-        for seed in seeds
+        for seed in seed_range(seed_base, quick, full=3, short=1)
     ]
 
 
@@ -115,41 +111,34 @@ def run(cell: Cell) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         result = train(tables, Path(folder) / variant.name)
         opened = open_run(result.folder)
-        parts = {part: judge(opened, part, behaviour=None) for part in ("valid", "test")}
+        evaluations = {part: judge(opened, part, behaviour=None) for part in ("valid", "test")}
     return {
         "epochs": result.epochs,
         "seconds": result.seconds,
-        **{part: {metric.name: metric.value for metric in found.metrics} for part, found in parts.items()},
+        **{part: {metric.name: metric.value for metric in each.metrics} for part, each in evaluations.items()},
     }
 
 
-def tell(results: Mapping[str, dict[str, Any]], *, quick: bool, seed_base: int) -> Story:
+def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int) -> Story:
     """The table, the bars and what the correction trades."""
     del quick
-    by_variant = {
-        variant: [value for name, value in results.items() if name.rsplit("-", 1)[0] == variant.name]
-        for variant in variants()
+    results, lines = Results(cells), variants()
+    rows = {
+        (variant.name, metric): Row.of(
+            variant.label,
+            metric,
+            results.values(variant.name, "test", metric),
+            PUBLISHED.get((variant.name, metric)),
+        )
+        for variant in lines
+        for metric in METRICS
     }
-    rows, means = [], {}
-    for variant, found in by_variant.items():
-        for metric in METRICS:
-            value, low, high = student_t([one["test"][metric] for one in found])
-            means[variant.name, metric] = value
-            rows.append(
-                Row(
-                    name=variant.label,
-                    metric=metric,
-                    published=PUBLISHED.get((variant.name, metric)),
-                    ours=value,
-                    low=low if math.isfinite(low) else math.nan,
-                    high=high if math.isfinite(high) else math.nan,
-                )
-            )
+    means = {key: row.ours for key, row in rows.items()}
+    ours, clone = means["reinforce", "liked_recall@10"], means["cloning", "liked_recall@10"]
     checks = [
         Check(name=f"{name} {metric} ≥ {bar}", holds=means[name, metric] >= bar, figure=f"{means[name, metric]:.4f}")
         for name, metric, bar in BARS
     ]
-    ours, clone = means["reinforce", "liked_recall@10"], means["cloning", "liked_recall@10"]
     checks.append(
         Check(
             name="REINFORCE without correction finds liked held-out items at least as often as cloning",
@@ -158,37 +147,29 @@ def tell(results: Mapping[str, dict[str, Any]], *, quick: bool, seed_base: int) 
             figure=f"{ours:.4f} beside {clone:.4f}",
         )
     )
-    labels = tuple(variant.label for variant in by_variant)
-    places = tuple(float(place) for place in range(len(labels)))
-    figure = LineChart(
+    chart = LineChart(
         name="trade",
         title="What the correction trades: agreement with the log for coverage",
         x="",
-        y="test figure, mean over seeds",
-        labels=labels,
+        y="test metric, mean over seeds",
+        labels=tuple(variant.label for variant in lines),
         curves=tuple(
-            Curve(name=metric, x=places, y=tuple(means[variant.name, metric] for variant in by_variant))
+            Curve(
+                name=metric,
+                x=tuple(map(float, range(len(lines)))),
+                y=tuple(means[variant.name, metric] for variant in lines),
+            )
             for metric in ("recall@10", "liked_recall@10", "coverage@10")
         ),
     )
-    seeds = sorted({int(name.rsplit("-", 1)[1]) for name in results})
+    seeds = list(range(seed_base, seed_base + len(results["cloning"])))
     notes = (
         f"Means over the seeds {seeds}, intervals by Student's t over seeds; first seed {seed_base}.",
         "Next-item recall measures agreement with the policy that wrote the log, and the correction removes just that "
         "agreement: a corrected form loses recall by design. Judge it where the reward is known (`slatewise reproduce "
         "youtube`).",
     )
-    return Story(rows=tuple(rows), checks=tuple(checks), charts=(figure,), notes=notes)
-
-
-def _fingerprint() -> str:
-    if not prepared.is_prepared(DATA):
-        raise located(
-            "MovieLens-100K is not here",
-            file=DATA,
-            advice="Bring it first: slatewise data fetch ml-100k --accept-license",
-        )
-    return prepared.load(DATA).fingerprint
+    return Story(rows=tuple(rows.values()), checks=tuple(checks), charts=(chart,), notes=notes)
 
 
 def _shipped() -> Path:

@@ -8,105 +8,71 @@ procedure, row by row from everything that the session has not shown.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from slatewise.data import prepared
-from slatewise.errors import located
 from slatewise.report import Check, Curve, LineChart
-from slatewise.reproduce import Cell, Row, Story
-from slatewise.reproduce.fcpo import runs
-from slatewise.stats import student_t
+from slatewise.reproduce._cells import Cell
+from slatewise.reproduce._movielens import DATA, fingerprint
+from slatewise.reproduce._results import Results, seed_range
+from slatewise.reproduce._story import Row, Story, check, curve
+from slatewise.reproduce.fcpo import runs, times
+from slatewise.stats import MeanInterval, student_t
 
 TITLE = "lists of MovieLens-100K under a limit on popular items"
-DATA = Path("data/ml-100k")
-LIMITS = (0.4, 0.3, 0.2)
+LIMITS, QUICK_LIMITS = (0.4, 0.3, 0.2), (0.4, 0.2)
 DRIFT_LIMIT = 0.3
 POINT = 0.01
-SEEDS = 5
 METRICS = ("rate", "ndcg", "gini", "coverage", "hits")
-WORDS = {"trust_region": "FCPO", "lagrangian": "multiplier"}
+KINDS = {"trust_region": "FCPO", "lagrangian": "multiplier"}
 
 
 def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     """Per seed: no limit, limits, drifting groups by the trust region; limits by a multiplier, drawn rows; the time."""
-    size = runs.Size(epochs=30, updates=45, places=32) if quick else runs.Size()
-    limits: tuple[float | None, ...] = (None, 0.4, 0.2) if quick else (None, *LIMITS)
-    place, setting = runs.Place(data=DATA), runs.Setting()
-    shared = runs.settings_of(size, setting, place, data=_fingerprint(), part="test")
-    found = [Cell(name="speed", settings=shared | {"kind": "speed", "turns": 9, "repeats": 20})]
-    for seed in range(seed_base, seed_base + (1 if quick else SEEDS)):
-        own = shared | {"seed": seed}
-        ours = {"kind": "trust_region", "limits": list(limits), "drift": None if quick else DRIFT_LIMIT}
-        rival = {"kind": "lagrangian", "limits": list(limits[1:]), "rows": not quick}
-        found += [
-            Cell(name=f"trust_region-{seed}", settings=own | ours),
-            Cell(name=f"lagrangian-{seed}", settings=own | rival),
-        ]
-    return found
+    experiment = runs.Experiment(data=str(DATA))
+    if quick:
+        experiment = replace(experiment, epochs=30, updates=45, places=32)
+    limits = list(QUICK_LIMITS if quick else LIMITS)
+    shared = {"experiment": asdict(experiment), "data": fingerprint(), "part": "test"}
+    kinds: dict[str, dict[str, Any]] = {
+        "trust_region": {"limits": [None, *limits], "drift": None if quick else DRIFT_LIMIT},
+        "lagrangian": {"limits": limits, "rows": not quick},
+    }
+    return [
+        Cell(name="speed", settings=shared | {"kind": "speed", "turns": 9, "repeats": 20}),
+        *(
+            Cell(name=f"{kind}-{seed}", settings=shared | {"kind": kind, "seed": seed} | settings)
+            for seed in seed_range(seed_base, quick, short=1)
+            for kind, settings in kinds.items()
+        ),
+    ]
 
 
 def run(cell: Cell) -> dict[str, Any]:
     """One of them."""
-    return (runs.speed if cell.settings["kind"] == "speed" else runs.limited)(cell.settings)
+    return (times.speed if cell.settings["kind"] == "speed" else runs.limited)(cell.settings)
 
 
-def tell(results: Mapping[str, dict[str, Any]], *, quick: bool, seed_base: int) -> Story:
+def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int) -> Story:
     """Rows of every variant, the bars, the frontier."""
-    limits = (0.4, 0.2) if quick else LIMITS
-    ours, rival = (
-        [value for name, value in results.items() if name.startswith(f"{kind}-")]
-        for kind in ("trust_region", "lagrangian")
-    )
-    rows: list[Row] = []
-    for name, label in _FREE:
-        rows += _figures(label, [one[name]["judged"] for one in ours])
-    for limit in limits:
-        label = f"most liked items, the same for everybody, limit {limit:g}"
-        rows += _figures(label, [one[f"most_liked-{limit:g}"]["judged"] for one in ours])
-    for kind, found in (("trust_region", ours), ("lagrangian", rival)):
-        for limit in limits:
-            label = f"{WORDS[kind]}, limit {limit:g}"
-            rows += _figures(label, [one[f"{limit:g}"]["judged"] for one in found])
-            rows += _figures(f"{label}, best lists", [one[f"{limit:g}"]["greedy"] for one in found])
-            rows.append(_row(label, "recovery steps", [float(one[f"{limit:g}"]["recoveries"]) for one in found]))
-    for at, price in enumerate(runs.PRICES):
-        rows += _figures(f"re-ranker, price {price:g}", [one["reranker"][at] for one in ours])
-    for name, said in () if quick else _GROUPS.items():
-        label = f"FCPO, limit {DRIFT_LIMIT:g}, {said}"
-        found = [one["drifting"][name] for one in ours]
-        rows += _figures(label, [one["judged"] for one in found])
-        for key, metric in (
-            ("now", "rate of what is popular now"),
-            ("kept", "first popular items still so"),
-            ("recoveries", "recovery steps"),
-        ):
-            rows.append(_row(label, metric, [float(one[key]) for one in found]))
-    if not quick:
-        rows += _figures("FCPO by drawn rows, no limit", [one["rows"]["judged"] for one in rival])
-    for batch, timed in results["speed"].items():
-        label = f"a list of 10 in one pass, batch {batch}"
-        for metric in ("milliseconds", "ratio", "bare"):
-            rows.append(Row(name=label, metric=_SPEED[metric], published=None, ours=timed[metric]))
-
-    seeds = sorted({int(name.rsplit("-", 1)[1]) for name in results if "-" in name})
-    notes = [
-        f"Means over the seeds {seeds}, intervals by Student's t over seeds; first seed {seed_base}. Popular are the "
-        f"20 % of the items with the most ratings by the people who train.",
-        *(["One seed has no interval: its checks go by the figure alone."] if len(seeds) == 1 else []),
-        "ndcg, gini and rate are of lists drawn as served; 'best lists' takes every row's best item instead. A "
-        "temperature that is right for the first is not chosen for the second.",
-        *sorted({f"{name.replace('_', ' ').replace('-', ', seed ')}: {said}" for name, said in _unmet(results)}),
-    ]
+    limits = QUICK_LIMITS if quick else LIMITS
+    results = Results(cells)
+    charts = (*(_frontier(results, limits, metric) for metric in _AGAINST), _learning(results, limits))
     return Story(
-        rows=tuple(rows),
-        checks=tuple(_checks(ours, rival, results["speed"], limits)),
-        charts=(*(_frontier(ours, rival, limits, metric) for metric in _AGAINST), _learning(ours, limits)),
-        notes=tuple(notes),
+        rows=(*_rows(results, limits), *_speed_rows(cells["speed"])),
+        checks=(
+            *_limit_checks(results, limits),
+            *_rival_checks(results, limits),
+            *_drift_checks(results),
+            _speed_check(cells["speed"]),
+        ),
+        charts=charts,
+        notes=_notes(results, seed_base),
     )
 
 
@@ -128,72 +94,93 @@ _SPEED = {
 }
 
 
-def _checks(
-    ours: list[dict[str, Any]], rival: list[dict[str, Any]], speed: dict[str, Any], limits: Sequence[float]
-) -> list[Check]:
-    checks = []
+def _rows(results: Results, limits: Sequence[float]) -> list[Row]:
+    def metrics(label: str, kind: str, *keys: str | int) -> list[Row]:
+        return [Row.of(label, metric, results.values(kind, *keys, metric)) for metric in METRICS]
+
+    rows = [row for name, label in _FREE for row in metrics(label, "trust_region", name, "judged")]
     for limit in limits:
-        value, low, high = student_t([one[f"{limit:g}"]["judged"]["rate"] for one in ours])
-        checks.append(
-            Check(
-                name=f"held-out rate of popular items ≤ limit + 1 point at {limit:g}",
-                holds=value <= limit + POINT,
-                figure=_said(value, low, high),
-            )
-        )
-    gini = [
-        student_t([one[name]["judged"]["gini"] for one in ours])[0] for name in ("off", *(f"{x:g}" for x in limits))
+        label = f"most liked items, the same for everybody, limit {limit:g}"
+        rows += metrics(label, "trust_region", f"most_liked-{limit:g}", "judged")
+    for kind, name in KINDS.items():
+        for limit in limits:
+            label = f"{name}, limit {limit:g}"
+            rows += metrics(label, kind, f"{limit:g}", "judged")
+            rows += metrics(f"{label}, best lists", kind, f"{limit:g}", "greedy")
+            rows.append(Row.of(label, "recovery steps", results.values(kind, f"{limit:g}", "recoveries")))
+    for at, price in enumerate(runs.PRICES):
+        rows += metrics(f"re-ranker, price {price:g}", "trust_region", "reranker", at)
+    if "drifting" in results["trust_region"][0]:
+        for group, words in _GROUPS.items():
+            label = f"FCPO, limit {DRIFT_LIMIT:g}, {words}"
+            rows += metrics(label, "trust_region", "drifting", group, "judged")
+            for key, metric in (
+                ("now", "rate of what is popular now"),
+                ("kept", "first popular items still so"),
+                ("recoveries", "recovery steps"),
+            ):
+                rows.append(Row.of(label, metric, results.values("trust_region", "drifting", group, key)))
+    if "rows" in results["lagrangian"][0]:
+        rows += metrics("FCPO by drawn rows, no limit", "lagrangian", "rows", "judged")
+    return rows
+
+
+def _speed_rows(speed: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    return [
+        Row(name=f"a list of 10 in one pass, batch {batch}", metric=_SPEED[key], ours=times[key])
+        for batch, times in speed.items()
+        for key in ("milliseconds", "ratio", "bare")
     ]
-    checks.append(
-        Check(
-            name="Gini falls with every limit",
-            holds=all(after < before for before, after in pairwise(gini)),
-            figure=" → ".join(f"{value:.3f}" for value in gini),
-        )
+
+
+def _limit_checks(results: Results, limits: Sequence[float]) -> Iterator[Check]:
+    for limit in limits:
+        rates = results.values("trust_region", f"{limit:g}", "judged", "rate")
+        name = f"held-out rate of popular items ≤ limit + 1 point at {limit:g}"
+        yield check(name, rates, partial(_below, limit + POINT))
+    gini = [
+        student_t(results.values("trust_region", name, "judged", "gini")).mean
+        for name in ("off", *(f"{limit:g}" for limit in limits))
+    ]
+    yield Check(
+        name="Gini falls with every limit",
+        holds=all(after < before for before, after in pairwise(gini)),
+        figure=" → ".join(f"{value:.3f}" for value in gini),
     )
-    loss = student_t([1 - one["0.4"]["judged"]["ndcg"] / one["off"]["judged"]["ndcg"] for one in ours])
-    checks.append(Check(name="NDCG loss at .4 ≤ 15 %", holds=loss[0] <= 0.15, figure=_said(*loss)))
+    ndcg = (results.values("trust_region", name, "judged", "ndcg") for name in ("0.4", "off"))
+    loss = [1 - limited / free for limited, free in zip(*ndcg, strict=True)]
+    yield check("NDCG loss at .4 ≤ 15 %", loss, partial(_below, 0.15))
+
+
+def _rival_checks(results: Results, limits: Sequence[float]) -> Iterator[Check]:
+    ours, rivals = results["trust_region"], results["lagrangian"]
     lines = {
         "the multiplier": [
-            [one["off"]["judged"], *_under_limits(other, limits)] for one, other in zip(ours, rival, strict=True)
+            [free["off"]["judged"], *_under_limits(rival, limits)] for free, rival in zip(ours, rivals, strict=True)
         ],
-        "the re-ranker": [one["reranker"] for one in ours],
+        "the re-ranker": [result["reranker"] for result in ours],
     }
     for name, by_seed in lines.items():
         for metric, words in (("gini", "at the same Gini or less"), ("rate", "at the same rate of popular items")):
             gaps = [
-                _mean([above(point, line, metric) for point in _under_limits(one, limits)])
-                for one, line in zip(ours, by_seed, strict=True)
+                _mean([above(point, line, metric) for point in _under_limits(result, limits)])
+                for result, line in zip(ours, by_seed, strict=True)
             ]
-            value, low, high = student_t(gaps)
-            checks.append(
-                Check(
-                    name=f"NDCG {words} above that of {name}",
-                    holds=_positive(value, low),
-                    figure=_said(value, low, high, digits=4),
-                )
-            )
-    drift = [one["drifting"] for one in ours if "drifting" in one]
-    if drift:
-        value, low, high = student_t([one["drifting"]["now"] for one in drift])
-        checks.append(
-            Check(
-                name=f"rate of what is popular now ≤ limit + 1 point at {DRIFT_LIMIT:g}, groups drifting",
-                holds=value <= DRIFT_LIMIT + POINT,
-                figure=_said(value, low, high),
-            )
-        )
-        value, low, high = student_t([one["once"]["now"] - one["drifting"]["now"] for one in drift])
-        checks.append(
-            Check(
-                name="less of what is popular now than with groups fixed once",
-                holds=_positive(value, low),
-                figure=_said(value, low, high),
-            )
-        )
+            yield check(f"NDCG {words} above that of {name}", gaps, _positive, ".4f")
+
+
+def _drift_checks(results: Results) -> Iterator[Check]:
+    if "drifting" in results["trust_region"][0]:
+        once, drifting = (results.values("trust_region", "drifting", group, "now") for group in ("once", "drifting"))
+        name = f"rate of what is popular now ≤ limit + 1 point at {DRIFT_LIMIT:g}, groups drifting"
+        yield check(name, drifting, partial(_below, DRIFT_LIMIT + POINT))
+        less = [before - after for before, after in zip(once, drifting, strict=True)]
+        yield check("less of what is popular now than with groups fixed once", less, _positive)
+
+
+def _speed_check(speed: Mapping[str, Mapping[str, float]]) -> Check:
     ratio = speed["1"]["ratio"]
-    checks.append(Check(name="a list of 10 in one pass ≥ 4× faster", holds=ratio >= 4, figure=f"{ratio:.2f}×"))
-    return checks
+    return Check(name="a list of 10 in one pass ≥ 4× faster", holds=ratio >= 4, figure=f"{ratio:.2f}×")
 
 
 def above(point: Mapping[str, float], line: Sequence[Mapping[str, float]], metric: str = "gini") -> float:
@@ -207,103 +194,82 @@ def above(point: Mapping[str, float], line: Sequence[Mapping[str, float]], metri
     if point[metric] < at[0]:
         gap = point["ndcg"] - float(ndcg[0])
         return gap if gap > 0 else math.nan
-    here = float(np.interp(point[metric], at, ndcg))
-    return point["ndcg"] - float(max(here, ndcg[at <= point[metric]].max()))
+    level = float(np.interp(point[metric], at, ndcg))
+    return point["ndcg"] - float(max(level, ndcg[at <= point[metric]].max()))
 
 
-def _under_limits(one: Mapping[str, Any], limits: Sequence[float]) -> list[dict[str, float]]:
-    return [one[f"{limit:g}"]["judged"] for limit in limits]
+def _under_limits(result: Mapping[str, Any], limits: Sequence[float]) -> list[dict[str, float]]:
+    return [result[f"{limit:g}"]["judged"] for limit in limits]
 
 
-def _positive(value: float, low: float) -> bool:
+def _below(bar: float, mean: MeanInterval) -> bool:
+    return mean.mean <= bar
+
+
+def _positive(mean: MeanInterval) -> bool:
     """Above 0, the whole interval where there is one."""
-    return (low if math.isfinite(low) else value) > 0
+    return (mean.low if math.isfinite(mean.low) else mean.mean) > 0
 
 
 def _mean(gaps: Sequence[float]) -> float:
-    kept = [gap for gap in gaps if math.isfinite(gap)]
-    return float(np.mean(kept)) if kept else math.nan
+    finite = [gap for gap in gaps if math.isfinite(gap)]
+    return float(np.mean(finite)) if finite else math.nan
 
 
-def _frontier(
-    ours: list[dict[str, Any]], rival: list[dict[str, Any]], limits: Sequence[float], against: str
-) -> LineChart:
-    lines = {
-        "FCPO": [[one[name]["judged"] for one in ours] for name in ("off", *(f"{limit:g}" for limit in limits))],
-        "multiplier": [[one[f"{limit:g}"]["judged"] for one in rival] for limit in limits],
-        "re-ranker": [[one["reranker"][at] for one in ours] for at in range(len(runs.PRICES))],
+def _frontier(results: Results, limits: Sequence[float], against: str) -> LineChart:
+    under = [(f"{limit:g}", "judged") for limit in limits]
+    lines: dict[str, tuple[str, list[tuple[str | int, ...]]]] = {
+        "FCPO": ("trust_region", [("off", "judged"), *under]),
+        "multiplier": ("lagrangian", [*under]),
+        "re-ranker": ("trust_region", [("reranker", at) for at in range(len(runs.PRICES))]),
     }
-    curves = []
-    for name, points in lines.items():
-        pairs = [[student_t([one[metric] for one in point]) for metric in (against, "ndcg")] for point in points]
-        curves.append(
-            Curve(
-                name=name,
-                x=tuple(value[0] for value, _ in pairs),
-                y=tuple(ndcg[0] for _, ndcg in pairs),
-                half=tuple(ndcg[2] - ndcg[0] for _, ndcg in pairs),
-            )
-        )
     name, title, x = _AGAINST[against]
-    return LineChart(name=name, title=title, x=x, y="NDCG@10", curves=tuple(curves))
-
-
-def _learning(ours: list[dict[str, Any]], limits: Sequence[float]) -> LineChart:
-    curves = []
-    for name in ("off", *(f"{limit:g}" for limit in limits)):
-        costs = np.array([one[name]["cost"] for one in ours])
-        curves.append(
-            Curve(
-                name=f"limit {name}",
-                x=tuple(float(update) for update in range(costs.shape[1])),
-                y=tuple(float(value) for value in costs.mean(axis=0)),
+    return LineChart(
+        name=name,
+        title=title,
+        x=x,
+        y="NDCG@10",
+        curves=tuple(
+            curve(
+                label,
+                [student_t(results.values(kind, *keys, against)).mean for keys in points],
+                [results.values(kind, *keys, "ndcg") for keys in points],
             )
-        )
+            for label, (kind, points) in lines.items()
+        ),
+    )
+
+
+def _learning(results: Results, limits: Sequence[float]) -> LineChart:
+    costs = {
+        name: np.array([result[name]["cost"] for result in results["trust_region"]]).mean(axis=0)
+        for name in ("off", *(f"{limit:g}" for limit in limits))
+    }
     return LineChart(
         name="learning",
         title="Share of popular items while learning",
         x="update",
         y="share of popular items",
-        curves=tuple(curves),
+        curves=tuple(
+            Curve(name=f"limit {name}", x=tuple(map(float, range(len(cost)))), y=tuple(map(float, cost)))
+            for name, cost in costs.items()
+        ),
     )
 
 
-def _figures(label: str, found: list[dict[str, Any]]) -> list[Row]:
-    return [_row(label, metric, [one[metric] for one in found]) for metric in METRICS]
-
-
-def _row(label: str, metric: str, values: list[float]) -> Row:
-    value, low, high = student_t(values)
-    finite = math.isfinite(low)
-    return Row(
-        name=label,
-        metric=metric,
-        published=None,
-        ours=value,
-        low=low if finite else math.nan,
-        high=high if finite else math.nan,
+def _notes(results: Results, seed_base: int) -> tuple[str, ...]:
+    seeds = [seed_base + number for number in range(len(results["trust_region"]))]
+    unmet = {
+        f"{cell.replace('_', ' ').replace('-', ', seed ')}: {part['unmet']}"
+        for cell, result in results.cells.items()
+        for part in result.values()
+        if isinstance(part, dict) and part.get("unmet")
+    }
+    return (
+        f"Means over the seeds {seeds}, intervals by Student's t over seeds; first seed {seed_base}. Popular are the "
+        f"20 % of the items with the most ratings by the people who train.",
+        *(["One seed has no interval: its checks go by the figure alone."] if len(seeds) == 1 else []),
+        "ndcg, gini and rate are of lists drawn as served; 'best lists' takes every row's best item instead. A "
+        "temperature that is right for the first is not chosen for the second.",
+        *sorted(unmet),
     )
-
-
-def _unmet(results: Mapping[str, dict[str, Any]]) -> list[tuple[str, str]]:
-    found = []
-    for name, value in results.items():
-        told = [part for part in value.values() if isinstance(part, dict)]
-        found += [(name, str(one["unmet"])) for one in told if one.get("unmet")]
-    return found
-
-
-def _said(value: float, low: float, high: float, *, digits: int = 3) -> str:
-    if not math.isfinite(low):
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _fingerprint() -> str:
-    if not prepared.is_prepared(DATA):
-        raise located(
-            "MovieLens-100K is not here",
-            file=DATA,
-            advice="Bring it first: slatewise data fetch ml-100k --accept-license",
-        )
-    return prepared.load(DATA).fingerprint

@@ -11,21 +11,19 @@ the best was taken.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slatewise.data import prepared
-from slatewise.errors import located
-from slatewise.report import Check, Curve, LineChart
+from slatewise.report import Check, LineChart
 from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._story import Row, Story
+from slatewise.reproduce._movielens import fingerprint
+from slatewise.reproduce._results import Results, seed_range
+from slatewise.reproduce._story import Row, Story, check, curve
 from slatewise.reproduce.tpgr import runs
 from slatewise.stats import student_t
 
 TITLE = "TPGR: a policy gradient that walks down a balanced tree of items"
-SEEDS, QUICK_SEEDS = 5, 1
 SIZE: dict[str, Any] = {"users": 256, "batch": 32, "rounds": 32, "passes": 20, "imitation_lr": 0.012}
 """256 sessions a round, learned from by 32; passes over everybody's made sessions before that."""
 QUICK_SIZE = SIZE | {"rounds": 8, "passes": 3}
@@ -57,26 +55,25 @@ LONG = "tree-longer"
 FIXED = ("popularity", "best liked")
 """Know no seed: computed once."""
 CHANGES = ("late items missing", "late items added", "added and practised", "other items removed")
-Results = Mapping[str, Mapping[str, Any]]
 METRICS = ("return", "precision", "recall", "f1")
 
 
 def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     """Trees by cut and vectors, depths, α, completed ratings, and what they are compared with; all on every seed."""
-    found: dict[str, Cell] = {}
-    common = (QUICK_SIZE if quick else SIZE) | {"part": "test", "data": _fingerprint()}
+    parts: dict[str, Cell] = {}
+    common = (QUICK_SIZE if quick else SIZE) | {"part": "test", "data": fingerprint(Path(runs.DATA))}
 
     def add(name: str, kind: str, seed: int, alpha: float, unrated: str = "zero", **settings: Any) -> None:
-        full = _cell(name, alpha, unrated, seed)
-        given = {"kind": kind, "seed": seed, "alpha": alpha, "unrated": unrated}
-        found[full] = Cell(name=full, settings=common | given | settings)
+        cell = f"{_cell(name, alpha, unrated)}-{seed}"
+        own_settings = {"kind": kind, "seed": seed, "alpha": alpha, "unrated": unrated}
+        parts[cell] = Cell(name=cell, settings=common | own_settings | settings)
 
     def add_tree(cut: str, vectors: str, depth: int, *, seed: int, alpha: float = ALPHA, unrated: str = "zero") -> None:
         method = (SOFTMAX if depth == 1 else TREE) | {"tree": {"depth": depth, "cut": cut}}
         more = {"beams": True} if (cut, vectors, depth) == MAIN else {}
         add(tree_name(cut, vectors, depth), "tree", seed, alpha, unrated, method=method, vectors=vectors, **more)
 
-    seeds = range(seed_base, seed_base + (QUICK_SEEDS if quick else SEEDS))
+    seeds = seed_range(seed_base, quick, short=1)
     alphas = (ALPHA,) if quick else ALPHAS
     # what the checks are about comes first, so that a run that was stopped can tell most
     for seed in seeds:
@@ -105,7 +102,7 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
         add("random", "random", seed, ALPHA, "completed")
     for kind in () if quick else FIXED:
         add(kind.replace(" ", "-"), kind, seeds[0], ALPHA, "completed")
-    return list(found.values())
+    return list(parts.values())
 
 
 def tree_name(cut: str, vectors: str, depth: int) -> str:
@@ -120,74 +117,30 @@ def run(cell: Cell) -> dict[str, Any]:
     return runs.run(cell.settings)
 
 
-def tell(results: Results, *, quick: bool, seed_base: int) -> Story:
-    """Rows, checks and figures of everything that was run."""
-    found = _Found(results, range(seed_base, seed_base + (QUICK_SEEDS if quick else SEEDS)))
-    names = _names()
-    rows = []
-    for name, label in names.items():
-        if found.has(name):
-            rows += [_row(label, _said(metric, found.served(name)), found.values(name, metric)) for metric in METRICS]
-        rows += [
-            _row(label, f"return, {served}", found.values(name, served=served))
-            for served in FORMS
-            if found.has(name) and name.startswith(LEARNED) and served != found.served(name)
-        ]
-    main = tree_name(*MAIN)
-    rows += [
-        _row(f"{names[main]}, beam of {width}", "return, greedy", found.values(main, served=f"beam {width}"))
-        for width in runs.BEAMS
-        if found.has(main, served=f"beam {width}")
-    ]
-    short = {"random": "random", "popularity": "popularity", "best-liked": "best list for everybody"}
-    short |= {main: "tree"}
-    others = [(f"α = {alpha:g}", alpha, "zero") for alpha in ALPHAS if alpha != ALPHA]
-    for label, alpha, unrated in [*others, ("unrated items answered by factors", ALPHA, "completed")]:
-        if found.has(main, alpha, unrated):
-            rows += [
-                _row(f"{label}: {short[name]}", "return", found.values(name, "return", alpha, unrated))
-                for name in short
-            ]
-    if found.has("changing-tree", served=CHANGES[0]):
-        rows += [
-            _row(f"a tree that changes: {change}", "return", found.values("changing-tree", served=change))
-            for change in CHANGES
-        ]
-    rows += [
-        _row(label, _SHARE, found.share(name))
-        for name, label in (
-            (main, "tree, share of the softmax"),
-            (LONG, "tree that learns as long, share of the softmax"),
-        )
-        if found.has(name)
-    ]
-    rows += [
-        _row(names[name], "seconds to learn", found.seconds(name))
-        for name in ("softmax", main, LONG)
-        if found.has(name)
-    ]
+def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int) -> Story:
+    """Rows, checks and charts of everything that was run."""
+    del seed_base
+    learned = _Policies(Results(cells))
     return Story(
-        rows=tuple(rows),
-        checks=tuple(_checks(found, quick)),
-        charts=tuple(_figures(found, names)),
+        rows=(*_rows(learned), *_other_worlds(learned), *_learning(learned)),
+        checks=tuple(_checks(learned, quick)),
+        charts=tuple(_charts(learned)),
         notes=_notes(quick),
     )
 
 
-_SHARE = "(ours − random) / (softmax − random)"
+class _Policies:
+    """Results by name, α and answer of unrated items, one entry per seed."""
 
-
-class _Found:
-    """Results by name, α, answer of unrated items, and seed."""
-
-    def __init__(self, results: Results, seeds: Sequence[int]) -> None:
+    def __init__(self, results: Results) -> None:
         self.results = results
-        self.seeds = seeds
+        self.names = _names()
+        self.num_seeds = len(results[_cell(tree_name(*MAIN))])
 
     def has(self, name: str, alpha: float = ALPHA, unrated: str = "zero", served: str | None = None) -> bool:
         """Whether it was computed."""
-        cell = self.results.get(_cell(name, alpha, unrated, self.seeds[0]))
-        return cell is not None and (served is None or served in cell)
+        cells = self.results[_cell(name, alpha, unrated)]
+        return bool(cells) and (served is None or served in cells[0])
 
     def served(self, name: str) -> str:
         """How a policy is served in the main rows."""
@@ -203,26 +156,18 @@ class _Found:
         unrated: str = "zero",
         served: str | None = None,
     ) -> list[float]:
-        """One figure per seed."""
-        cells = [self.results[_cell(name, alpha, unrated, self.seed(name, seed))] for seed in self.seeds]
-        return [float(cell[served or self.served(name)][metric]) for cell in cells]
-
-    def seed(self, name: str, seed: int) -> int:
-        """The seed of the cell that stands for a seed."""
-        return self.seeds[0] if name.replace("-", " ") in FIXED else seed
-
-    def seconds(self, name: str) -> list[float]:
-        """Processor time of learning, per seed."""
-        return [float(self.results[_cell(name, ALPHA, "zero", seed)]["seconds"]) for seed in self.seeds]
+        """One number per seed; what knows no seed stands for all."""
+        values = self.results.values(_cell(name, alpha, unrated), served or self.served(name), metric)
+        return values * self.num_seeds if name.replace("-", " ") in FIXED else values
 
     def share(self, name: str, served: str | None = None) -> list[float]:
         """(Ours − random) / (softmax − random) per seed; random and softmax are means over seeds."""
-        floor, top = (student_t(self.values(one))[0] for one in ("random", "softmax"))
+        floor, top = (student_t(self.values(each)).mean for each in ("random", "softmax"))
         return [(value - floor) / (top - floor) for value in self.values(name, served=served)]
 
 
-def _cell(name: str, alpha: float, unrated: str, seed: int) -> str:
-    return f"{name}-a{alpha:g}{'' if unrated == 'zero' else '-' + unrated}-{seed}"
+def _cell(name: str, alpha: float = ALPHA, unrated: str = "zero") -> str:
+    return f"{name}-a{alpha:g}{'' if unrated == 'zero' else '-' + unrated}"
 
 
 def _names() -> dict[str, str]:
@@ -236,116 +181,128 @@ def _names() -> dict[str, str]:
     return names | {"from-scratch": f"tree, {MAIN[0]} of {MAIN[1]}, without imitation first"}
 
 
-def _said(metric: str, served: str) -> str:
-    return f"{metric}, {served}" if metric == "return" else f"{metric}@32, {served}"
+def _rows(learned: _Policies) -> list[Row]:
+    rows = []
+    for name, label in learned.names.items():
+        if not learned.has(name):
+            continue
+        main = learned.served(name)
+        rows += [
+            Row.of(label, f"{metric if metric == 'return' else metric + '@32'}, {main}", learned.values(name, metric))
+            for metric in METRICS
+        ]
+        rows += [
+            Row.of(label, f"return, {served}", learned.values(name, served=served))
+            for served in FORMS
+            if name.startswith(LEARNED) and served != main
+        ]
+    tree = tree_name(*MAIN)
+    return rows + [
+        Row.of(
+            f"{learned.names[tree]}, beam of {width}", "return, greedy", learned.values(tree, served=f"beam {width}")
+        )
+        for width in runs.BEAMS
+        if learned.has(tree, served=f"beam {width}")
+    ]
 
 
-def _checks(found: _Found, quick: bool) -> list[Check]:
-    main, chance = tree_name(*MAIN), tree_name(*TREES[-1])
-    checks = [_at_least("from as many sessions, the tree earns ≥ 98 % of the softmax", 0.98, found.share(main))]
-    if found.has(LONG):
+def _other_worlds(learned: _Policies) -> list[Row]:
+    """With another α, with completed ratings, with a tree that changes."""
+    short = {"random": "random", "popularity": "popularity", "best-liked": "best list for everybody"}
+    short[tree_name(*MAIN)] = "tree"
+    worlds = [(f"α = {alpha:g}", alpha, "zero") for alpha in ALPHAS if alpha != ALPHA]
+    worlds.append(("unrated items answered by factors", ALPHA, "completed"))
+    rows = [
+        Row.of(f"{label}: {words}", "return", learned.values(name, "return", alpha, unrated))
+        for label, alpha, unrated in worlds
+        for name, words in short.items()
+        if learned.has(name, alpha, unrated)
+    ]
+    return rows + [
+        Row.of(f"a tree that changes: {change}", "return", learned.values("changing-tree", served=change))
+        for change in CHANGES
+        if learned.has("changing-tree", served=change)
+    ]
+
+
+def _learning(learned: _Policies) -> list[Row]:
+    tree = tree_name(*MAIN)
+    shares = {tree: "tree, share of the softmax", LONG: "tree that learns as long, share of the softmax"}
+    return [
+        Row.of(label, "(ours − random) / (softmax − random)", learned.share(name))
+        for name, label in shares.items()
+        if learned.has(name)
+    ] + [
+        Row.of(learned.names[name], "seconds to learn", learned.results.values(_cell(name), "seconds"))
+        for name in ("softmax", tree, LONG)
+        if learned.has(name)
+    ]
+
+
+def _checks(learned: _Policies, quick: bool) -> Iterator[Check]:
+    tree, chance = tree_name(*MAIN), tree_name(*TREES[-1])
+    yield _at_least("from as many sessions, the tree earns ≥ 98 % of the softmax", 0.98, learned.share(tree))
+    if learned.has(LONG):
         name = "in about as much processor time, the tree earns ≥ 98 % of the softmax"
-        checks.append(_at_least(name, 0.98, found.share(LONG)))
-    checks += [_above(found, main, other, quick) for other in ("wolpertinger", "popularity", "best-liked")]
+        yield _at_least(name, 0.98, learned.share(LONG))
+    for other in ("wolpertinger", "popularity", "best-liked"):
+        yield _above(learned, tree, other, quick)
     for cut in ("pca", "kmeans"):
-        tree = tree_name(cut, MAIN[1], 2)
-        if found.has(tree):
-            checks += [_above(found, tree, chance, quick, served) for served in ("sharp", "greedy")]
-    if found.has("changing-tree", served=CHANGES[2]):
-        whole = student_t(found.share(main))[0]
-        late = [value / whole for value in found.share("changing-tree", served=CHANGES[2])]
+        parted = tree_name(cut, MAIN[1], 2)
+        if learned.has(parted):
+            for served in ("sharp", "greedy"):
+                yield _above(learned, parted, chance, quick, served)
+    if learned.has("changing-tree", served=CHANGES[2]):
+        whole = student_t(learned.share(tree)).mean
+        late = [value / whole for value in learned.share("changing-tree", served=CHANGES[2])]
         name = "a tree that got a tenth of its items late, and a quarter more practice, earns ≥ 95 % of a whole one"
-        checks.append(_at_least(name, 0.95, late))
-    return checks
+        yield _at_least(name, 0.95, late)
 
 
 def _at_least(name: str, bar: float, values: Sequence[float]) -> Check:
-    mean, low, high = student_t(values)
-    return Check(
-        name=f"{name}, random subtracted from both",
-        holds=mean >= bar,
-        figure=f"{mean:.3f}" + (f" ({low:.3f} … {high:.3f})" if math.isfinite(low) else ""),
-    )
+    return check(f"{name}, random subtracted from both", values, lambda mean: mean.mean >= bar)
 
 
-def _above(found: _Found, name: str, other: str, quick: bool, served: str | None = None) -> Check:
-    ours, theirs = (student_t(found.values(one, served=served)) for one in (name, other))
-    labels = _names()
+def _above(learned: _Policies, name: str, other: str, quick: bool, served: str | None = None) -> Check:
+    ours, theirs = (student_t(learned.values(each, served=served)) for each in (name, other))
     both = f", both {served}" if served else ""
     return Check(
-        name=f"{labels[name]} above {labels[other]}{both}" + ("" if quick else ", intervals disjoint"),
-        holds=ours[0] > theirs[0] if quick else ours[1] > theirs[2],
-        figure=f"{_with_interval(ours)} beside {_with_interval(theirs)}",
+        name=f"{learned.names[name]} above {learned.names[other]}{both}" + ("" if quick else ", intervals disjoint"),
+        holds=ours.mean > theirs.mean if quick else ours.low > theirs.high,
+        figure=f"{ours.text('.2f')} beside {theirs.text('.2f')}",
     )
 
 
-def _with_interval(one: tuple[float, float, float]) -> str:
-    mean, low, high = one
-    return f"{mean:.2f}" + (f" ({low:.2f} … {high:.2f})" if math.isfinite(low) else "")
-
-
-def _row(name: str, metric: str, values: Sequence[float]) -> Row:
-    mean, low, high = student_t(values)
-    infinite = not math.isfinite(low)
-    return Row(
-        name=name,
-        metric=metric,
-        published=None,
-        ours=mean,
-        low=math.nan if infinite else low,
-        high=math.nan if infinite else high,
-    )
-
-
-def _figures(found: _Found, names: Mapping[str, str]) -> list[LineChart]:
-    there = [(name, label) for name, label in names.items() if found.has(name)]
-    figures = [
-        _dots("policies", "What a session earns, α = .1", [(label, found.values(name)) for name, label in there])
-    ]
-    depths = [(str(depth), tree_name(*MAIN[:2], depth)) for depth in DEPTHS]
-    if all(found.has(name) for _, name in depths):
-        entries = [(label, found.values(name)) for label, name in depths]
-        figures.append(_dots("depth", "Depth of the tree, 1 = softmax over the catalog", entries, "choices to an item"))
-    main = tree_name(*MAIN)
-    if all(found.has(main, alpha) for alpha in ALPHAS):
-        lines = {
-            "tree": main,
-            "best list for everybody": "best-liked",
-            "popularity": "popularity",
-        }
-        figures.append(
-            LineChart(
-                name="alpha",
-                title="What a row of good answers is worth",
-                x="α",
-                y="return of a session of 32 items",
-                curves=tuple(
-                    _curve(label, [(a, found.values(name, "return", a)) for a in ALPHAS])
-                    for label, name in lines.items()
-                ),
-            )
+def _charts(learned: _Policies) -> Iterator[LineChart]:
+    computed = {label: learned.values(name) for name, label in learned.names.items() if learned.has(name)}
+    yield _dots("policies", "What a session earns, α = .1", computed)
+    depths = {str(depth): tree_name(*MAIN[:2], depth) for depth in DEPTHS}
+    if all(learned.has(name) for name in depths.values()):
+        entries = {label: learned.values(name) for label, name in depths.items()}
+        yield _dots("depth", "Depth of the tree, 1 = softmax over the catalog", entries, "choices to an item")
+    tree = tree_name(*MAIN)
+    if all(learned.has(tree, alpha) for alpha in ALPHAS):
+        lines = {"tree": tree, "best list for everybody": "best-liked", "popularity": "popularity"}
+        yield LineChart(
+            name="alpha",
+            title="What a row of good answers is worth",
+            x="α",
+            y="return of a session of 32 items",
+            curves=tuple(
+                curve(label, ALPHAS, [learned.values(name, "return", alpha) for alpha in ALPHAS])
+                for label, name in lines.items()
+            ),
         )
-    return figures
 
 
-def _dots(name: str, title: str, entries: Sequence[tuple[str, Sequence[float]]], x: str = "") -> LineChart:
+def _dots(name: str, title: str, entries: Mapping[str, Sequence[float]], x: str = "") -> LineChart:
     return LineChart(
         name=name,
         title=title,
         x=x,
         y="return of a session of 32 items",
-        labels=tuple(label for label, _ in entries),
-        curves=(_curve("mean over seeds", [(float(place), values) for place, (_, values) in enumerate(entries)]),),
-    )
-
-
-def _curve(name: str, points: Sequence[tuple[float, Sequence[float]]]) -> Curve:
-    found = [student_t(values) for _, values in points]
-    return Curve(
-        name=name,
-        x=tuple(x for x, _ in points),
-        y=tuple(mean for mean, _, _ in found),
-        half=tuple(high - mean if math.isfinite(high) else 0.0 for mean, _, high in found),
+        labels=tuple(entries),
+        curves=(curve("mean over seeds", range(len(entries)), entries.values()),),
     )
 
 
@@ -360,13 +317,3 @@ def _notes(quick: bool) -> tuple[str, ...]:
         "Ratings are put on [−1, 1] with the lowest of the log at −1, so a rating of 3 is worth nothing. The paper's "
         "figures are on other scales and splits, and are not repeated here.",
     )
-
-
-def _fingerprint() -> str:
-    if not prepared.is_prepared(Path(runs.DATA)):
-        raise located(
-            "MovieLens-100K is not here",
-            file=runs.DATA,
-            advice="Bring it first: slatewise data fetch ml-100k --accept-license",
-        )
-    return prepared.load(Path(runs.DATA)).fingerprint
