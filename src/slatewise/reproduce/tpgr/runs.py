@@ -78,7 +78,7 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("beams"):
         assert isinstance(policy, tpgr.Policy)
         for width in BEAMS:
-            policy.config = replace(policy.config, beam=width)
+            policy.beam_width = width
             found[f"beam {width}"] = judged(judge, policy, seed=seed, **_serving(env, "greedy"))
     return found
 
