@@ -92,7 +92,7 @@ def test_a_table_inside_a_table_by_hand() -> None:
         ({"steps": 1}, 'run.toml [method] has an unknown key "steps"; did you mean "sample.steps"? known keys: rate, '),
         ({"variant": {"gamma": 2}}, "run.toml [method.variant]: gamma is 2.0; expected at most 1"),
         ({"sample": {"steps": 0.5}}, "run.toml [method.sample]: Expected `int`, got `float` - at `$.steps`"),
-        ({"sample": 3}, "run.toml [method]: Expected `object`, got `int` - at `$.sample`"),
+        ({"sample": 3}, "run.toml [method]: Expected `table`, got `int` - at `$.sample`"),
     ],
 )
 def test_a_bad_table_inside_a_table_by_its_path(table: dict[str, Any], message: str) -> None:
@@ -118,7 +118,7 @@ def test_whole_numbers_are_numbers() -> None:
             'run.toml [method] has an unknown key "gama"; did you mean "gamma"? known keys: gamma, steps, ',
         ),
         ({"zzz": 1}, 'run.toml [method] has an unknown key "zzz"; known keys: gamma, '),
-        ({"gamma": "fast"}, "run.toml [method]: Expected `float | table`, got `str` - at `$.gamma`. Mend the value"),
+        ({"gamma": "fast"}, "run.toml [method]: Expected `float`, got `str` - at `$.gamma`. Correct the value"),
         ({"steps": 1.5}, "run.toml [method]: Expected `int`, got `float` - at `$.steps`"),
         ({"kind": "half"}, "run.toml [method]: Invalid enum value 'half' - at `$.kind`"),
         ({"gamma": 2.0}, "gamma is 2.0; expected at most 1"),

@@ -47,7 +47,7 @@ METHODS: list[dict[str, Any]] = [
     {"name": "cloning"},
     {"name": "random"},
     {"name": "reinforce"},
-    {"name": "tpgr", "depth": 2},
+    {"name": "tpgr", "tree": {"depth": 2}},
     {"name": "fcpo", "slate_size": 4, "width": 6},
     {"name": "wolpertinger", "item_width": 4},
     {"name": "slateq"},

@@ -105,7 +105,9 @@ def test_a_list_is_answered_item_by_item(tmp_path: Path) -> None:
     # a positive step before: .3 shared among the two that are shown
     step, _ = env.step(show(env, 6, 7, 0))
     torch.testing.assert_close(step.reward, torch.tensor([[-1 + 0.15, 0.15, 0.0]]))
-    assert step.choice.tolist() == [-1]
+    # every answer is a use, whatever it says; the choice is the one that earned most
+    assert step.used.tolist() == [[True, True, False]]
+    assert step.choice.tolist() == [1]
 
 
 def test_popular_items_cost(tmp_path: Path) -> None:

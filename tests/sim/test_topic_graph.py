@@ -107,7 +107,7 @@ def test_a_larger_catalog_begins_with_the_smaller_one() -> None:
     small, large = World(SMALL), World(replace(SMALL, num_items=1000))
     for name in ("vector", "topic", "weight", "features"):
         torch.testing.assert_close(getattr(large, name)[:300], getattr(small, name))
-    for name in ("stand", "mood", "observed"):
+    for name in ("stand", "mood", "appearance"):
         assert torch.equal(getattr(large, name), getattr(small, name))
     assert optimum(large).value > optimum(small).value
 
