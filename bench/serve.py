@@ -29,9 +29,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from slatewise import artifact, config
+from slatewise import artifact
+from slatewise.config.run import Component, RunConfig
+from slatewise.encoders import gru
 from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 from slatewise.machine import commit, facts
+from slatewise.methods import cloning
 
 ECHO = """
 import sys
@@ -211,12 +214,14 @@ def save_policy(folder: Path, num_items: int, seed: int) -> None:
         features=none,
     )
     generator = torch.Generator().manual_seed(seed)
-    encoders, methods = config.find("encoders", "gru"), config.find("methods", "cloning")
-    settings = encoders.Config(reward_edges=(2.0, 3.0, 4.0, 5.0), context_width=0)
-    encoder = encoders.Encoder(settings, catalog, generator=generator)
-    policy = methods.Policy(methods.Config(), encoder, catalog, generator=generator)
-    tables = {"method": {"name": "cloning"}, "encoder": {"name": "gru", **config.to_table(settings)}}
-    artifact.save(folder, policy=policy, catalog=catalog, tables=tables, metrics={}, source={"name": "first weights"})
+    settings = gru.Config(reward_edges=(2.0, 3.0, 4.0, 5.0), context_width=0)
+    encoder = gru.Encoder(settings, catalog, generator=generator)
+    policy = cloning.Policy(cloning.Config(), encoder, catalog, generator=generator)
+    run = RunConfig(
+        method=Component(name="cloning", settings=cloning.Config()), encoder=Component(name="gru", settings=settings)
+    )
+    source = artifact.Source(name="first weights")
+    artifact.save(folder, policy=policy, catalog=catalog, config=run, metrics={}, source=source)
 
 
 if __name__ == "__main__":

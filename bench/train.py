@@ -25,10 +25,12 @@ from _run import Taken, cpu_ratio, finish, in_turns, medians, parser, ratio
 import numpy as np
 import torch
 
-from slatewise import config
+from slatewise.config.run import RunConfig
 from slatewise.data import batches, prepared
 from slatewise.data.prepared import Dataset
 from slatewise.data.simulated import prepare_simulated
+from slatewise.encoders import gru
+from slatewise.methods import reinforce
 from slatewise.ops.products import product
 from slatewise.ops.returns import threshold
 from slatewise.ops.shown_rows import shown_rows
@@ -78,7 +80,7 @@ def main() -> None:
     rows = [row(name, taken, both, interactions) for name, taken in {**found, "both bare": both}.items()]
     head = (
         f"{dataset.name}{' (simulated)' if dataset.simulated else ''}: {interactions:,} interactions an epoch, "
-        f"{dataset.catalog.num_items:,} items, batches of {first.train.batch_size} users"
+        f"{dataset.catalog.num_items:,} items, batches of {first.config.train.batch_size} users"
     )
     settings = {
         "data": dataset.name,
@@ -105,16 +107,22 @@ def log(folder: Path, scratch: Path) -> Dataset:
 
 def laid_out(dataset: Dataset, scratch: Path, changes: list[str], seed: int) -> Run:
     """The shipped configuration on a data set; nothing is written."""
-    tables = config.read_toml(Path("configs/ml-100k/reinforce.toml"))
-    tables["data"]["path"] = str(dataset.path)
-    return lay_out(config.override(tables, [*changes, f"train.seed={seed}"]), scratch / "run")
+    assignments = [f"data.path={dataset.path}", *changes, f"train.seed={seed}"]
+    return lay_out(RunConfig.from_toml(Path("configs/ml-100k/reinforce.toml"), assignments), scratch / "run")
+
+
+def encoder_settings(run: Run) -> gru.Config:
+    """Sizes of the encoder."""
+    settings = run.config.encoder.settings
+    assert isinstance(settings, gru.Config)
+    return settings
 
 
 def epoch(run: Run, seed: int) -> Iterator[Trajectories]:
     """The batches of one epoch, the same in every round."""
-    wins = run.split.part("train").windows(max_length=run.train.max_length, burn_in=run.train.burn_in)
+    wins = run.split.part("train").windows(max_length=run.config.train.max_length, burn_in=run.config.train.burn_in)
     return batches.shuffled_batches(
-        run.dataset.interactions, wins, batch_size=run.train.batch_size, generator=np.random.default_rng(seed)
+        run.dataset.interactions, wins, batch_size=run.config.train.batch_size, generator=np.random.default_rng(seed)
     )
 
 
@@ -131,14 +139,16 @@ def learn(run: Run, most: int, seed: int) -> Callable[[], None]:
 def load(batch: Trajectories, run: Run) -> Load:
     """Rows that a batch gives to the parts."""
     rows = shown_rows(batch.slate, batch.learn)
-    reward = threshold(batch.reward, run.tables["method"].get("reward_at_least"))
+    method = run.config.method.settings
+    assert isinstance(method, reinforce.Config)
+    reward = threshold(batch.reward, method.reward_at_least)
     earned = reward[rows[:, 0], rows[:, 1], rows[:, 2]] != 0
     return Load(windows=len(batch.mask), steps=batch.mask.shape[1], shown=len(rows), earned=int(earned.sum()))
 
 
 def products(loads: list[Load], run: Run, items: int, seed: int) -> Callable[[], None]:
     """The bare products of an epoch: both heads, forward and backward."""
-    generator, width = torch.Generator().manual_seed(seed), run.tables["encoder"]["width"]
+    generator, width = torch.Generator().manual_seed(seed), encoder_settings(run).width
     weight, d_weight = torch.randn(items, width, generator=generator), torch.zeros(width, items)
     state = torch.randn(max(one.shown for one in loads), width, generator=generator)
     size = CHUNK // items
@@ -162,7 +172,7 @@ def products(loads: list[Load], run: Run, items: int, seed: int) -> Callable[[],
 
 def recurrence(loads: list[Load], run: Run, seed: int) -> Callable[[], None]:
     """The GRU of torch over the histories of an epoch, forward and backward."""
-    width, item_width = run.tables["encoder"]["width"], run.tables["encoder"]["item_width"]
+    width, item_width = encoder_settings(run).width, encoder_settings(run).item_width
     wide = max(one.windows for one in loads), max(one.steps for one in loads)
     generator = torch.Generator().manual_seed(seed)
     read = torch.randn(*wide, item_width, generator=generator, requires_grad=True)

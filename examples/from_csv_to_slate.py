@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from slatewise import Exploration, SlateRequest, artifact, evaluation
+from slatewise.config.run import RunConfig
 from slatewise.data import splits
 from slatewise.data.reading.importing import import_path
 from slatewise.training.loop import train
@@ -40,14 +41,13 @@ with TemporaryDirectory() as name:
         "train": {"epochs": 40, "patience": 40, "select": "recall@5"},
         "evaluate": {"k": [5]},
     }
-    result = train(tables, folder / "run")
+    config = RunConfig.from_tables(tables)
+    result = train(config, folder / "run")
     print(f"best epoch {result.best_epoch}: validation {result.select} {result.value:.2f}")
 
     policy = artifact.load(folder / "run" / "artifact").policy
     split = splits.make("leave_one_out", data.interactions)
-    judged = evaluation.evaluate(
-        policy, data, split.part("test"), evaluation.Config(k=(5,)), trained_on=split.part("train")
-    )
+    judged = evaluation.evaluate(policy, data, split.part("test"), config.evaluate, trained_on=split.part("train"))
     print(f"test recall@5 {judged.value('recall@5'):.2f} over {judged.users} users")
 
     user, events = np.array([0]), np.diff(data.interactions.user_offsets)[:1]

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from slatewise.config.run import RunConfig
 from slatewise.data.reading.importing import import_path
 from slatewise.serve import Feedback, Options, RecommendRequest, open_recommender
 from slatewise.serve.http.schema import Explore
@@ -19,7 +20,10 @@ with TemporaryDirectory() as name:
     lines = [f"u{user},film {item:02d},{1_600_000_000 + 60 * at},1" for at, (user, item) in enumerate(ROWS)]
     (folder / "log.csv").write_text("\n".join(["user_id,item_id,timestamp,reward", *lines]) + "\n", encoding="utf-8")
     import_path(folder / "log.csv", folder / "data")
-    train({"data": {"path": str(folder / "data")}, "method": {"name": "popularity"}}, folder / "run")
+    train(
+        RunConfig.from_tables({"data": {"path": str(folder / "data")}, "method": {"name": "popularity"}}),
+        folder / "run",
+    )
 
     # what stands behind POST /recommend and POST /feedback
     service = open_recommender(folder / "run", Options(seed=5))

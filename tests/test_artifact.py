@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Generator, Tensor, nn
 
 from slatewise import artifact
 from slatewise.catalog_file import read_catalog, write_catalog
+from slatewise.config.run import Component, RunConfig
 from slatewise.encoders import gru
 from slatewise.errors import InputError
 from slatewise.files import sha256
@@ -22,26 +24,31 @@ from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 from slatewise.methods import cloning
 from slatewise.testing import toy_catalog, toy_log
 
-TABLES: dict[str, Any] = {
-    "method": {"name": "cloning", "lr": 0.5},
-    "encoder": {"name": "gru", "width": 4, "item_width": 3, "dropout": 0.5, "reward_edges": [2.0], "context_width": 2},
-}
+ENCODER = gru.Config(width=4, item_width=3, dropout=0.5, reward_edges=(2.0,), context_width=2)
+CONFIG = RunConfig(
+    method=Component(name="cloning", settings=cloning.Config(lr=0.5)), encoder=Component(name="gru", settings=ENCODER)
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unwritable:
+    """Settings that TOML cannot hold."""
+
+    value: object = object()
 
 
 @pytest.fixture
 def policy() -> cloning.Policy:
-    settings = {name: value for name, value in TABLES["encoder"].items() if name not in {"name", "reward_edges"}}
-    config = gru.Config(reward_edges=(2.0,), **settings)
     generator = Generator().manual_seed(0)
-    encoder = gru.Encoder(config, toy_catalog(), generator=generator)
+    encoder = gru.Encoder(ENCODER, toy_catalog(), generator=generator)
     return cloning.Policy(cloning.Config(lr=0.5), encoder, toy_catalog(), generator=generator)
 
 
 @pytest.fixture
 def saved(policy: cloning.Policy, tmp_path: Path) -> Path:
     path = tmp_path / "artifact"
-    metrics, source = {"ndcg@10": 0.5}, {"name": "toy", "fingerprint": "f", "simulated": True}
-    artifact.save(path, policy=policy, catalog=toy_catalog(), tables=TABLES, metrics=metrics, source=source)
+    metrics, source = {"ndcg@10": 0.5}, artifact.Source(name="toy", fingerprint="f", simulated=True)
+    artifact.save(path, policy=policy, catalog=toy_catalog(), config=CONFIG, metrics=metrics, source=source)
     return path
 
 
@@ -50,8 +57,9 @@ def test_what_is_saved_is_loaded(policy: cloning.Policy, saved: Path) -> None:
     weights = loaded.policy.state_dict()
     assert weights.keys() == policy.state_dict().keys()
     assert all(torch.equal(weights[name], value) for name, value in policy.state_dict().items())
-    assert loaded.tables == TABLES
-    assert (loaded.manifest["metrics"], loaded.manifest["source"]["name"]) == ({"ndcg@10": 0.5}, "toy")
+    assert loaded.config == CONFIG
+    assert loaded.manifest.metrics == {"ndcg@10": 0.5}
+    assert loaded.manifest.source == artifact.Source(name="toy", fingerprint="f", simulated=True)
     assert loaded.version == sha256(saved / "weights.safetensors")[:12]
     assert sorted(path.name for path in saved.iterdir()) == [
         "config.toml", "items.parquet", "manifest.json", "weights.safetensors",
@@ -71,7 +79,7 @@ def test_saving_again_replaces_the_whole(policy: cloning.Policy, saved: Path) ->
     (saved / "stray").write_text("old", encoding="utf-8")
     with torch.no_grad():
         policy.head.bias.weight.fill_(3.0)
-    artifact.save(saved, policy=policy, catalog=toy_catalog(), tables=TABLES, metrics={}, source={})
+    artifact.save(saved, policy=policy, catalog=toy_catalog(), config=CONFIG, metrics={}, source=artifact.Source())
     assert not (saved / "stray").exists()
     assert float(artifact.load(saved).policy.state_dict()["head.bias.weight"][FIRST_ITEM]) == 3.0
     assert [path.name for path in saved.parent.iterdir()] == ["artifact"]
@@ -79,8 +87,9 @@ def test_saving_again_replaces_the_whole(policy: cloning.Policy, saved: Path) ->
 
 def test_a_save_that_fails_leaves_the_old_one(policy: cloning.Policy, saved: Path) -> None:
     before = {path.name: sha256(path) for path in saved.iterdir()}
+    broken = replace(CONFIG, method=Component(name="cloning", settings=Unwritable()))
     with pytest.raises(TypeError):
-        artifact.save(saved, policy=policy, catalog=toy_catalog(), tables={"method": object()}, metrics={}, source={})
+        artifact.save(saved, policy=policy, catalog=toy_catalog(), config=broken, metrics={}, source=artifact.Source())
     assert {path.name: sha256(path) for path in saved.iterdir()} == before
     assert [path.name for path in saved.parent.iterdir()] == ["artifact"]
 
@@ -236,7 +245,7 @@ def test_items_that_are_none(saved: Path) -> None:
             'name = "os.path"',
             r'\[method\] name = "os\.path" is a module of somebody else\'s, and to load it would run its code',
         ),
-        ("lr = 0.5", "temperature = -1.0", r"config\.toml: temperature is -1\.0; expected a number above 0"),
+        ("temperature = 1.0", "temperature = -1.0", r"config\.toml: temperature is -1\.0; expected a number above 0"),
     ],
     ids=["method", "key", "value", "no name", "no table", "module", "refused"],
 )

@@ -18,7 +18,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
-from slatewise.evaluation import Config as EvaluationConfig
+from slatewise.config import EvaluateConfig
 from slatewise.evaluation import Ranking, ranking_metrics
 from slatewise.report import (
     Column,
@@ -271,7 +271,7 @@ def test_ranking_columns_are_metrics_that_an_evaluation_has() -> None:
         liked_hits=torch.tensor([[True, False], [False, False]]),
         liked=torch.tensor([1, 0]),
     )
-    config = EvaluationConfig(k=(2,), liked_at_least=4.0)
+    config = EvaluateConfig(k=(2,), liked_at_least=4.0)
     known = {metric.name for metric in ranking_metrics(ranking, config, num_rows=6, count=torch.ones(6))}
     assert {column.name for column in ranking_columns(2, 4.0)} <= known
     assert not [column for column in ranking_columns(2) if "liked" in column.name]

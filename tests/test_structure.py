@@ -35,17 +35,15 @@ FOREIGN_SIGNATURES = {"state_dict", "load_state_dict", "reset", "step"}
 UNTYPED_SIGNATURES = {
     "convert",
     "dump_toml",
-    "lay_out",
+    "from_tables",
     "name_of",
     "override",
     "read_manifest",
     "read_toml",
-    "save",
     "story_json",
-    "tables_of",
     "to_json",
     "to_table",
-    "train",
+    "to_tables",
     "write",
 }
 """Last names alone, for the same reason."""

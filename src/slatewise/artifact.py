@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from slatewise import config as configs
 from slatewise.catalog_file import read_catalog, write_catalog
-from slatewise.errors import located
+from slatewise.config import find, read_toml
+from slatewise.config.run import RunConfig
+from slatewise.errors import InputError, located
 from slatewise.files import atomic_folder, sha256
 from slatewise.log import Catalog
 from slatewise.protocols import Policy
@@ -33,20 +36,43 @@ FILES = ("config.toml", "items.parquet", "weights.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a policy learned from."""
+
+    name: str = ""
+    fingerprint: str = ""
+    """Of the prepared data set; "" where it was none."""
+    simulated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What manifest.json says of an artifact."""
+
+    created: str
+    """Date and time, UTC."""
+    versions: Mapping[str, str]
+    """Of slatewise, torch and Python, when it was written."""
+    source: Source
+    metrics: Mapping[str, float]
+    files: Mapping[str, str]
+    """SHA-256 of every file."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Artifact:
     """What `load` gives: the policy ready to serve, the catalog, the settings and the manifest."""
 
     path: Path
     policy: Policy
     catalog: Catalog
-    tables: dict[str, Any]
-    """Tables of config.toml: method, encoder, data, train."""
-    manifest: dict[str, Any]
+    config: RunConfig
+    manifest: Manifest
 
     @property
     def version(self) -> str:
         """Name of this very policy: the first 12 digits of its weights' SHA-256."""
-        return str(self.manifest["files"]["weights.safetensors"])[:12]
+        return self.manifest.files["weights.safetensors"][:12]
 
 
 def save(
@@ -54,9 +80,9 @@ def save(
     *,
     policy: Policy,
     catalog: Catalog,
-    tables: dict[str, Any],
-    metrics: dict[str, Any],
-    source: dict[str, Any],
+    config: RunConfig,
+    metrics: Mapping[str, float],
+    source: Source,
 ) -> None:
     """Write an artifact; the folder appears whole or not at all.
 
@@ -64,12 +90,12 @@ def save(
         path: folder to make or replace.
         policy: its ``state_dict`` becomes the weights.
         catalog: the items it knows.
-        tables: resolved settings; ``tables["method"]["name"]`` and ``tables["encoder"]["name"]`` say how to build it.
-        metrics: figures to keep with it.
-        source: what it was trained on (name, fingerprint, simulated or not).
+        config: resolved settings; its method and encoder say how to build the policy again.
+        metrics: metrics to keep with it.
+        source: what it was trained on.
     """
     with atomic_folder(path) as folder:
-        (folder / "config.toml").write_text(configs.dump_toml(tables), encoding="utf-8")
+        (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
         weights = {name: tensor.detach().contiguous().clone() for name, tensor in policy.state_dict().items()}
         save_file(weights, folder / "weights.safetensors")
         write_catalog(folder / "items.parquet", catalog)
@@ -81,8 +107,8 @@ def save(
                 "torch": torch.__version__,
                 "python": platform.python_version(),
             },
-            "source": source,
-            "metrics": metrics,
+            "source": asdict(source),
+            "metrics": dict(metrics),
             "files": {file.name: sha256(file) for file in sorted(folder.iterdir())},
         }
         (folder / "manifest.json").write_text(json.dumps(manifest, indent=2), encoding="utf-8")
@@ -101,23 +127,22 @@ def load(path: Path, *, allow_modules: bool = False) -> Artifact:
             allowed, or weights that do not fit.
     """
     manifest = read_manifest(path)
-    for name, expected in manifest["files"].items():
+    for name, expected in manifest.files.items():
         file = path / name
         if not file.is_file():
             raise located("the file is missing", file=file, advice="Copy the artifact again, whole.")
         if sha256(file) != expected:
             raise located(
-                f"its SHA-256 is not the one in manifest.json ({str(expected)[:12]}…): it was changed or cut short",
+                f"its SHA-256 is not the one in manifest.json ({expected[:12]}…): it was changed or cut short",
                 file=file,
                 advice="Copy the artifact again, or train anew.",
             )
-    tables = configs.read_toml(path / "config.toml")
-    _check_names(tables, path / "config.toml", allow_modules=allow_modules)
+    config = _read_config(path / "config.toml", allow_modules=allow_modules)
     try:
         catalog = read_catalog(path / "items.parquet")
     except (pa.ArrowException, LookupError, ValueError) as error:
         raise located(f"no catalog: {error}", file=path / "items.parquet") from error
-    policy = build_policy(tables, catalog, where=str(path / "config.toml"))
+    policy = build_policy(config, catalog, where=str(path / "config.toml"))
     try:
         policy.load_state_dict(load_file(path / "weights.safetensors"))
     except (RuntimeError, SafetensorError) as error:
@@ -126,10 +151,10 @@ def load(path: Path, *, allow_modules: bool = False) -> Artifact:
         ) from error
     if isinstance(policy, nn.Module):
         policy.eval()
-    return Artifact(path=path, policy=policy, catalog=catalog, tables=tables, manifest=manifest)
+    return Artifact(path=path, policy=policy, catalog=catalog, config=config, manifest=manifest)
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> Manifest:
     """The manifest of an artifact, its format checked.
 
     Raises:
@@ -158,24 +183,35 @@ def read_manifest(path: Path) -> dict[str, Any]:
             file=file,
             advice="This is no artifact of ours: do not use it.",
         )
-    return manifest
+    try:
+        return msgspec.convert({**manifest, "files": {name: str(value) for name, value in files.items()}}, Manifest)
+    except msgspec.ValidationError as error:
+        raise located(str(error), file=file, advice="Copy the artifact again, whole.") from error
 
 
-def build_policy(tables: dict[str, Any], catalog: Catalog, *, where: str) -> Policy:
+def build_policy(config: RunConfig, catalog: Catalog, *, where: str) -> Policy:
     """An untrained policy from its settings (weights come from ``load_state_dict``).
 
     Raises:
-        InputError: unknown component or key, or settings that do not fit the catalog.
+        InputError: settings that do not fit the catalog.
     """
-    encoder_module = configs.find("encoders", tables["encoder"]["name"])
-    method_module = configs.find("methods", tables["method"]["name"])
-    encoder_config = configs.convert(encoder_module.Config, _settings(tables["encoder"]), where=f"{where} [encoder]")
-    method_config = configs.convert(method_module.Config, _settings(tables["method"]), where=f"{where} [method]")
+    method, encoder = find("methods", config.method.name), find("encoders", config.encoder.name)
     try:
-        policy = method_module.Policy(method_config, encoder_module.Encoder(encoder_config, catalog), catalog)
+        return method.Policy(config.method.settings, encoder.Encoder(config.encoder.settings, catalog), catalog)
     except ValueError as error:
         raise located(str(error), file=where) from error
-    return policy
+
+
+def _read_config(file: Path, *, allow_modules: bool) -> RunConfig:
+    """Settings whose components are ours or allowed."""
+    tables = read_toml(file)
+    _check_names(tables, file, allow_modules=allow_modules)
+    try:
+        return RunConfig.from_tables(tables, where=str(file))
+    except InputError as error:
+        raise InputError(
+            f"{error} If another version wrote it: `slatewise train CONFIG --overwrite` trains the policy again."
+        ) from error
 
 
 def _check_names(tables: dict[str, Any], file: Path, *, allow_modules: bool) -> None:
@@ -191,7 +227,3 @@ def _check_names(tables: dict[str, Any], file: Path, *, allow_modules: bool) -> 
                 file=file,
                 advice="If you trust it: --allow-module (in Python, allow_modules=True).",
             )
-
-
-def _settings(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if key != "name"}

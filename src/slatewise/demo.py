@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from slatewise import config as configs
+from slatewise.config.run import RunConfig
 from slatewise.data import prepared
 from slatewise.data.prepared import Dataset
 from slatewise.errors import SlatewiseError, located
 from slatewise.files import atomic_file
-from slatewise.reproduce.movielens import Variant, tables_of, variants
+from slatewise.reproduce.movielens import Variant, config_of, variants
 
 BEHAVIOUR = "cloning"
 """The variant that stands for the logging policy where the log has no propensities."""
@@ -209,9 +209,9 @@ def _train_all(
     """Every variant into its run folder."""
     epochs, calls = {}, []
     for variant in settings.variants:
-        tables = tables_of(variant, dataset)
-        epochs[variant.name] = int(tables["train"].get("epochs", 1))
-        calls.append((tables, settings.runs / variant.name))
+        config = config_of(variant, dataset)
+        epochs[variant.name] = config.train.epochs
+        calls.append((config, settings.runs / variant.name))
     # the long ones first, so that no core waits at the end
     calls.sort(key=lambda call: -epochs[call[1].name])
     processes = f" in {settings.workers} processes" if settings.workers > 1 else ""
@@ -225,18 +225,18 @@ def _train_all(
         say(f"  {labels[name]}: {said}")
 
 
-def _train(tables: dict[str, Any], folder: Path) -> tuple[str, str]:
+def _train(config: RunConfig, folder: Path) -> tuple[str, str]:
     """Train one variant, or find it trained; its name and what there is to say of it."""
     from slatewise.training.loop import train
 
-    other = folder.exists() and not _same_settings(tables, folder)
+    other = folder.exists() and not _same_settings(config, folder)
     steps = 0
 
     def count(*_: object) -> None:
         nonlocal steps
         steps += 1
 
-    result = train(tables, folder, resume=not other, overwrite=other, on_step=count)
+    result = train(config, folder, resume=not other, overwrite=other, on_step=count)
     found = f"validation {result.select} {result.value:.3f}"
     if not steps:
         return folder.name, f"kept, {found}"
@@ -246,11 +246,11 @@ def _train(tables: dict[str, Any], folder: Path) -> tuple[str, str]:
     return folder.name, f"{epochs}, {result.seconds:.1f} s{pace}, {found}"
 
 
-def _same_settings(tables: dict[str, Any], folder: Path) -> bool:
+def _same_settings(config: RunConfig, folder: Path) -> bool:
     from slatewise.training.run import lay_out
 
     written = folder / "config.toml"
-    return written.is_file() and written.read_text("utf-8") == configs.dump_toml(lay_out(tables, folder).tables)
+    return written.is_file() and written.read_text("utf-8") == lay_out(config, folder).config.to_toml()
 
 
 def _judge(folder: Path, behaviour: Path) -> tuple[str, dict[str, Any]]:
@@ -299,10 +299,7 @@ def _report(settings: Settings, dataset: Dataset, served: Path, commands: Sequen
     from slatewise.report.runs import Entry, page
     from slatewise.training.judging import open_run
 
-    entries = [
-        Entry(folder=settings.runs / variant.name, label=variant.label, corrected=variant.corrected)
-        for variant in settings.variants
-    ]
+    entries = [Entry(run=open_run(settings.runs / variant.name), label=variant.label) for variant in settings.variants]
     made = page(
         entries,
         served=open_run(served),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from dataclasses import Field
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
@@ -15,6 +16,13 @@ Own = TypeVar("Own")  # the run-time checker of the tests does not take typing.S
 
 Carry = Tensor
 """(B, M) float32: everything an encoder must remember of a user, so that any store can keep it as bytes."""
+
+
+@runtime_checkable
+class Settings(Protocol):
+    """The Config of a component: a frozen dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from slatewise.cli import main
+from slatewise.config.run import RunConfig
 from slatewise.data.simulated import prepare_simulated
 from slatewise.training.loop import train
 
@@ -73,7 +74,7 @@ def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corrected": {"method": {"name": "reinforce", "slate_size": 5, "reward_at_least": 4.0}, **small},
     }
     for name, tables in own.items():
-        train({**shared, **tables}, folder / "runs" / name)
+        train(RunConfig.from_tables({**shared, **tables}), folder / "runs" / name)
     return folder
 
 

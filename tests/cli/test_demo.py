@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from slatewise.data import load
 from slatewise.data.simulated import prepare_simulated
 from slatewise.demo import Outcome, Settings, _judge, _train, _workers, ask_once, run
 from slatewise.errors import InputError, SlatewiseError
-from slatewise.reproduce.movielens import Variant, tables_of, variants
+from slatewise.methods import cloning
+from slatewise.reproduce.movielens import Variant, config_of, variants
 
 SMALL = ("encoder.width=8", "encoder.item_width=8", "train.epochs=2")
 LINES = (
@@ -149,14 +150,14 @@ def test_a_second_run_uses_what_the_first_one_left(simulated: Shown) -> None:
 def test_another_clone_is_trained_and_all_is_judged_against_it(simulated: Shown, tmp_path: Path) -> None:
     shutil.copytree(simulated.settings.runs, tmp_path / "runs")
     clone, form = tmp_path / "runs" / "cloning", tmp_path / "runs" / "reinforce"
-    tables = tables_of(LINES[1], load(simulated.settings.data))
-    assert "kept, validation" in _train(tables, clone)[1]
+    config = config_of(LINES[1], load(simulated.settings.data))
+    assert "kept, validation" in _train(config, clone)[1]
     before = written(form)
     (old,) = (row for row in simulated.found.rows if row["name"] == "reinforce")
     assert _judge(form, clone)[1] == {part: old[part] for part in ("valid", "test", "off_policy")}
     assert written(form) == before, "nothing to do"
-    tables["method"]["lr"] = 0.01
-    assert "2 epochs" in _train(tables, clone)[1]
+    faster = replace(config, method=replace(config.method, settings=cloning.Config(lr=0.01)))
+    assert "2 epochs" in _train(faster, clone)[1]
     new = _judge(form, clone)[1]
     assert new["test"] == old["test"]
     assert new["off_policy"] != old["off_policy"], "the propensities of the estimate are those of the new clone"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Command, Trained
 
+from slatewise.config.run import RunConfig
 from slatewise.training.judging import judge, open_run
 from slatewise.training.loop import train
 
@@ -93,7 +94,7 @@ def test_runs_that_were_measured_otherwise_are_not_put_into_one_table(
         tables[table] = tables[table] | values
     if "k" in change.get("evaluate", {}):
         tables["train"] = {"select": "ndcg@5"}
-    train(tables, tmp_path / "other")
+    train(RunConfig.from_tables(tables), tmp_path / "other")
     judged(trained.counted, tmp_path / "other")
     said = slatewise("report", trained.counted, tmp_path / "other")
     assert said.code == 2
@@ -123,7 +124,7 @@ def test_a_method_of_ones_own_is_judged_and_reported_only_when_allowed(
     trained: Trained, slatewise: Command, tmp_path: Path
 ) -> None:
     run = tmp_path / "own"
-    train({"method": {"name": "examples.own_method"}, "data": {"path": str(trained.data)}}, run)
+    train(RunConfig.from_tables({"method": {"name": "examples.own_method"}, "data": {"path": str(trained.data)}}), run)
     for command in ("evaluate", "report"):
         said = slatewise(command, run)
         assert said.code == 2

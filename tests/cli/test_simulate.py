@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Command
 
+from slatewise.config.run import RunConfig
 from slatewise.training.loop import train
 
 SMALL = ("--set", "budget=20.0", "--set", "num_topics=5", "--set", "num_candidates=6")
@@ -46,16 +47,14 @@ def test_from_a_recorded_log_to_a_policy_that_serves_the_same_world(slatewise: C
     assert said.code == 0, said.err
     assert f"slatewise data import {log} --simulated" in said.out
     assert slatewise("data", "import", log, "--out", data, "--simulated", "--json").value["simulated"]
-    train(
-        {
-            "data": {"path": str(data), "split": "by_user"},
-            "method": {"name": "slateq", "reads": "match", "hidden": [8]},
-            "encoder": {"name": "observed", "history": False},
-            "train": {"epochs": 1},
-            "evaluate": {"k": [10]},
-        },
-        run,
-    )
+    tables = {
+        "data": {"path": str(data), "split": "by_user"},
+        "method": {"name": "slateq", "reads": "match", "hidden": [8]},
+        "encoder": {"name": "observed", "history": False},
+        "train": {"epochs": 1},
+        "evaluate": {"k": [10]},
+    }
+    train(RunConfig.from_tables(tables), run)
     said = slatewise(*WORLD, "--policy", run, "--episodes", 20, "--top-m", 5, "--json")
     assert said.code == 0, said.err
     assert said.value["return"]["value"] > 10

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Command
 
+from slatewise.config.run import RunConfig
 from slatewise.data import Dataset, import_path
 from slatewise.rollout.episodes import play_episodes
 from slatewise.rollout.recording import recording
@@ -40,7 +41,7 @@ def tables(data: Dataset) -> dict[str, Any]:
 def run(data: Dataset) -> Path:
     """A user model fitted to it."""
     folder = data.path.parent / "run"
-    train(tables(data), folder)
+    train(RunConfig.from_tables(tables(data)), folder)
     return folder
 
 
@@ -64,7 +65,10 @@ def test_what_is_no_user_model_is_refused(data: Dataset, slatewise: Command, tmp
     said = slatewise("simulate", "drift", "--fidelity", data.path)
     assert said.code == 2
     assert "not a run folder" in said.err
-    train(tables(data) | {"method": {"name": "popularity"}, "train": {"select": "ndcg@1"}}, tmp_path / "run")
+    train(
+        RunConfig.from_tables(tables(data) | {"method": {"name": "popularity"}, "train": {"select": "ndcg@1"}}),
+        tmp_path / "run",
+    )
     said = slatewise("simulate", tmp_path / "run", "--episodes", 5)
     assert said.code == 2
     assert 'method "popularity", which is no user model' in said.err

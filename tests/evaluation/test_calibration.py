@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from slatewise.config import EvaluateConfig
+from slatewise.config.run import RunConfig
 from slatewise.data import splits
-from slatewise.evaluation import Calibration, Config, calibrate, evaluate
+from slatewise.evaluation import Calibration, calibrate, evaluate
 from slatewise.log import FIRST_ITEM, LogPart
 from slatewise.methods import cloning, reinforce
 from slatewise.protocols import EstimatesBehaviour
@@ -41,7 +43,7 @@ class Fixed:
 
 
 def judged(policy: Fixed, part: LogPart) -> Calibration:
-    found = calibrate(policy, part, Config(k=(1,)), num_rows=len(policy.shares) + FIRST_ITEM)
+    found = calibrate(policy, part, EvaluateConfig(k=(1,)), num_rows=len(policy.shares) + FIRST_ITEM)
     assert found is not None
     return found
 
@@ -91,7 +93,7 @@ def test_nothing_held_out(tmp_path: Path) -> None:
     last = np.diff(data.interactions.user_offsets)
     nothing = LogPart(interactions=data.interactions, first=last, last=last)
     assert len(last) > 0
-    assert calibrate(Fixed(SHARES), nothing, Config(k=(1,)), num_rows=data.catalog.num_rows) is None
+    assert calibrate(Fixed(SHARES), nothing, EvaluateConfig(k=(1,)), num_rows=data.catalog.num_rows) is None
 
 
 def test_who_estimates_behaviour() -> None:
@@ -106,9 +108,13 @@ def test_a_trained_run_says_how_well_it_knows_the_log(behaviour: str, tmp_path: 
     estimate = {"model": behaviour, "logging_policies": policies}
     method = {"name": "reinforce", "behaviour": estimate, "slate_size": 2}
     tables = {"data": {"path": str(data.path)}, "method": method, "train": {"epochs": 1, "select": "ndcg@5"}}
-    run = open_run(train(tables | {"evaluate": {"k": [5]}}, tmp_path / "run").folder)
+    run = open_run(train(RunConfig.from_tables(tables | {"evaluate": {"k": [5]}}), tmp_path / "run").folder)
     found = evaluate(
-        run.artifact.policy, run.dataset, run.split.part("test"), run.evaluate, trained_on=run.split.part("train")
+        run.artifact.policy,
+        run.dataset,
+        run.split.part("test"),
+        run.artifact.config.evaluate,
+        trained_on=run.split.part("train"),
     )
     assert found.behaviour is not None
     # every forecast is counted, and the probabilities of a state sum to one

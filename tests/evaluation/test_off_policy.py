@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from slatewise.config import EvaluateConfig
 from slatewise.data import splits
 from slatewise.data.prepared import Dataset, Kind
 from slatewise.encoders import window
-from slatewise.evaluation import Config, estimate_off_policy, evaluate, has_single_draw_propensities
+from slatewise.evaluation import estimate_off_policy, evaluate, has_single_draw_propensities
 from slatewise.log import LogPart
 from slatewise.policies.fixed import FixedPolicy
 from slatewise.policies.ranked import RankedPolicy
@@ -45,14 +46,16 @@ def dataset(tmp_path: Path, users: list[list[dict[str, Any]]], kind: Kind = "imp
     return toy_dataset(tmp_path / "data", written_log(users), catalog=toy_catalog(3), kind=kind)
 
 
-def off_policy_value(policy: Policy, data: Dataset, config: Config, behaviour: Policy | None = None) -> Estimate:
+def off_policy_value(
+    policy: Policy, data: Dataset, config: EvaluateConfig, behaviour: Policy | None = None
+) -> Estimate:
     only_uses = data.kind == "uses"
     return estimate_off_policy(policy, held_out(data), config, behaviour=behaviour, only_uses=only_uses)
 
 
 def test_logged_propensities_by_hand(tmp_path: Path) -> None:
     data = dataset(tmp_path, USERS)
-    estimate = off_policy_value(JUDGED, data, Config(k=(1,)))
+    estimate = off_policy_value(JUDGED, data, EvaluateConfig(k=(1,)))
     # weights .5/.25 = 2, .25/.5 = ½, .25/.125 = 2: (2 · 1 + ½ · 4 + 2 · 5) / 4.5; the training events do not count
     assert estimate.value == pytest.approx(14 / 4.5)
     assert estimate.steps == 3
@@ -60,7 +63,7 @@ def test_logged_propensities_by_hand(tmp_path: Path) -> None:
 
 def test_a_reward_threshold_applies_here_too(tmp_path: Path) -> None:
     data = dataset(tmp_path, USERS)
-    config = Config(k=(1,), liked_at_least=4.0)
+    config = EvaluateConfig(k=(1,), liked_at_least=4.0)
     estimate = off_policy_value(JUDGED, data, config)
     assert estimate.value == pytest.approx(2.5 / 4.5)
 
@@ -70,7 +73,7 @@ def test_a_fitted_behaviour_policy_stands_for_missing_propensities(tmp_path: Pat
     data = dataset(tmp_path, bare, kind="uses")
     assert not has_single_draw_propensities(data.interactions)
     behaviour = FixedPolicy((0.25, 0.5, 0.25))
-    estimate = off_policy_value(JUDGED, data, Config(k=(1,)), behaviour=behaviour)
+    estimate = off_policy_value(JUDGED, data, EvaluateConfig(k=(1,)), behaviour=behaviour)
     # weights 2, ½, 1: (2 + 2 + 5) / 3.5
     assert estimate.value == pytest.approx(9 / 3.5)
     assert estimate.verdict == "cannot judge"
@@ -100,14 +103,14 @@ def test_each_event_is_judged_in_the_state_just_before_it(tmp_path: Path, batch_
     catalog = toy_catalog(3)
     sticky = Sticky(window.Encoder(window.Config(length=1), catalog), catalog.num_rows)
     data = dataset(tmp_path, USERS)
-    config = Config(k=(1,), batch_size=batch_size, max_history=max_history)
+    config = EvaluateConfig(k=(1,), batch_size=batch_size, max_history=max_history)
     estimate = off_policy_value(sticky, data, config)
     # 2 after 2: .8/.25 = 3.2 · 1; 3 after 2: .1/.5 = .2 · 4; 4 after 4: .8/.125 = 6.4 · 5
     assert estimate.value == pytest.approx((3.2 + 0.8 + 32) / 9.8)
 
 
 def test_evaluation_estimates_only_where_it_can(tmp_path: Path) -> None:
-    data, config = dataset(tmp_path, USERS), Config(k=(1,))
+    data, config = dataset(tmp_path, USERS), EvaluateConfig(k=(1,))
     assert (
         evaluate(JUDGED, data, held_out(data), config, trained_on=LogPart.whole(data.interactions)).estimate is not None
     )
@@ -128,5 +131,5 @@ def test_evaluation_estimates_only_where_it_can(tmp_path: Path) -> None:
 def test_nothing_held_out_gives_no_value(tmp_path: Path) -> None:
     data = dataset(tmp_path, USERS)
     nothing = splits.make("first_share", data.interactions, valid_share=0.0, test_share=0.0).part("test")
-    estimate = estimate_off_policy(JUDGED, nothing, Config(k=(1,)), behaviour=None, only_uses=False)
+    estimate = estimate_off_policy(JUDGED, nothing, EvaluateConfig(k=(1,)), behaviour=None, only_uses=False)
     assert (estimate.steps, estimate.verdict) == (0, "cannot judge")

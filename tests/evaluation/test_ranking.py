@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from slatewise.config import EvaluateConfig
 from slatewise.data import splits
 from slatewise.encoders import window
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
-from slatewise.evaluation import Config, Evaluation, evaluate, rank, ranking_metrics, states_at, used_items
+from slatewise.evaluation import Evaluation, evaluate, rank, ranking_metrics, states_at, used_items
 from slatewise.evaluation.ranking import Ranking
 from slatewise.log import LogPart
 from slatewise.policies.ranked import RankedPolicy
@@ -47,7 +48,7 @@ LOG = written_log(
     ]
 )
 SPLIT = splits.make("leave_one_out", LOG)
-CONFIG = Config(k=(1, 2), liked_at_least=4.0)
+CONFIG = EvaluateConfig(k=(1, 2), liked_at_least=4.0)
 
 
 def test_lists_without_what_was_used_by_hand() -> None:
@@ -63,14 +64,14 @@ def test_lists_without_what_was_used_by_hand() -> None:
 
 
 def test_validation_excludes_only_what_came_before() -> None:
-    ranking = rank(ByNumber(), SPLIT.part("valid"), Config(k=(2,)))
+    ranking = rank(ByNumber(), SPLIT.part("valid"), EvaluateConfig(k=(2,)))
     # user 1 validates with 7, user 3 with 6: both may be recommended
     assert ranking.items.tolist() == [[5, 4], [7, 6], [7, 6]]
     assert ranking.hits.tolist() == [[True, False], [True, False], [False, True]]
 
 
 def test_lists_may_hold_what_was_used_before() -> None:
-    ranking = rank(ByNumber(), SPLIT.part("test"), Config(k=(2,), exclude_seen=False))
+    ranking = rank(ByNumber(), SPLIT.part("test"), EvaluateConfig(k=(2,), exclude_seen=False))
     assert ranking.items.tolist() == [[7, 6]] * 3
     assert ranking.hits.tolist() == [[False, False], [False, True], [False, False]]
 
@@ -78,7 +79,7 @@ def test_lists_may_hold_what_was_used_before() -> None:
 def test_an_item_used_twice_is_one_relevant_item() -> None:
     log = written_log([uses(2, 5, 5, 7, 4, 5)])
     part = LogPart(interactions=log, first=np.array([1]), last=np.array([6]))
-    ranking = rank(ByNumber(), part, Config(k=(3,)))
+    ranking = rank(ByNumber(), part, EvaluateConfig(k=(3,)))
     assert ranking.items.tolist() == [[7, 6, 5]]
     assert ranking.hits.tolist() == [[True, False, True]]
     assert ranking.relevant.tolist() == [3]  # 5, 7, 4
@@ -87,7 +88,7 @@ def test_an_item_used_twice_is_one_relevant_item() -> None:
 def test_what_was_shown_and_not_used_is_neither_used_nor_relevant() -> None:
     log = written_log([[{"items": [7, 6], "used": [1]}, {"items": [5, 4], "used": []}, {"items": [7, 3], "used": [0]}]])
     part = LogPart(interactions=log, first=np.array([2]), last=np.array([3]))
-    ranking = rank(ByNumber(), part, Config(k=(3,)))
+    ranking = rank(ByNumber(), part, EvaluateConfig(k=(3,)))
     assert ranking.items.tolist() == [[7, 5, 4]]  # only 6 was used
     assert ranking.hits.tolist() == [[True, False, False]]
     assert ranking.relevant.tolist() == [1]
@@ -104,10 +105,12 @@ def test_every_used_item_of_a_slate_is_relevant() -> None:
     # items 2, 3, 4 are shown, 2 and 3 clicked; the list is [2, 3]
     log = written_log([[{"items": [5]}, {"items": [2, 3, 4], "rewards": [1, 1, 0], "used": [0, 1]}]])
     part = LogPart(interactions=log, first=np.array([1]), last=np.array([2]))
-    ranking = rank(Shows(), part, Config(k=(2,)))
+    ranking = rank(Shows(), part, EvaluateConfig(k=(2,)))
     assert ranking.relevant.tolist() == [2]
     assert ranking.hits.tolist() == [[True, True]]
-    found = {m.name: m.value for m in ranking_metrics(ranking, Config(k=(2,)), num_rows=8, count=torch.zeros(8))}
+    found = {
+        m.name: m.value for m in ranking_metrics(ranking, EvaluateConfig(k=(2,)), num_rows=8, count=torch.zeros(8))
+    }
     assert (found["precision@2"], found["ndcg@2"], found["recall@2"]) == (1.0, 1.0, 1.0)
 
 
@@ -124,7 +127,9 @@ def test_seen_is_what_had_been_used_when_the_list_was_made() -> None:
 def test_batches_change_nothing() -> None:
     done: list[int] = []
     whole = rank(ByNumber(), SPLIT.part("test"), CONFIG)
-    one = rank(ByNumber(), SPLIT.part("test"), Config(k=(1, 2), liked_at_least=4.0, batch_size=1), on_batch=done.append)
+    one = rank(
+        ByNumber(), SPLIT.part("test"), EvaluateConfig(k=(1, 2), liked_at_least=4.0, batch_size=1), on_batch=done.append
+    )
     for name in Ranking.__dataclass_fields__:
         assert torch.equal(getattr(one, name), getattr(whole, name)), name
     assert done == [1, 2, 3]
@@ -161,7 +166,7 @@ def test_the_jackknife_by_hand() -> None:
     none = torch.zeros(2, 2, dtype=torch.bool)
     zero = torch.zeros(2, dtype=torch.int64)
     ranking = Ranking(user=zero, items=lists, hits=none, relevant=zero, liked_hits=none, liked=zero)
-    found = {f.name: f for f in ranking_metrics(ranking, Config(k=(2,)), num_rows=6, count=torch.zeros(6))}
+    found = {f.name: f for f in ranking_metrics(ranking, EvaluateConfig(k=(2,)), num_rows=6, count=torch.zeros(6))}
     coverage = found["coverage@2"]
     # of four items two are shown; one without the first user, two without the second: ½ · ((−1/8)² + (1/8)²)
     assert coverage.value == 0.5
@@ -174,7 +179,7 @@ def test_one_user_has_figures_without_an_interval() -> None:
     lists, none = torch.tensor([[2, 3]]), torch.zeros(1, 2, dtype=torch.bool)
     zero = torch.zeros(1, dtype=torch.int64)
     ranking = Ranking(user=zero, items=lists, hits=none, relevant=zero, liked_hits=none, liked=zero)
-    found = {f.name: f for f in ranking_metrics(ranking, Config(k=(2,)), num_rows=6, count=torch.zeros(6))}
+    found = {f.name: f for f in ranking_metrics(ranking, EvaluateConfig(k=(2,)), num_rows=6, count=torch.zeros(6))}
     assert found["coverage@2"].value == 0.5
     assert math.isnan(found["coverage@2"].low)
 
@@ -213,7 +218,7 @@ def test_an_evaluation_by_name_and_as_json(tmp_path: Path) -> None:
 
 def test_a_list_longer_than_the_catalog() -> None:
     with pytest.raises(ValueError, match="slate size 7: the catalog has 6 items"):
-        rank(ByNumber(), SPLIT.part("test"), Config(k=(7,)))
+        rank(ByNumber(), SPLIT.part("test"), EvaluateConfig(k=(7,)))
 
 
 @pytest.mark.parametrize(
@@ -227,4 +232,4 @@ def test_a_list_longer_than_the_catalog() -> None:
 )
 def test_settings_that_cannot_be(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Config(**settings)  # type: ignore[arg-type]
+        EvaluateConfig(**settings)  # type: ignore[arg-type]

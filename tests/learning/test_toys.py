@@ -11,10 +11,11 @@ import torch
 from torch import Generator
 
 from slatewise import config as configs
+from slatewise.config import EvaluateConfig
 from slatewise.data import splits
 from slatewise.data.batches import shuffled_batches
 from slatewise.encoders import gru
-from slatewise.evaluation import Config, evaluate
+from slatewise.evaluation import evaluate
 from slatewise.log import FIRST_ITEM, Interactions, LogPart
 from slatewise.methods import cloning, reinforce
 from slatewise.protocols import Learner, ResolvesFromLog
@@ -152,7 +153,7 @@ def test_popularity_and_chance_where_they_belong(tmp_path: Path) -> None:
     )
     split = splits.make("leave_one_out", data.interactions)
     train, test = split.part("train"), split.part("test")
-    config = Config(k=(3,), exclude_seen=False)
+    config = EvaluateConfig(k=(3,), exclude_seen=False)
     found = {}
     for method in ("popularity", "random"):
         learner = build(method, "window", 10, settings={})

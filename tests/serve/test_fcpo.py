@@ -11,6 +11,7 @@ import torch
 from starlette.testclient import TestClient
 from tests.serve.world import imported, state_of
 
+from slatewise.config.run import RunConfig
 from slatewise.methods import fcpo
 from slatewise.serve import Options, create_app, open_recommender
 from slatewise.testing import toy_dataset
@@ -42,7 +43,7 @@ def tables(data: Path) -> dict[str, Any]:
 
 def test_a_trained_policy_serves_lists_with_their_exact_propensity(tmp_path: Path) -> None:
     catalog = toy_dataset(tmp_path / "data").catalog
-    train(tables(tmp_path / "data"), tmp_path / "run")
+    train(RunConfig.from_tables(tables(tmp_path / "data")), tmp_path / "run")
     recommender = open_recommender(tmp_path / "run", Options(seed=1))
     policy = recommender.artifact.policy
     assert isinstance(policy, fcpo.Policy)

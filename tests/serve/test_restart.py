@@ -12,7 +12,9 @@ import pytest
 import torch
 from tests.serve.events.test_files import disk_of
 from tests.serve.world import NUM_ITEMS, Open, imported, save_artifact, state_of
+from tests.test_artifact import reseal
 
+from slatewise import config as configs
 from slatewise.data import prepare
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.log import FIRST_ITEM
@@ -272,7 +274,10 @@ def test_a_folder_without_a_policy_is_refused(tmp_path: Path, serve: Open) -> No
 def test_settings_that_cannot_be_used_are_refused(
     tmp_path: Path, serve: Open, table: dict[str, Any], options: dict[str, Any], message: str
 ) -> None:
-    save_artifact(tmp_path / "run" / "artifact", tables={"serve": table})
+    folder = save_artifact(tmp_path / "run" / "artifact")
+    config = configs.read_toml(folder / "config.toml")
+    (folder / "config.toml").write_text(configs.dump_toml(config | {"serve": table}), encoding="utf-8")
+    reseal(folder)
     with pytest.raises(InputError, match=message):
         serve(tmp_path / "run", **options)
     assert not (tmp_path / "run" / "serve").exists()

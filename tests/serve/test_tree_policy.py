@@ -10,6 +10,7 @@ import torch
 from starlette.testclient import TestClient
 from tests.serve.world import imported, state_of
 
+from slatewise.config.run import RunConfig
 from slatewise.methods import tpgr
 from slatewise.serve import Options, create_app, open_recommender
 from slatewise.testing import toy_dataset
@@ -33,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train": {"epochs": 3, "batch_size": 8, "select": "ndcg@3"},
         "evaluate": {"k": [3]},
     }
-    train(tables, folder / "run")
+    train(RunConfig.from_tables(tables), folder / "run")
     return folder / "run"
 
 

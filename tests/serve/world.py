@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 
 from slatewise import artifact as artifacts
 from slatewise import config as configs
+from slatewise.config.run import RunConfig
 from slatewise.data import Dataset, import_path
 from slatewise.data.batches import trajectories
 from slatewise.log import FIRST_ITEM, Catalog, Vocabulary, Windows
@@ -41,10 +42,15 @@ def catalog(num_items: int = NUM_ITEMS) -> Catalog:
 
 
 def save_artifact(
-    folder: Path, *, seed: int = 0, num_items: int = NUM_ITEMS, tables: dict[str, Any] | None = None, **source: Any
+    folder: Path,
+    *,
+    seed: int = 0,
+    num_items: int = NUM_ITEMS,
+    tables: dict[str, Any] | None = None,
+    simulated: bool = False,
 ) -> Path:
     """An artifact of a policy with first weights."""
-    tables = {
+    defaults = {
         "method": {"name": "cloning"},
         "encoder": {
             "name": "gru",
@@ -53,25 +59,21 @@ def save_artifact(
             "reward_edges": [1.0, 3.0],
             "context_width": 0,
         },
-        **(tables or {}),
     }
+    config = RunConfig.from_tables(defaults | (tables or {}))
     items = catalog(num_items)
     generator = Generator().manual_seed(seed)
-    encoders = configs.find("encoders", tables["encoder"]["name"])
-    methods = configs.find("methods", tables["method"]["name"])
-    settings = {name: {k: v for k, v in tables[name].items() if k != "name"} for name in ("encoder", "method")}
-    encoder = encoders.Encoder(
-        configs.convert(encoders.Config, settings["encoder"], where="[encoder]"), items, generator=generator
-    )
-    policy = methods.Policy(
-        configs.convert(methods.Config, settings["method"], where="[method]"), encoder, items, generator=generator
+    encoder = configs.find("encoders", config.encoder.name).Encoder(config.encoder.settings, items, generator=generator)
+    policy = configs.find("methods", config.method.name).Policy(
+        config.method.settings, encoder, items, generator=generator
     )
     assert isinstance(policy, nn.Module)
     with torch.no_grad():
         for weight in policy.parameters():
             # so that states differ visibly, and a stranger's items too
             weight.mul_(3.0).add_(torch.randn(weight.shape, generator=generator), alpha=0.3)
-    artifacts.save(folder, policy=policy, catalog=items, tables=tables, metrics={}, source={"name": "toy", **source})
+    source = artifacts.Source(name="toy", simulated=simulated)
+    artifacts.save(folder, policy=policy, catalog=items, config=config, metrics={}, source=source)
     return folder
 
 

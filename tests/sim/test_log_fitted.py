@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import torch
 
+from slatewise.config.run import RunConfig
 from slatewise.data import Dataset, import_path
 from slatewise.data.preparation import prepare
 from slatewise.data.simulated import prepare_simulated
@@ -45,7 +46,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def run(data: Dataset) -> Path:
     """A user model that the command's loop fitted to it."""
     folder = data.path.parent / "run"
-    train(tables(data), folder)
+    train(RunConfig.from_tables(tables(data)), folder)
     return folder
 
 
@@ -240,14 +241,14 @@ def test_a_log_says_what_it_cannot_teach(tmp_path: Path, log: pl.DataFrame, supp
     assert words in verdict.text()
     if support == "cannot":
         with pytest.raises(InputError, match="The log cannot support a simulator"):
-            train(tables(made), tmp_path / "run")
+            train(RunConfig.from_tables(tables(made)), tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
 
 def test_a_log_of_uses_is_learned_against_items_drawn_at_random(tmp_path: Path) -> None:
     made = prepare_simulated(tmp_path / "data", users=60, items=40, events_per_user=12, topics=4)
     settings = tables(made, reads="whole", negatives=20) | {"encoder": {"name": "gru", "width": 8, "item_width": 8}}
-    train(settings | {"train": {"epochs": 6, "select": "log_likelihood"}}, tmp_path / "run")
+    train(RunConfig.from_tables(settings | {"train": {"epochs": 6, "select": "log_likelihood"}}), tmp_path / "run")
     report = judge_fit(tmp_path / "run", made.path).report
     assert "does not show what was passed over" in " ".join(report.reasons)
     assert "names no sessions" in " ".join(report.reasons)

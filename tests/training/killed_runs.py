@@ -19,6 +19,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import torch
 
+from slatewise.config.run import RunConfig
 from slatewise.training.checkpoint import Progress
 from slatewise.training.loop import train
 
@@ -34,7 +35,7 @@ def attempt(tables: dict[str, Any], folder: Path, kill: int | None) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
 
     try:
-        train(tables, folder, resume=True, on_step=on_step)
+        train(RunConfig.from_tables(tables), folder, resume=True, on_step=on_step)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -46,7 +47,7 @@ def main() -> None:
     torch.set_num_threads(1)
     for job in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
         if not job["kills"]:
-            train(job["tables"], Path(job["folder"]))
+            train(RunConfig.from_tables(job["tables"]), Path(job["folder"]))
             continue
         for kill in (*job["kills"], None):
             status = attempt(job["tables"], Path(job["folder"]), kill)

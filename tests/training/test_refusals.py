@@ -11,6 +11,7 @@ import pytest
 
 from slatewise import config as configs
 from slatewise.cli import main
+from slatewise.config.run import RunConfig
 from slatewise.data import Options, import_path
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.testing import toy_catalog, toy_dataset, written_log
@@ -117,12 +118,12 @@ def test_settings_that_do_not_fit_the_method(
 def test_a_missing_table(table: str, data: Path, tmp_path: Path) -> None:
     tables = {name: value for name, value in {**TABLES, "data": {"path": str(data)}}.items() if name != table}
     with pytest.raises(InputError, match=rf"config\.toml: the table \[{table}\] is missing"):
-        train(tables, tmp_path / "run")
+        train(RunConfig.from_tables(tables), tmp_path / "run")
 
 
 def test_a_method_without_a_name(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\[method\] has no name\. One of: cloning, "):
-        train({**TABLES, "data": {"path": str(data)}, "method": {}}, tmp_path / "run")
+        train(RunConfig.from_tables({**TABLES, "data": {"path": str(data)}, "method": {}}), tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -168,23 +169,23 @@ def test_a_run_folder_is_not_overwritten_by_itself(
 def test_the_run_folder_is_a_file(data: Path, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("mine", encoding="utf-8")
     with pytest.raises(InputError, match="the run folder is a file"):
-        train({**TABLES, "data": {"path": str(data)}}, tmp_path / "run")
+        train(RunConfig.from_tables({**TABLES, "data": {"path": str(data)}}), tmp_path / "run")
     assert (tmp_path / "run").read_text("utf-8") == "mine"
 
 
 def test_a_checkpoint_that_is_none(data: Path, tmp_path: Path) -> None:
     tables = {**TABLES, "data": {"path": str(data)}}
-    train(tables, tmp_path / "run")
+    train(RunConfig.from_tables(tables), tmp_path / "run")
     (tmp_path / "run" / "checkpoint").write_bytes(b"\x00" * 20)
     with pytest.raises(InputError, match=r"checkpoint: no checkpoint: .*Start anew with --overwrite"):
-        train(tables, tmp_path / "run", resume=True)
+        train(RunConfig.from_tables(tables), tmp_path / "run", resume=True)
 
 
 def test_nothing_to_train_on(tmp_path: Path) -> None:
     toy_dataset(tmp_path / "data", written_log([[]]), catalog=toy_catalog(5))
     tables = {**TABLES, "data": {"path": str(tmp_path / "data")}}
     with pytest.raises(InputError, match="nothing to train on: the training part of the split is empty"):
-        train(tables, tmp_path / "run")
+        train(RunConfig.from_tables(tables), tmp_path / "run")
 
 
 @pytest.mark.parametrize("correction", ["none", "top_k"])
@@ -196,7 +197,7 @@ def test_a_log_in_which_nothing_was_ever_rewarded(correction: str, tmp_path: Pat
     method = {"name": "reinforce", "correction": correction}
     tables = {**TABLES, "data": {"path": str(tmp_path / "data")}, "method": method}
     with pytest.raises(InputError, match="nothing that the training part shows was picked or rewarded"):
-        train(tables, tmp_path / "run")
+        train(RunConfig.from_tables(tables), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -204,13 +205,13 @@ def test_a_selecting_figure_without_a_value(data: Path, tmp_path: Path) -> None:
     tables = {**TABLES, "data": {"path": str(data)}, "evaluate": {"k": [5], "liked_at_least": 9.0}}
     tables["train"] = {**TABLES["train"], "select": "liked_ndcg@5"}
     with pytest.raises(InputError, match=r'select = "liked_ndcg@5" has no value: no user has anything to validate'):
-        train(tables, tmp_path / "run")
+        train(RunConfig.from_tables(tables), tmp_path / "run")
 
 
 def test_without_a_validation_part_the_last_weights_are_kept(data: Path, tmp_path: Path) -> None:
     split = {"path": str(data), "split": "first_share", "valid_share": 0.0}
     tables = {**TABLES, "data": split, "evaluate": {"k": [3]}}
-    result = train(tables, tmp_path / "run")
+    result = train(RunConfig.from_tables(tables), tmp_path / "run")
     assert (result.epochs, result.value) == (1, 0.0)
 
 
@@ -219,14 +220,14 @@ def test_a_loss_that_is_not_finite_names_step_and_way_out(tmp_path: Path) -> Non
     toy_dataset(tmp_path / "data", written_log(users), catalog=toy_catalog(10))
     tables = {**TABLES, "data": {"path": str(tmp_path / "data")}, "method": {"name": "reinforce", "slate_size": 2}}
     with pytest.raises(SlatewiseError, match=r"run, step 1: the loss is inf: lower method\.lr") as failed:
-        train(tables, tmp_path / "run")
+        train(RunConfig.from_tables(tables), tmp_path / "run")
     assert not isinstance(failed.value, InputError), "exit code 1: the input was fine"
 
 
 def test_patience_ends_a_run_that_gets_no_better(data: Path, tmp_path: Path) -> None:
     tables = {**TABLES, "data": {"path": str(data)}, "method": {"name": "cloning", "lr": 1e-12}}
     tables["train"] = {**TABLES["train"], "epochs": 9, "patience": 2}
-    result = train(tables, tmp_path / "run")
+    result = train(RunConfig.from_tables(tables), tmp_path / "run")
     assert (result.epochs, result.best_epoch) == (3, 0)
 
 
@@ -236,7 +237,7 @@ def test_progress_is_told_step_by_step(data: Path, tmp_path: Path) -> None:
     def on_step(progress: Progress, total: int) -> None:
         told.append((progress.step, total))
 
-    result = train({**TABLES, "data": {"path": str(data)}}, tmp_path / "run", on_step=on_step)
+    result = train(RunConfig.from_tables({**TABLES, "data": {"path": str(data)}}), tmp_path / "run", on_step=on_step)
     assert told == [(1, 3), (2, 3), (3, 3)]  # 24 users, eight a batch
     assert (result.steps, result.epochs, result.best_epoch) == (3, 1, 0)
     manifest = json.loads((tmp_path / "run" / "artifact" / "manifest.json").read_text("utf-8"))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from slatewise import config as configs
+from slatewise.config.run import RunConfig
 from slatewise.files import sha256
 from slatewise.testing import toy_dataset
 from slatewise.training.loop import Result, train
@@ -113,7 +114,12 @@ def test_a_finished_run_only_answers_again(runs: Path) -> None:
     weights = sha256(runs / "cloning" / "artifact" / "weights.safetensors")
     lines = (runs / "cloning" / "metrics.jsonl").read_text("utf-8")
     steps: list[int] = []
-    result = train(settings, runs / "cloning", resume=True, on_step=lambda progress, _: steps.append(progress.step))
+    result = train(
+        RunConfig.from_tables(settings),
+        runs / "cloning",
+        resume=True,
+        on_step=lambda progress, _: steps.append(progress.step),
+    )
     assert isinstance(result, Result)
     assert (result.steps, result.epochs, steps) == (24, 2, [])
     assert sha256(runs / "cloning" / "artifact" / "weights.safetensors") == weights
@@ -122,10 +128,10 @@ def test_a_finished_run_only_answers_again(runs: Path) -> None:
 
 def test_a_seed_makes_a_run(runs: Path, tmp_path: Path) -> None:
     settings = tables("cloning", runs / "data")
-    train(settings, tmp_path / "same")
+    train(RunConfig.from_tables(settings), tmp_path / "same")
     weights = "artifact/weights.safetensors"
     assert sha256(tmp_path / "same" / weights) == sha256(runs / "cloning" / weights)
-    train({**settings, "train": settings["train"] | {"seed": 8}}, tmp_path / "other")
+    train(RunConfig.from_tables({**settings, "train": settings["train"] | {"seed": 8}}), tmp_path / "other")
     assert sha256(tmp_path / "other" / weights) != sha256(runs / "cloning" / weights)
 
 

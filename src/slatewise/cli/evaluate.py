@@ -58,9 +58,13 @@ def evaluate(
     for metric in result.metrics:
         table.add_row(metric.name, f"{metric.value:.4f}", f"{metric.low:.4f} … {metric.high:.4f}")
     label = " (simulated log)" if opened.dataset.simulated else ""
-    excluded = "items seen before excluded" if opened.evaluate.exclude_seen else "items seen before not excluded"
+    excluded = (
+        "items seen before excluded"
+        if opened.artifact.config.evaluate.exclude_seen
+        else "items seen before not excluded"
+    )
     head = (
-        f"{run}: {opened.artifact.tables['method']['name']} on {opened.dataset.name}{label}, part {part}, "
+        f"{run}: {opened.artifact.config.method.name} on {opened.dataset.name}{label}, part {part}, "
         f"{result.users:,} users, full ranking over {opened.dataset.catalog.num_items:,} items, {excluded}"
     )
     words = f"\n{_verdict(result)}" if result.estimate is not None else ""
@@ -126,11 +130,11 @@ def _judge(
 def _value(run: Path, opened: FinishedRun, part: str, result: Evaluation) -> dict[str, object]:
     return {
         "run": str(run),
-        "method": opened.artifact.tables["method"]["name"],
+        "method": opened.artifact.config.method.name,
         "data": opened.dataset.name,
         "simulated": opened.dataset.simulated,
         "part": part,
-        "exclude_seen": opened.evaluate.exclude_seen,
+        "exclude_seen": opened.artifact.config.evaluate.exclude_seen,
         **result.to_json(),
     }
 

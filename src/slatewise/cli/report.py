@@ -56,14 +56,7 @@ def report(
     judged = [_stored_result(run, part) for run in opened]
     first, dataset = opened[0], opened[0].dataset
     logged = evaluation.has_single_draw_propensities(dataset.interactions)
-    entries = [
-        Entry(
-            folder=run.folder,
-            label=name,
-            corrected=run.artifact.tables["method"].get("correction", "none") != "none",
-        )
-        for run, name in zip(opened, labels, strict=True)
-    ]
+    entries = [Entry(run=run, label=name) for run, name in zip(opened, labels, strict=True)]
     content = page(
         entries,
         served=first,
@@ -71,7 +64,6 @@ def report(
         title=f"Learned from {dataset.name}: {', '.join(labels)}",
         propensities="logged" if logged else "fitted: a clone of the log's behaviour",
         commands=[f"slatewise serve {first.folder}"],
-        allow_modules=allow_module,
     )
     path = out or first.folder / "report.html"
     write(path, content)
@@ -81,7 +73,7 @@ def report(
         "simulated": dataset.simulated,
         "part": part,
         "runs": [
-            {"run": str(run.folder), "label": name, "method": run.artifact.tables["method"]["name"], **result}
+            {"run": str(run.folder), "label": name, "method": run.artifact.config.method.name, **result}
             for run, name, result in zip(opened, labels, judged, strict=True)
         ],
     }
@@ -105,19 +97,25 @@ def _check_comparable(opened: Sequence[FinishedRun]) -> None:
     """Refuse runs whose metrics were measured on different events or in different ways."""
     first = opened[0]
     for run in opened[1:]:
+        ours, theirs = (side.artifact.config.to_tables() for side in (first, run))
         for table, names in (
             ("data", ("fingerprint", "split", "valid_share", "test_share", "split_seed")),
             ("evaluate", ("k", "liked_at_least", "exclude_seen")),
         ):
-            ours, theirs = (run_of_pair.artifact.tables.get(table, {}) for run_of_pair in (first, run))
             for name in names:
-                if ours.get(name) != theirs.get(name):
+                if theirs[table].get(name) != ours[table].get(name):
                     raise located(
-                        f"[{table}] {name} is {theirs.get(name)!r} here and {ours.get(name)!r} in {first.folder}, "
+                        f"[{table}] {name} is {_toml(theirs[table].get(name))} here and "
+                        f"{_toml(ours[table].get(name))} in {first.folder}, "
                         "so the metrics cannot stand in one table",
                         file=run.folder / "config.toml",
                         advice="Report the runs one by one, or train one of them again.",
                     )
+
+
+def _toml(value: Any) -> str:
+    """A value as a configuration writes it."""
+    return repr(list(value) if isinstance(value, tuple) else value)
 
 
 def _stored_result(run: FinishedRun, part: str) -> dict[str, Any]:

@@ -39,13 +39,15 @@ def train(
 ) -> None:
     """Train; see HELP."""
     from slatewise import config as configs
+    from slatewise.config.run import RunConfig
     from slatewise.training.checkpoint import Progress
     from slatewise.training.loop import train as run_training
 
-    tables = configs.override(configs.read_toml(config), assignment or [])
+    tables = configs.read_toml(config)
     if method is not None:
         # another method has other settings: those of the file do not apply
         tables["method"] = {"name": method}
+    settings = RunConfig.from_tables(configs.override(tables, assignment or []), where=str(config))
     folder = out or Path("runs") / config.stem
     with progress(show=not as_json) as bars:
         task = bars.add_task("training", total=None, note="")
@@ -54,7 +56,7 @@ def train(
             note = f"best {done.best:.4f} (epoch {done.best_epoch + 1})" if done.best_epoch >= 0 else ""
             bars.update(task, completed=done.step, total=total, note=note)
 
-        result = run_training(tables, folder, resume=resume, overwrite=overwrite, on_step=on_step)
+        result = run_training(settings, folder, resume=resume, overwrite=overwrite, on_step=on_step)
     value = {**asdict(result), "folder": str(result.folder)}
     note = f"Note: {result.violation}\n" if result.violation else ""
     answer(

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
+from slatewise.config import EvaluateConfig
 from slatewise.data.prepared import Dataset
 from slatewise.evaluation.calibration import Calibration, calibrate
 from slatewise.evaluation.off_policy import estimate_off_policy, has_single_draw_propensities, held_out_log_pi
 from slatewise.evaluation.ranking import Ranking, metric_names, rank, ranking_metrics, states_at, used_items
-from slatewise.evaluation.settings import Config
 from slatewise.log import LogPart
 from slatewise.protocols import EstimatesBehaviour, Policy
 from slatewise.stats import Measurement
@@ -67,7 +67,7 @@ def evaluate(
     policy: Policy,
     dataset: Dataset,
     part: LogPart,
-    config: Config,
+    config: EvaluateConfig,
     *,
     trained_on: LogPart,
     behaviour: Policy | None = None,
@@ -81,7 +81,7 @@ def evaluate(
         policy: the judged policy.
         dataset: the log and its catalog.
         part: the part to judge on.
-        config: see Config.
+        config: see EvaluateConfig.
         trained_on: the part that says how popular an item is.
         behaviour: its ``log_pi`` stands for propensities that the log does not have.
         off_policy: False leaves the estimate and the calibration out.
@@ -114,7 +114,6 @@ def _finite(value: Any) -> Any:
 
 __all__ = [
     "Calibration",
-    "Config",
     "Evaluation",
     "Ranking",
     "calibrate",

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from slatewise.config import EvaluateConfig
 from slatewise.data import batches
-from slatewise.evaluation.settings import Config
 from slatewise.log import FIRST_ITEM, LogPart
 from slatewise.protocols import EstimatesBehaviour
 
@@ -49,7 +49,9 @@ class Calibration:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
 
-def calibrate(policy: EstimatesBehaviour, part: LogPart, config: Config, *, num_rows: int) -> Calibration | None:
+def calibrate(
+    policy: EstimatesBehaviour, part: LogPart, config: EvaluateConfig, *, num_rows: int
+) -> Calibration | None:
     """Reliability of β̂ on a part that it did not learn from; None where nothing is held out.
 
     Args:

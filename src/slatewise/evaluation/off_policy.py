@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from slatewise.config import EvaluateConfig
 from slatewise.data import batches
 from slatewise.evaluation.ranking import MOST_NUMBERS
-from slatewise.evaluation.settings import Config
 from slatewise.log import Interactions, LogPart
 from slatewise.ope.ips import Snips
 from slatewise.ops.returns import threshold
@@ -18,14 +18,14 @@ from slatewise.types import Estimate, Trajectories
 
 
 def estimate_off_policy(
-    policy: Policy, part: LogPart, config: Config, *, behaviour: Policy | None, only_uses: bool
+    policy: Policy, part: LogPart, config: EvaluateConfig, *, behaviour: Policy | None, only_uses: bool
 ) -> Estimate:
     """What the judged policy would earn per shown item, item by item (SNIPS over single draws, `log_pi`).
 
     Args:
         policy: the judged policy.
         part: the events to judge on.
-        config: see Config; the reward is 1 where at least ``liked_at_least``, if that is set.
+        config: see EvaluateConfig; the reward is 1 where at least ``liked_at_least``, if that is set.
         behaviour: its ``log_pi`` stands for the propensities that the log does not have; None takes the logged ones.
         only_uses: the log has no items that were shown and not used.
     """
@@ -43,7 +43,7 @@ def held_out_steps(part: LogPart) -> Trajectories:
     return batches.trajectories(part.interactions, part.histories(part.users(), max_history=0))
 
 
-def held_out_log_pi(policy: Policy, part: LogPart, config: Config) -> Float[Tensor, "U J K"]:
+def held_out_log_pi(policy: Policy, part: LogPart, config: EvaluateConfig) -> Float[Tensor, "U J K"]:
     """Single-draw log π of the items shown in a part, each in the state just before its step; 0 where none was."""
     users, first, last = part.users(), part.first, part.last
     slate = held_out_steps(part).slate

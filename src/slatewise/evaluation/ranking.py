@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
+from slatewise.config import EvaluateConfig
 from slatewise.data import batches
 from slatewise.evaluation import metrics
-from slatewise.evaluation.settings import Config
 from slatewise.log import FIRST_ITEM, Interactions, LogPart, Windows
 from slatewise.ops.history import history_of, pushed_left
 from slatewise.protocols import Policy
@@ -40,7 +40,7 @@ class Ranking:
 def rank(
     policy: Policy,
     part: LogPart,
-    config: Config,
+    config: EvaluateConfig,
     *,
     seed: int = 0,
     on_batch: Callable[[int], None] | None = None,
@@ -78,7 +78,7 @@ def rank(
 
 
 def ranking_metrics(
-    ranking: Ranking, config: Config, *, num_rows: int, count: Float[Tensor, " R"]
+    ranking: Ranking, config: EvaluateConfig, *, num_rows: int, count: Float[Tensor, " R"]
 ) -> tuple[Measurement, ...]:
     """Every metric of a ranking, by length of list.
 
@@ -107,7 +107,7 @@ def ranking_metrics(
     return tuple(result)
 
 
-def metric_names(config: Config) -> tuple[str, ...]:
+def metric_names(config: EvaluateConfig) -> tuple[str, ...]:
     """Names of the metrics that `ranking_metrics` gives, in its order."""
     metrics_of_nobody = ranking_metrics(
         _nobody(max(config.k)), config, num_rows=FIRST_ITEM + 1, count=torch.zeros(FIRST_ITEM + 1)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slatewise import config as configs
-from slatewise import evaluation
+from slatewise.config import EvaluateConfig
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import PartName
+from slatewise.methods import reinforce
 from slatewise.report.columns import ranking_columns
 from slatewise.report.page import (
     Comparison,
@@ -35,10 +35,14 @@ from slatewise.types import Estimate
 class Entry:
     """A run to show."""
 
-    folder: Path
+    run: FinishedRun
     label: str
-    corrected: bool = False
-    """Trained with an off-policy correction."""
+
+    @property
+    def is_corrected(self) -> bool:
+        """Trained with an off-policy correction."""
+        settings = self.run.artifact.config.method.settings
+        return isinstance(settings, reinforce.Config) and settings.correction != "none"
 
 
 def page(
@@ -51,7 +55,6 @@ def page(
     commands: Sequence[str] = (),
     summary: Sequence[str] = (),
     num_examples: int = 4,
-    allow_modules: bool = False,
 ) -> Page:
     """A report over finished and judged runs of one data set.
 
@@ -64,10 +67,9 @@ def page(
         commands: what to type next.
         summary: findings.
         num_examples: users to show.
-        allow_modules: see `artifact.load`.
     """
-    evaluations = {entry.folder: _evaluation(entry.folder, part) for entry in entries}
-    dataset, settings, serving = served.dataset, served.evaluate, served.artifact
+    evaluations = {entry.run.folder: _evaluation(entry.run.folder, part) for entry in entries}
+    dataset, settings, serving = served.dataset, served.artifact.config.evaluate, served.artifact
     held_out = served.split.part(part)
     return Page(
         title=title,
@@ -87,16 +89,15 @@ def page(
         propensities=propensity_histogram(serving, held_out, settings),
         reliability=_reliability(entries, evaluations),
         exposure=exposure(
-            {entry.label: entry.folder for entry in entries},
-            dataset,
+            {entry.label: entry.run.artifact.policy for entry in entries},
             held_out,
             settings,
-            allow_modules=allow_modules,
+            num_rows=dataset.catalog.num_rows,
         ),
         examples=examples(serving, dataset, held_out, settings, number=num_examples),
         commands=tuple(commands),
-        configuration=configs.dump_toml(serving.tables),
-        versions=serving.manifest["versions"],
+        configuration=serving.config.to_toml(),
+        versions=serving.manifest.versions,
     )
 
 
@@ -111,7 +112,7 @@ def _comparison(
     entries: Sequence[Entry],
     evaluations: dict[Path, dict[str, Any]],
     dataset: Dataset,
-    settings: evaluation.Config,
+    settings: EvaluateConfig,
     *,
     served: Path,
     part: PartName,
@@ -124,10 +125,10 @@ def _comparison(
             metric["name"]: Measurement(
                 name=metric["name"], **{key: _number(metric[key]) for key in ("value", "low", "high")}
             )
-            for metric in evaluations[entry.folder].get("metrics", [])
+            for metric in evaluations[entry.run.folder].get("metrics", [])
             if metric["name"] in names
         }
-        rows.append(Row(name=entry.label, cells=cells, served=entry.folder == served, corrected=entry.corrected))
+        rows.append(Row(name=entry.label, cells=cells, served=entry.run.folder == served, corrected=entry.is_corrected))
     exclusion = "items seen before excluded" if settings.exclude_seen else "items seen before not excluded"
     users = max((evaluation.get("users", 0) for evaluation in evaluations.values()), default=0)
     return Comparison(
@@ -143,9 +144,8 @@ def _comparison(
 def _curves(entries: Sequence[Entry]) -> tuple[LineChart, ...]:
     loss, valid, selects = [], [], set()
     for entry in entries:
-        tables = configs.read_toml(entry.folder / "config.toml")
-        select = tables["train"]["select"]
-        lines = [json.loads(line) for line in (entry.folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+        select = entry.run.artifact.config.train.select
+        lines = [json.loads(line) for line in (entry.run.folder / "metrics.jsonl").read_text("utf-8").splitlines()]
         steps = [line for line in lines if "loss" in line]
         checks = [line for line in lines if line.get("valid")]
         if len(steps) > 1:
@@ -170,7 +170,7 @@ def _judgements(
 ) -> tuple[Judgement, ...]:
     judgements = []
     for entry in entries:
-        value = evaluations[entry.folder].get("off_policy")
+        value = evaluations[entry.run.folder].get("off_policy")
         if value is None:
             continue
         estimate = Estimate(
@@ -194,7 +194,7 @@ def _reliability(entries: Sequence[Entry], evaluations: dict[Path, dict[str, Any
     """Calibration of every run that has an estimate of the logging policy; identical estimates are shown once."""
     estimates: dict[str, Reliability] = {}
     for entry in entries:
-        value = evaluations[entry.folder].get("behaviour")
+        value = evaluations[entry.run.folder].get("behaviour")
         if value is not None:
             item = Reliability(
                 policy=entry.label,

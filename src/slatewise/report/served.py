@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from slatewise import artifact as artifacts
 from slatewise import evaluation
 from slatewise.artifact import Artifact
+from slatewise.config import EvaluateConfig
 from slatewise.data.prepared import Dataset
 from slatewise.evaluation import metrics
 from slatewise.log import FIRST_ITEM, LogPart
+from slatewise.protocols import Policy
 from slatewise.report.page import Example, Exposure, Histogram, Recommended, Used
 from slatewise.types import SlateRequest
 
 LAST_USED = 8
 
 
-def propensity_histogram(serving: Artifact, part: LogPart, settings: evaluation.Config) -> Histogram | None:
+def propensity_histogram(serving: Artifact, part: LogPart, settings: EvaluateConfig) -> Histogram | None:
     """How probable the held-out items were to a policy."""
     logp = evaluation.held_out_log_pi(serving.policy, part, settings).numpy()
     probability = np.exp(logp[np.isfinite(logp) & (logp < 0)])
@@ -41,27 +41,20 @@ def propensity_histogram(serving: Artifact, part: LogPart, settings: evaluation.
 
 
 def exposure(
-    folders: Mapping[str, Path],
-    dataset: Dataset,
-    part: LogPart,
-    settings: evaluation.Config,
-    *,
-    allow_modules: bool = False,
+    policies: Mapping[str, Policy], part: LogPart, settings: EvaluateConfig, *, num_rows: int
 ) -> tuple[Exposure, ...]:
     """How each run spreads its recommendations over the catalog.
 
     Args:
-        folders: run folder by label.
-        dataset: the log and its catalog.
+        policies: by label.
         part: whose users get lists.
         settings: length of the lists.
-        allow_modules: see `artifact.load`.
+        num_rows: rows of the item table.
     """
     shares = []
-    for label, folder in folders.items():
-        policy = artifacts.load(folder / "artifact", allow_modules=allow_modules).policy
+    for label, policy in policies.items():
         ranking = evaluation.rank(policy, part, settings)
-        count = torch.bincount(ranking.items.flatten(), minlength=dataset.catalog.num_rows)[FIRST_ITEM:].double()
+        count = torch.bincount(ranking.items.flatten(), minlength=num_rows)[FIRST_ITEM:].double()
         shares.append(
             Exposure(
                 name=label,
@@ -80,7 +73,7 @@ def _lorenz(count: Float[np.ndarray, " N"]) -> tuple[float, ...]:
 
 
 def examples(
-    serving: Artifact, dataset: Dataset, part: LogPart, settings: evaluation.Config, *, number: int
+    serving: Artifact, dataset: Dataset, part: LogPart, settings: EvaluateConfig, *, number: int
 ) -> tuple[Example, ...]:
     """Users spread evenly over the log, with what they used last and the slate of a policy.
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from slatewise import config as configs
+from slatewise.config import DataConfig, TrainConfig
+from slatewise.config.run import RunConfig
 from slatewise.data import prepared
 from slatewise.data.prepared import Dataset
+from slatewise.methods import reinforce
 from slatewise.report import Check, Curve, LineChart
 from slatewise.reproduce._cells import Cell
 from slatewise.reproduce._movielens import DATA, fingerprint
@@ -67,7 +70,7 @@ def variants() -> tuple[Variant, ...]:
     )
 
 
-def tables_of(variant: Variant, dataset: Dataset, *, seed: int = 0) -> dict[str, Any]:
+def config_of(variant: Variant, dataset: Dataset, *, seed: int = 0) -> RunConfig:
     """Settings of a variant on a data set; a log without ratings has no threshold of liking.
 
     Args:
@@ -75,20 +78,22 @@ def tables_of(variant: Variant, dataset: Dataset, *, seed: int = 0) -> dict[str,
         dataset: the log, MovieLens or another.
         seed: of weights, order and draws.
     """
-    tables = configs.override(configs.read_toml(_shipped() / variant.config), list(variant.set))
-    tables["data"] = {"path": str(dataset.path), "split": "leave_one_out"}
-    tables.setdefault("train", {})["seed"] = seed
-    if float(dataset.interactions.reward.max(initial=0.0)) < RATING:
-        tables["evaluate"].pop("liked_at_least", None)
-        tables["method"].pop("reward_at_least", None)
-        tables["train"].pop("select", None)
-    k = min(10, dataset.catalog.num_items)
-    tables["evaluate"]["k"] = [k]
-    if k < 10:
-        tables["train"]["select"] = f"ndcg@{k}"
-    if "slate_size" in tables["method"]:
-        tables["method"]["slate_size"] = min(tables["method"]["slate_size"], dataset.catalog.num_items)
-    return tables
+    config = RunConfig.from_toml(_shipped() / variant.config, variant.set)
+    items = dataset.catalog.num_items
+    has_ratings = float(dataset.interactions.reward.max(initial=0.0)) >= RATING
+    k, settings = min(10, items), config.method.settings
+    if isinstance(settings, reinforce.Config):
+        at_least = settings.reward_at_least if has_ratings else None
+        settings = replace(settings, slate_size=min(settings.slate_size, items), reward_at_least=at_least)
+    select = config.train.select if has_ratings else TrainConfig.select
+    liked_at_least = config.evaluate.liked_at_least if has_ratings else None
+    return replace(
+        config,
+        data=DataConfig(path=str(dataset.path), split="leave_one_out"),
+        method=replace(config.method, settings=settings),
+        train=replace(config.train, seed=seed, select=f"ndcg@{k}" if k < 10 else select),
+        evaluate=replace(config.evaluate, k=(k,), liked_at_least=liked_at_least),
+    )
 
 
 def cells(*, quick: bool, seed_base: int) -> list[Cell]:
@@ -107,9 +112,9 @@ def run(cell: Cell) -> dict[str, Any]:
     from slatewise.training.loop import train
 
     variant = next(variant for variant in variants() if variant.name == cell.settings["variant"])
-    tables = tables_of(variant, prepared.load(DATA), seed=int(cell.settings["seed"]))
+    config = config_of(variant, prepared.load(DATA), seed=int(cell.settings["seed"]))
     with tempfile.TemporaryDirectory() as folder:
-        result = train(tables, Path(folder) / variant.name)
+        result = train(config, Path(folder) / variant.name)
         opened = open_run(result.folder)
         evaluations = {part: judge(opened, part, behaviour=None) for part in ("valid", "test")}
     return {

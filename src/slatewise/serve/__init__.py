@@ -6,10 +6,9 @@ events       the durable log, the truth
 store        its index: memories, served slates, outcomes that were taken
 """
 
-from slatewise.serve.config import Config
 from slatewise.serve.http.app import create_app
 from slatewise.serve.http.schema import Feedback, RecommendRequest
 from slatewise.serve.opening import Options, open_recommender
 from slatewise.serve.recommender import Recommender
 
-__all__ = ["Config", "Feedback", "Options", "RecommendRequest", "Recommender", "create_app", "open_recommender"]
+__all__ = ["Feedback", "Options", "RecommendRequest", "Recommender", "create_app", "open_recommender"]

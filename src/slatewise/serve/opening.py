@@ -10,11 +10,10 @@ from typing import Any
 from torch import Generator
 
 from slatewise import artifact as artifacts
-from slatewise import config as configs
 from slatewise.artifact import Artifact
+from slatewise.config import ServeConfig
 from slatewise.data import prepared
 from slatewise.errors import InputError, located
-from slatewise.serve.config import Config
 from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.history import LoggedHistory
 from slatewise.serve.recommender import Recommender
@@ -89,9 +88,8 @@ def open_recommender(run: Path, options: Options) -> Recommender:
         raise
 
 
-def _config(artifact: Artifact, options: Options) -> Config:
-    where = f"{artifact.path / 'config.toml'} [serve]"
-    config = configs.convert(Config, artifact.tables.get("serve", {}), where=where)
+def _config(artifact: Artifact, options: Options) -> ServeConfig:
+    config = artifact.config.serve
     names = ("top_m", "keep", "temperature", "greedy", "allow_repeats")
     given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     try:
@@ -103,9 +101,9 @@ def _config(artifact: Artifact, options: Options) -> Config:
 def _history(artifact: Artifact, data: Path | None) -> LoggedHistory | None:
     """The log that users start from: the one named, or the one of the training if it is still there."""
     if data is None:
-        named = artifact.tables.get("data", {}).get("path")
-        if named is None or not prepared.is_prepared(Path(named)):
+        trained_on = artifact.config.data
+        if trained_on is None or not prepared.is_prepared(Path(trained_on.path)):
             return None
-        data = Path(named)
-    longest = int(artifact.tables.get("evaluate", {}).get("max_history", 1024))
+        data = Path(trained_on.path)
+    longest = artifact.config.evaluate.max_history
     return LoggedHistory(prepared.load(data), artifact.catalog, max_history=longest)

@@ -17,12 +17,12 @@ import torch
 from torch import Generator, nn
 
 from slatewise.artifact import Artifact
+from slatewise.config import ServeConfig
 from slatewise.data.catalogs import catalog_version, write_items
 from slatewise.data.wire import CatalogRecord, Decision, LoggedExploration, Outcome
 from slatewise.log import PAD
 from slatewise.protocols import ReadsContext
 from slatewise.serve.clock import Clock, event_name
-from slatewise.serve.config import Config
 from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.history import LoggedHistory
 from slatewise.serve.http.schema import Feedback, FeedbackAnswer, Receipt, RecommendAnswer, RecommendRequest, Shown
@@ -44,7 +44,7 @@ class Recommender:
         log: SegmentedLog,
         store: Store,
         history: LoggedHistory | None = None,
-        config: Config | None = None,
+        config: ServeConfig | None = None,
         generator: Generator,
         clock: Clock | None = None,
     ) -> None:
@@ -71,7 +71,7 @@ class Recommender:
         """Slates served by this process."""
         self.outcomes = 0
         """Outcomes accepted by this process."""
-        self.config = config or Config()
+        self.config = config or ServeConfig()
         encoder = artifact.policy.encoder
         if isinstance(encoder, ReadsContext):
             width = encoder.context_width
@@ -110,7 +110,7 @@ class Recommender:
     @property
     def simulated(self) -> bool:
         """True where the policy learned from a simulated log."""
-        return bool(self.artifact.manifest["source"].get("simulated", False))
+        return self.artifact.manifest.source.simulated
 
     @torch.inference_mode()
     def recommend(self, request: RecommendRequest) -> RecommendAnswer:

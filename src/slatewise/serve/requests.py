@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from slatewise.config import ServeConfig
 from slatewise.data.requests import excluded_items
 from slatewise.data.wire import Outcome
 from slatewise.log import PAD, UNKNOWN, Catalog
 from slatewise.serve.clock import DAY, event_name, system_clock
-from slatewise.serve.config import Config
 from slatewise.serve.http.schema import Feedback, RecommendRequest
 from slatewise.serve.journal import outcome_key, position_in
 from slatewise.serve.refused import RefusedError, UnknownEventError
@@ -37,7 +37,7 @@ class Arrival:
 class Door:
     """Checks requests against the catalog, the configuration and what was served."""
 
-    def __init__(self, catalog: Catalog, config: Config, store: Store, *, context_width: int) -> None:
+    def __init__(self, catalog: Catalog, config: ServeConfig, store: Store, *, context_width: int) -> None:
         self._catalog = catalog
         self._config = config
         self._store = store

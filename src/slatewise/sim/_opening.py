@@ -120,9 +120,7 @@ def _run(world: World, path: Path, *, allow_modules: bool) -> Served:
             file=path,
             advice="Set the environment as it was when the run's log was recorded.",
         )
-    return Served(
-        policy=loaded.policy, version=loaded.version, words=f"{loaded.tables['method']['name']} of {path}, greedy"
-    )
+    return Served(policy=loaded.policy, version=loaded.version, words=f"{loaded.config.method.name} of {path}, greedy")
 
 
 def check_catalog(own: Catalog, other: Catalog, *, path: Path, world: str) -> None:

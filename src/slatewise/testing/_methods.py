@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 
 from slatewise import artifact
 from slatewise import config as configs
+from slatewise.config.run import Component, RunConfig
 from slatewise.log import Catalog
 from slatewise.protocols import Learner, Policy
 from slatewise.testing._contract import expect, expect_close, expect_same_bits, no_global_randomness
@@ -109,11 +110,11 @@ class _Method:
         with torch.no_grad():
             return _ready(learner.policy).encoder(self.log)[:, -1]
 
-    def tables(self) -> dict[str, Any]:
-        return {
-            "encoder": {"name": self.encoder, **configs.to_table(self.encoder_config)},
-            "method": {"name": self.where, **configs.to_table(self.config)},
-        }
+    def run_config(self) -> RunConfig:
+        return RunConfig(
+            method=Component(name=self.where, settings=self.config),
+            encoder=Component(name=self.encoder, settings=self.encoder_config),
+        )
 
 
 def _check_seed(method: _Method) -> None:
@@ -177,7 +178,12 @@ def _check_artifact(method: _Method, trained: Learner) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "artifact"
         artifact.save(
-            path, policy=trained.policy, catalog=method.catalog, tables=method.tables(), metrics={}, source={}
+            path,
+            policy=trained.policy,
+            catalog=method.catalog,
+            config=method.run_config(),
+            metrics={},
+            source=artifact.Source(),
         )
         loaded = artifact.load(path, allow_modules=True).policy
     message = f"{method.where}: the policy of an artifact, against the one that was saved"

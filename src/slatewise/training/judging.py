@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from slatewise import artifact, evaluation
-from slatewise import config as configs
 from slatewise.artifact import Artifact
-from slatewise.config import DataConfig
+from slatewise.config import TrainConfig
+from slatewise.config.run import Component, RunConfig
 from slatewise.data import prepared, splits
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import PartName, Split
+from slatewise.encoders import gru
 from slatewise.errors import InputError, located
 from slatewise.evaluation import Evaluation
 from slatewise.files import atomic_file
+from slatewise.methods import cloning
 from slatewise.protocols import Policy
 from slatewise.training.loop import train
 
@@ -30,7 +32,6 @@ class FinishedRun:
     artifact: Artifact
     dataset: Dataset
     split: Split
-    evaluate: evaluation.Config
 
 
 def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = False) -> FinishedRun:
@@ -52,17 +53,18 @@ def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = Fa
             advice="`slatewise train` makes one; --resume finishes an interrupted one.",
         )
     loaded = artifact.load(folder / "artifact", allow_modules=allow_modules)
-    settings = configs.convert(DataConfig, loaded.tables["data"], where=f"{folder / 'config.toml'} [data]")
-    dataset = prepared.load(data or Path(settings.path))
-    if dataset.fingerprint != loaded.manifest["source"]["fingerprint"]:
+    config = loaded.config.data
+    if config is None:
+        raise located("the table [data] is missing", file=loaded.path / "config.toml")
+    dataset = prepared.load(data or Path(config.path))
+    if dataset.fingerprint != loaded.manifest.source.fingerprint:
         raise located(
             "these are not the data that the run was trained on (the fingerprints differ)",
             file=dataset.path,
             advice="Name the right folder with --data, or train anew.",
         )
-    split = splits.split_log(settings, dataset.interactions)
-    judge = configs.convert(evaluation.Config, loaded.tables.get("evaluate", {}), where=f"{folder} [evaluate]")
-    return FinishedRun(folder=folder, artifact=loaded, dataset=dataset, split=split, evaluate=judge)
+    split = splits.split_log(config, dataset.interactions)
+    return FinishedRun(folder=folder, artifact=loaded, dataset=dataset, split=split)
 
 
 def judge(
@@ -92,7 +94,7 @@ def judge(
         run.artifact.policy,
         run.dataset,
         held_out,
-        run.evaluate,
+        run.artifact.config.evaluate,
         trained_on=run.split.part("train"),
         behaviour=behaviour,
         seed=seed,
@@ -101,7 +103,7 @@ def judge(
     path = run.folder / "evaluation.json"
     known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if known.get("policy") != run.artifact.version:
-        known = {"policy": run.artifact.version, "method": run.artifact.tables["method"], "parts": {}}
+        known = {"policy": run.artifact.version, "method": run.artifact.config.method.to_table(), "parts": {}}
     known["parts"][part] = found.to_json()
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(known, indent=2), encoding="utf-8")
@@ -117,16 +119,17 @@ def fitted_behaviour(run: FinishedRun, *, on_step: Callable[[Any, int], None] | 
         return None
     folder = run.folder / "behaviour"
     if not (folder / "artifact" / "manifest.json").is_file():
-        train(
-            {
-                "data": run.artifact.tables["data"] | {"path": str(run.dataset.path)},
-                "method": {"name": "cloning"},
-                "encoder": {"name": "gru", "dropout": 0.3},
-                "evaluate": configs.to_table(run.evaluate),
-                "train": {"select": f"ndcg@{max(run.evaluate.k)}"},
-            },
-            folder,
-            resume=True,
-            on_step=on_step,
-        )
+        train(_behaviour_config(run), folder, resume=True, on_step=on_step)
     return artifact.load(folder / "artifact").policy
+
+
+def _behaviour_config(run: FinishedRun) -> RunConfig:
+    """A clone of the logging policy, on the data of the run and evaluated as the run is."""
+    config = run.artifact.config
+    return RunConfig(
+        method=Component(name="cloning", settings=cloning.Config()),
+        encoder=Component(name="gru", settings=gru.Config(dropout=0.3)),
+        data=config.data and replace(config.data, path=str(run.dataset.path)),
+        train=TrainConfig(select=f"ndcg@{max(config.evaluate.k)}"),
+        evaluate=config.evaluate,
+    )

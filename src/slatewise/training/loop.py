@@ -21,7 +21,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from slatewise import artifact, evaluation
-from slatewise import config as configs
+from slatewise.config.run import RunConfig
 from slatewise.data import batches
 from slatewise.errors import InputError, SlatewiseError, located
 from slatewise.files import atomic_file
@@ -51,17 +51,17 @@ class Result:
 
 
 def train(
-    tables: dict[str, Any],
+    config: RunConfig,
     folder: Path,
     *,
     resume: bool = False,
     overwrite: bool = False,
     on_step: Callable[[Progress, int], None] | None = None,
 ) -> Result:
-    """Train what the tables say into a run folder.
+    """Train what a configuration says into a run folder.
 
     Args:
-        tables: data, method and, if wanted, encoder, train, evaluate, serve, as read from TOML.
+        config: everything the run depends on; its [data] is needed.
         folder: the run folder.
         resume: go on where an interrupted run stands (a finished run just answers).
         overwrite: replace a run that is there.
@@ -72,15 +72,17 @@ def train(
             interrupted run's.
         SlatewiseError: training broke down (a loss that is not finite).
     """
-    run = lay_out(tables, folder)
-    wins = run.split.part("train").windows(max_length=run.train.max_length, burn_in=run.train.burn_in)
+    run = lay_out(config, folder)
+    wins = run.split.part("train").windows(max_length=run.config.train.max_length, burn_in=run.config.train.burn_in)
     if not len(wins):
         raise located("nothing to train on: the training part of the split is empty", file=run.dataset.path)
     start, best = _begin(run, resume=resume, overwrite=overwrite)
-    epochs = 1 if run.learner.single_pass else run.train.epochs
-    total = batches.num_batches(wins, run.train.batch_size) * epochs
+    epochs = 1 if run.learner.single_pass else run.config.train.epochs
+    total = batches.num_batches(wins, run.config.train.batch_size) * epochs
     state = _State(run=run, progress=start, best=best, total=total, on_step=on_step)
-    while state.progress.epoch < epochs and state.progress.epoch - state.progress.best_epoch <= run.train.patience:
+    while (
+        state.progress.epoch < epochs and state.progress.epoch - state.progress.best_epoch <= run.config.train.patience
+    ):
         state.fit_epoch(wins)
         state.validate()
         state.save()
@@ -110,8 +112,8 @@ class _State:
         shuffled = batches.shuffled_batches(
             self.run.dataset.interactions,
             wins,
-            batch_size=self.run.train.batch_size,
-            generator=np.random.default_rng([self.run.train.seed, self.progress.epoch]),
+            batch_size=self.run.config.train.batch_size,
+            generator=np.random.default_rng([self.run.config.train.seed, self.progress.epoch]),
             skip=self.progress.step_in_epoch,
         )
         try:
@@ -151,9 +153,9 @@ class _State:
             seconds=self.progress.seconds + time.monotonic() - self._started,
             interactions=self.progress.interactions + self._interactions,
         )
-        if self.progress.step % self.run.train.log_every == 0:
+        if self.progress.step % self.run.config.train.log_every == 0:
             self.lines.append({"step": self.progress.step, "epoch": self.progress.epoch, **metrics})
-        if self.progress.step % self.run.train.checkpoint_every == 0:
+        if self.progress.step % self.run.config.train.checkpoint_every == 0:
             self.save()
         if self.on_step is not None:
             self.on_step(self.progress, self.total)
@@ -167,7 +169,7 @@ def _begin(run: Run, *, resume: bool, overwrite: bool) -> tuple[Progress, dict[s
     for leftover in run.folder.glob(".*.partial"):  # of a checkpoint that a kill cut short
         if leftover.is_file():
             leftover.unlink()
-    text = configs.dump_toml(run.tables)
+    text = run.config.to_toml()
     if config.exists() and resume:
         if config.read_text(encoding="utf-8") != text:
             raise located(
@@ -211,19 +213,19 @@ def _validate(run: Run, progress: Progress) -> tuple[float, dict[str, Any]]:
             policy,
             run.dataset,
             part,
-            run.evaluate,
+            run.config.evaluate,
             trained_on=run.split.part("train"),
             off_policy=False,
-            seed=run.train.seed,
+            seed=run.config.train.seed,
         )
         values = {metric.name: metric.value for metric in judged.metrics}
-    if math.isnan(values[run.train.select]):
+    if math.isnan(values[run.config.train.select]):
         raise located(
-            f'[train] select = "{run.train.select}" has no value: no user has anything to validate it on',
+            f'[train] select = "{run.config.train.select}" has no value: no user has anything to validate it on',
             file=run.folder / "config.toml",
             advice="Choose another figure, or a [data] split that holds more out.",
         )
-    return values[run.train.select], line | {"valid": values}
+    return values[run.config.train.select], line | {"valid": values}
 
 
 def _weights(policy: Policy) -> dict[str, Tensor]:
@@ -237,9 +239,11 @@ def _finish(run: Run, progress: Progress, best: dict[str, Tensor]) -> Result:
         run.folder / "artifact",
         policy=policy,
         catalog=run.dataset.catalog,
-        tables=run.tables,
-        metrics={run.train.select: progress.best},
-        source={"name": run.dataset.name, "fingerprint": run.dataset.fingerprint, "simulated": run.dataset.simulated},
+        config=run.config,
+        metrics={run.config.train.select: progress.best},
+        source=artifact.Source(
+            name=run.dataset.name, fingerprint=run.dataset.fingerprint, simulated=run.dataset.simulated
+        ),
     )
     return _result(run, progress)
 
@@ -259,7 +263,7 @@ def _result(run: Run, progress: Progress) -> Result:
         steps=progress.step,
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
-        select=run.train.select,
+        select=run.config.train.select,
         value=progress.best,
         seconds=progress.seconds,
         interactions_per_second=progress.interactions / max(progress.seconds, 1e-9),

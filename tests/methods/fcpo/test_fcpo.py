@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from slatewise.config import convert
+from slatewise.config.run import RunConfig
 from slatewise.data.batches import trajectories
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
@@ -347,12 +348,12 @@ def test_it_trains_from_a_log_of_ratings(tmp_path: Path) -> None:
         "train": {"epochs": 2, "select": "ndcg@3"},
         "evaluate": {"k": [3]},
     }
-    result = train(tables, tmp_path / "run")
+    result = train(RunConfig.from_tables(tables), tmp_path / "run")
     assert result.epochs == 2
     assert math.isfinite(result.value)
     assert result.violation is None
     tables["method"]["cost_limit"] = 0.01
-    told = train(tables, tmp_path / "out-of-reach").violation
+    told = train(RunConfig.from_tables(tables), tmp_path / "out-of-reach").violation
     assert told is not None
     assert "the cost limit 0.01 was not met" in told
     assert "the least cost reached is 0." in told

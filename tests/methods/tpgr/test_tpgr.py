@@ -9,6 +9,7 @@ import torch
 from torch import Generator
 
 from slatewise.config import convert
+from slatewise.config.run import RunConfig
 from slatewise.data import splits
 from slatewise.data.batches import trajectories
 from slatewise.encoders import gru
@@ -239,7 +240,7 @@ def test_a_run_from_a_log_keeps_its_tree(tmp_path: Path) -> None:
         "train": {"epochs": 2, "batch_size": 8, "select": "ndcg@3"},
         "evaluate": {"k": [3]},
     }
-    train(tables, tmp_path / "run")
+    train(RunConfig.from_tables(tables), tmp_path / "run")
     opened = open_run(tmp_path / "run")
     policy = opened.artifact.policy
     assert isinstance(policy, tpgr.Policy)

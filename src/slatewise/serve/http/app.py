@@ -138,8 +138,8 @@ class _Service:
         """GET /."""
         artifact = self._recommender.artifact
         values = {
-            "method": artifact.tables["method"]["name"],
-            "encoder": artifact.tables["encoder"]["name"],
+            "method": artifact.config.method.name,
+            "encoder": artifact.config.encoder.name,
             "version": artifact.version,
             "items": f"{artifact.catalog.num_items:,}",
             "url": str(request.base_url).rstrip("/"),

@@ -257,7 +257,7 @@ def load(path: Path) -> Fitted:
     loaded = artifact.load(folder)
     if not isinstance(loaded.policy, Policy):
         raise located(
-            f'a run of the method "{loaded.tables["method"]["name"]}", which is no user model',
+            f'a run of the method "{loaded.config.method.name}", which is no user model',
             file=path,
             advice=f'`slatewise train` fits one: [method] name = "{METHOD}".',
         )

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slatewise import artifact
-from slatewise import config as configs
-from slatewise.config import DataConfig
 from slatewise.data import prepared, splits
 from slatewise.errors import located
 from slatewise.log import LogPart
@@ -44,15 +42,11 @@ def judge_fit(run: Path, log: Path, *, seed: int = 0, on_batch: Callable[[int], 
     width, has = fitted.policy.context_width, dataset.interactions.context.shape[1]
     if width not in (0, has):
         raise located(f"the log has {has} columns of context, the model reads {width}", file=log)
-    folder = run / "artifact" if (run / "artifact").is_dir() else run
-    manifest = artifact.read_manifest(folder)
-    interactions = dataset.interactions
-    if manifest["source"].get("fingerprint") != dataset.fingerprint:
+    trained = artifact.load(run / "artifact" if (run / "artifact").is_dir() else run)
+    interactions, data = dataset.interactions, trained.config.data
+    if data is None or trained.manifest.source.fingerprint != dataset.fingerprint:
         held_out, part = LogPart.whole(interactions), "all"
     else:
-        data = configs.convert(
-            DataConfig, artifact.load(folder).tables["data"], where=f"{folder / 'config.toml'} [data]"
-        )
         held_out, part = splits.split_log(data, interactions).part("test"), "test"
     report = fidelity(fitted, held_out, seed=seed, on_batch=on_batch)
     return Judged(log=dataset.name, part=part, report=report)

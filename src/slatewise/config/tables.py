@@ -1,99 +1,24 @@
-"""A component by its file name; TOML → frozen Config, where an unknown key is an error.
-
-``find("methods", "reinforce")`` is the module ``slatewise.methods.reinforce``; ``find("methods", "mypkg.mine")`` is a
-stranger's. There is no registry to edit: the folder is the list.
-"""
+"""TOML ↔ tables ↔ frozen Config, where an unknown key is an error."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
-import pkgutil
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, TypeVar
 
 import msgspec
 import tomli_w
 
-from slatewise.errors import InputError, located
-from slatewise.protocols import EncoderModule, EnvModule, MethodModule
+from slatewise.errors import located
+from slatewise.protocols import Settings
 
 C = TypeVar("C")
-OtherRoom = Literal["ope", "reproduce", "retrieval"]
-DEFINES: Mapping[str, tuple[str, ...]] = {
-    "methods": tuple(MethodModule.__annotations__),
-    "encoders": tuple(EncoderModule.__annotations__),
-    "sim": tuple(EnvModule.__annotations__),
-    "reproduce": ("cells", "run", "tell"),
-}
-"""What a third-party module must define to be a component of a room."""
-SplitName = Literal["leave_one_out", "first_share", "by_time", "by_user"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """[data]: which log, and how it is split."""
-
-    path: str
-    """Folder of a prepared data set (`slatewise data import` makes one)."""
-    split: SplitName = "leave_one_out"
-    valid_share: float = 0.1
-    test_share: float = 0.2
-    split_seed: int = 0
-    fingerprint: str | None = None
-    """If given, the data set must have it; a run writes it down."""
-
-
-def components(room: str) -> list[str]:
-    """Names of the components in a room, by file name; a leading underscore marks a part, not a component."""
-    package = importlib.import_module(f"slatewise.{room}")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
-
-
-@overload
-def find(room: Literal["methods"], name: str) -> MethodModule: ...
-@overload
-def find(room: Literal["encoders"], name: str) -> EncoderModule: ...
-@overload
-def find(room: Literal["sim"], name: str) -> EnvModule: ...
-@overload
-def find(room: OtherRoom, name: str) -> ModuleType: ...
-
-
-def find(room: str, name: str) -> Any:
-    """The module of a component.
-
-    Args:
-        room: methods, encoders, sim, ….
-        name: file name in the room, or the dotted path of a third-party module.
-
-    Raises:
-        InputError: no such component; the message lists the ones there are.
-    """
-    if "." not in name:
-        known = components(room)
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f'did you mean "{near[0]}"? ' if near else ""
-            raise located(f'{room} has no "{name}"; {hint}there are: {", ".join(known)}')
-        return importlib.import_module(f"slatewise.{room}.{name}")
-    try:
-        module = importlib.import_module(name)
-    except (ImportError, TypeError, ValueError) as error:  # the latter two: ".name", "name..other"
-        raise located(
-            f'"{name}" cannot be imported: {error}', advice="A dotted path must be importable from where you are."
-        ) from error
-    missing = [part for part in DEFINES.get(room, ("Config",)) if part not in vars(module)]
-    if missing:
-        raise located(f'"{name}" is a module without a {missing[0]}, so it is none of the {room}')
-    return module
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -112,26 +37,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise located(f"no TOML: {error}", file=path) from error
 
 
-def name_of(table: dict[str, Any], room: str, *, where: str, default: str | None = None) -> str:
-    """Name of the component that a table describes.
-
-    Args:
-        table: as TOML gives it.
-        room: methods, encoders.
-        where: name of the table, for messages.
-        default: stands where there is no name.
-
-    Raises:
-        InputError: no name, or a name that is no string.
-    """
-    name = table.get("name", default)
-    if not isinstance(name, str):
-        said = "has no name" if name is None else f"name is {name!r}, which is no string"
-        raise located(f"{where} {said}", advice=f"One of: {', '.join(components(room))}.")
-    return name
-
-
-def convert(cls: type[C], table: dict[str, Any], *, where: str) -> C:
+def convert(cls: type[C], table: Mapping[str, Any], *, where: str) -> C:
     """A frozen Config from a table; a table inside it becomes the Config that its field holds.
 
     Args:
@@ -155,8 +61,8 @@ def convert(cls: type[C], table: dict[str, Any], *, where: str) -> C:
     try:
         return msgspec.convert(values, cls)
     except msgspec.ValidationError as error:
-        # what msgspec calls an object is a table to who writes TOML
-        message = str(error).replace("object", "table")
+        # msgspec says object of what is a table in TOML
+        message = re.sub(r"\bobject\b", "table", str(error))
         raise located(f"{where}: {message}", advice="Correct the value and start again.") from error
     except ValueError as error:
         raise located(f"{where}: {error}") from error
@@ -185,7 +91,7 @@ def _inner_table(where: str, key: str) -> str:
     return f"{where[:-1]}.{key}]" if where.endswith("]") else f"{where} [{key}]"
 
 
-def override(tables: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+def override(tables: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     """Tables with `a.b=value` assignments put in (values are TOML; a bare word is a string).
 
     Raises:
@@ -209,7 +115,7 @@ def override(tables: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     return result
 
 
-def to_table(config: Any) -> dict[str, Any]:
+def to_table(config: Settings) -> dict[str, Any]:
     """A Config as a table that TOML can hold, with a table for each Config inside it.
 
     Fields that are None are left out: None is their default.
@@ -217,7 +123,7 @@ def to_table(config: Any) -> dict[str, Any]:
     return _without_none(dataclasses.asdict(config))
 
 
-def dump_toml(tables: dict[str, Any]) -> str:
+def dump_toml(tables: Mapping[str, Any]) -> str:
     """TOML text of tables."""
     return tomli_w.dumps(tables)
 
@@ -232,20 +138,3 @@ def _without_none(table: dict[str, Any]) -> dict[str, Any]:
         for key, value in table.items()
         if value is not None
     }
-
-
-__all__ = [
-    "DEFINES",
-    "DataConfig",
-    "InputError",
-    "SplitName",
-    "components",
-    "convert",
-    "dump_toml",
-    "find",
-    "name_of",
-    "nested_configs",
-    "override",
-    "read_toml",
-    "to_table",
-]

@@ -1,0 +1,126 @@
+"""The configuration of a run, typed to the leaf: TOML ↔ RunConfig."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from slatewise.config.components import find, name_of
+from slatewise.config.sections import DataConfig, EvaluateConfig, ServeConfig, TrainConfig
+from slatewise.config.tables import convert, dump_toml, override, read_toml, to_table
+from slatewise.errors import located
+from slatewise.log import LogPart
+from slatewise.protocols import ResolvesFromLog, Settings
+
+SECTIONS = ("data", "encoder", "method", "train", "evaluate", "serve")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """A method or an encoder: its name and its Config."""
+
+    name: str
+    """File name in methods/ or encoders/, or the dotted path of a third-party module."""
+    settings: Settings
+
+    def resolve(self, part: LogPart) -> Component:
+        """With what the settings leave open filled in from the training part of a log."""
+        if not isinstance(self.settings, ResolvesFromLog):
+            return self
+        return replace(self, settings=self.settings.resolve(part))
+
+    def to_table(self) -> dict[str, Any]:
+        """As TOML holds it."""
+        return {"name": self.name, **to_table(self.settings)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that a run depends on, as config.toml holds it."""
+
+    method: Component
+    encoder: Component
+    data: DataConfig | None = None
+    """None: what is trained reads no prepared data set (a policy that learned in memory)."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
+
+    @classmethod
+    def from_toml(cls, path: Path, assignments: Iterable[str] = ()) -> RunConfig:
+        """Read a file, and put `a.b=value` assignments into it.
+
+        Raises:
+            InputError: no such file, not valid TOML, or a configuration that `from_tables` refuses.
+        """
+        return cls.from_tables(override(read_toml(path), assignments), where=str(path))
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Any], *, where: str = "config.toml") -> RunConfig:
+        """A configuration from tables as TOML gives them.
+
+        Args:
+            tables: method and, if wanted, data, encoder, train, evaluate, serve. Without an encoder, the method's own.
+            where: name of the file, for messages.
+
+        Raises:
+            InputError: an unknown table, component or key (the nearest known one is named), or a value of another type
+                or that its Config refuses.
+        """
+        unknown = [name for name in tables if name not in SECTIONS]
+        if unknown:
+            raise located(f'unknown table "[{unknown[0]}]"; known: {", ".join(SECTIONS)}', file=where)
+        for name, table in tables.items():
+            if not isinstance(table, dict):
+                raise located(f"[{name}] is {table!r}, which is no table", file=where)
+        if "method" not in tables:
+            raise located("the table [method] is missing", file=where)
+        method = _read_method(tables["method"], f"{where} [method]")
+        default = find("methods", method.name).DEFAULT_ENCODER
+        return cls(
+            data=convert(DataConfig, tables["data"], where=f"{where} [data]") if "data" in tables else None,
+            method=method,
+            encoder=_read_encoder(tables.get("encoder", {}), f"{where} [encoder]", default),
+            train=convert(TrainConfig, tables.get("train", {}), where=f"{where} [train]"),
+            evaluate=convert(EvaluateConfig, tables.get("evaluate", {}), where=f"{where} [evaluate]"),
+            serve=convert(ServeConfig, tables.get("serve", {}), where=f"{where} [serve]"),
+        )
+
+    def resolve(self, part: LogPart) -> RunConfig:
+        """With what method and encoder leave open filled in from the training part of a log.
+
+        Raises:
+            InputError: a log that the method refuses as a whole.
+        """
+        return replace(self, method=self.method.resolve(part), encoder=self.encoder.resolve(part))
+
+    def to_tables(self) -> dict[str, Any]:
+        """As TOML holds it."""
+        data = {} if self.data is None else {"data": to_table(self.data)}
+        return data | {
+            "encoder": self.encoder.to_table(),
+            "method": self.method.to_table(),
+            "train": to_table(self.train),
+            "evaluate": to_table(self.evaluate),
+            "serve": to_table(self.serve),
+        }
+
+    def to_toml(self) -> str:
+        """Text of config.toml; `from_toml` reads the same configuration back."""
+        return dump_toml(self.to_tables())
+
+
+def _read_method(table: Mapping[str, Any], where: str) -> Component:
+    name = name_of(table, "methods", where=where)
+    return Component(name=name, settings=convert(find("methods", name).Config, _settings(table), where=where))
+
+
+def _read_encoder(table: Mapping[str, Any], where: str, default: str) -> Component:
+    name = name_of(table, "encoders", where=where, default=default)
+    return Component(name=name, settings=convert(find("encoders", name).Config, _settings(table), where=where))
+
+
+def _settings(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key != "name"}

@@ -1,0 +1,120 @@
+"""The tables of a run's configuration that belong to no component."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from slatewise.types import Exploration
+
+SplitName = Literal["leave_one_out", "first_share", "by_time", "by_user"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """[data]: which log, and how it is split."""
+
+    path: str
+    """Folder of a prepared data set (`slatewise data import` makes one)."""
+    split: SplitName = "leave_one_out"
+    valid_share: float = 0.1
+    test_share: float = 0.2
+    split_seed: int = 0
+    fingerprint: str | None = None
+    """If given, the data set must have it; a run writes it down."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """[train]: the loop over the log."""
+
+    epochs: int = 20
+    """Passes over the log; counting methods make one."""
+    batch_size: int = 32
+    """Windows of users' histories at once."""
+    max_length: int = 1024
+    """Most events that one window teaches; longer histories are cut."""
+    burn_in: int = 50
+    """Events before a cut window that only move the state."""
+    seed: int = 0
+    select: str = "ndcg@10"
+    """Validation figure that chooses the weights to keep."""
+    patience: int = 5
+    """Epochs without a better figure before training stops."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints; one more is written after every epoch."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "max_length", "patience", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.burn_in < 0:
+            raise ValueError(f"burn_in is {self.burn_in}; expected 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """[evaluate]: how a policy is evaluated on held-out events."""
+
+    k: tuple[int, ...] = (10,)
+    """Lengths of the lists."""
+    liked_at_least: float | None = None
+    """Held-out items with at least this reward count as liked and get columns of their own."""
+    exclude_seen: bool = True
+    """Items that the user used before are not recommended."""
+    batch_size: int = 256
+    """Users at once."""
+    max_history: int = 1024
+    """Newest events of a user that the state reads."""
+
+    def __post_init__(self) -> None:
+        if not self.k or min(self.k) < 1:
+            raise ValueError(f"k is {list(self.k)}; expected list lengths of at least 1, for example [10]")
+        if self.batch_size < 1 or self.max_history < 1:
+            raise ValueError("batch_size and max_history must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """[serve]: how a policy is served where a request does not say otherwise.
+
+    The options of `slatewise serve` override it.
+    """
+
+    top_m: int = 100
+    """How many of the best items may be shown (a longer slate raises it to its own length)."""
+    keep: int | None = None
+    """First positions that hold the best items, in order; None = half of the slate."""
+    temperature: float = 1.0
+    """The other positions are drawn by softmax(score / temperature)."""
+    greedy: bool = False
+    """Show the best items and draw nothing: every propensity is 1, and the log can judge no other policy."""
+    allow_repeats: bool = False
+    """Recommend items again that the user had already."""
+    rewards: dict[str, float] | None = None
+    """Outcome type → reward of one unit of its value, as `data import` is told; None = the value itself."""
+
+    def __post_init__(self) -> None:
+        self.exploration(1)
+
+    def exploration(
+        self, k: int, *, top_m: int | None = None, keep: int | None = None, temperature: float | None = None
+    ) -> Exploration:
+        """Exploration for a slate of k items; what is given stands above what is configured.
+
+        Raises:
+            ValueError: a number that `Exploration` refuses.
+        """
+        if keep is None:
+            keep = k // 2 if self.keep is None else self.keep
+        return Exploration(
+            top_m=max(self.top_m, k) if top_m is None else top_m,
+            keep=keep,
+            temperature=self.temperature if temperature is None else temperature,
+        )
+
+    def reward(self, outcome_type: str, value: float) -> float:
+        """What an outcome is worth; one of a type that the table does not name is worth nothing."""
+        return value if self.rewards is None else value * self.rewards.get(outcome_type, 0.0)
