@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -204,10 +205,14 @@ class NotANumber(cloning.Learner):
 
 
 class DrawsItsOwnSeed(cloning.Learner):
+    """Starts from a number of its own, which no two of them share."""
+
+    births = itertools.count(1)
+
     def __init__(self, *args: Any, generator: Generator) -> None:
         super().__init__(*args, generator=generator)
         with torch.no_grad():
-            self.policy.head.bias.weight[FIRST_ITEM] = id(self) % 1000
+            self.policy.head.bias.weight[FIRST_ITEM] = next(self.births)
 
 
 class BornDifferent(popularity.Policy):
