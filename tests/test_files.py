@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slatewise.errors import InputError, SlatewiseError, located
+from slatewise.errors import InputError, SlatewiseError, input_error
 from slatewise.files import atomic_file, atomic_folder, sha256
 
 
@@ -96,7 +96,7 @@ def test_sha256(tmp_path: Path) -> None:
 
 
 def test_errors_name_the_place_first_and_the_way_out_last() -> None:
-    error = located("no time", file="log.csv", row=48213, column="timestamp", advice="--time-format sets another.")
+    error = input_error("no time", file="log.csv", row=48213, column="timestamp", advice="--time-format sets another.")
     assert str(error) == 'log.csv, line 48,213, column "timestamp": no time. --time-format sets another.'
-    assert str(located("no file")) == "no file."
+    assert str(input_error("no file")) == "no file."
     assert isinstance(error, InputError)

@@ -25,7 +25,7 @@ from torch import nn
 from slatewise.catalog_file import read_catalog, write_catalog
 from slatewise.config import find, read_toml
 from slatewise.config.run import RunConfig
-from slatewise.errors import InputError, located
+from slatewise.errors import InputError, input_error
 from slatewise.files import atomic_folder, sha256
 from slatewise.log import Catalog
 from slatewise.protocols import Policy
@@ -130,9 +130,9 @@ def load(path: Path, *, allow_modules: bool = False) -> Artifact:
     for name, expected in manifest.files.items():
         file = path / name
         if not file.is_file():
-            raise located("the file is missing", file=file, advice="Copy the artifact again, whole.")
+            raise input_error("the file is missing", file=file, advice="Copy the artifact again, whole.")
         if sha256(file) != expected:
-            raise located(
+            raise input_error(
                 f"its SHA-256 is not the one in manifest.json ({expected[:12]}…): it was changed or cut short",
                 file=file,
                 advice="Copy the artifact again, or train anew.",
@@ -141,12 +141,12 @@ def load(path: Path, *, allow_modules: bool = False) -> Artifact:
     try:
         catalog = read_catalog(path / "items.parquet")
     except (pa.ArrowException, LookupError, ValueError) as error:
-        raise located(f"no catalog: {error}", file=path / "items.parquet") from error
+        raise input_error(f"no catalog: {error}", file=path / "items.parquet") from error
     policy = build_policy(config, catalog, where=str(path / "config.toml"))
     try:
         policy.load_state_dict(load_file(path / "weights.safetensors"))
     except (RuntimeError, SafetensorError) as error:
-        raise located(
+        raise input_error(
             f"the weights do not fit the configuration: {error}", file=path / "weights.safetensors"
         ) from error
     if isinstance(policy, nn.Module):
@@ -162,15 +162,17 @@ def read_manifest(path: Path) -> Manifest:
     """
     file = path / "manifest.json"
     if not file.is_file():
-        raise located("no artifact here: manifest.json is missing", file=path, advice="`slatewise train` makes one.")
+        raise input_error(
+            "no artifact here: manifest.json is missing", file=path, advice="`slatewise train` makes one."
+        )
     try:
         manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise located(f"no JSON: {error}", file=file) from error
+        raise input_error(f"no JSON: {error}", file=file) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         said = f"format {manifest.get('format')!r}" if isinstance(manifest, dict) else "no table"
         run = path.parent if path.name == "artifact" else path
-        raise located(
+        raise input_error(
             f"{said}; this version reads format {FORMAT}",
             file=file,
             advice=f"Train it again: `slatewise train CONFIG --out {run} --overwrite`.",
@@ -178,7 +180,7 @@ def read_manifest(path: Path) -> Manifest:
     files = manifest.get("files")
     if not isinstance(files, dict) or sorted(files) != sorted(FILES):
         named = ", ".join(map(repr, files)) if isinstance(files, dict) else repr(files)
-        raise located(
+        raise input_error(
             f"it names the files {named}; expected {', '.join(FILES)}",
             file=file,
             advice="This is no artifact of ours: do not use it.",
@@ -186,7 +188,7 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return msgspec.convert({**manifest, "files": {name: str(value) for name, value in files.items()}}, Manifest)
     except msgspec.ValidationError as error:
-        raise located(str(error), file=file, advice="Copy the artifact again, whole.") from error
+        raise input_error(str(error), file=file, advice="Copy the artifact again, whole.") from error
 
 
 def build_policy(config: RunConfig, catalog: Catalog, *, where: str) -> Policy:
@@ -199,7 +201,7 @@ def build_policy(config: RunConfig, catalog: Catalog, *, where: str) -> Policy:
     try:
         return method.Policy(config.method.settings, encoder.Encoder(config.encoder.settings, catalog), catalog)
     except ValueError as error:
-        raise located(str(error), file=where) from error
+        raise input_error(str(error), file=where) from error
 
 
 def _read_config(file: Path, *, allow_modules: bool) -> RunConfig:
@@ -220,9 +222,9 @@ def _check_names(tables: dict[str, Any], file: Path, *, allow_modules: bool) -> 
         table = tables.get(room)
         name = table.get("name") if isinstance(table, dict) else None
         if not isinstance(name, str):
-            raise located(f"[{room}] has no name", file=file, advice="Train anew; `slatewise train` writes one.")
+            raise input_error(f"[{room}] has no name", file=file, advice="Train anew; `slatewise train` writes one.")
         if "." in name and not name.startswith("slatewise.") and not allow_modules:
-            raise located(
+            raise input_error(
                 f'[{room}] name = "{name}" is a module of somebody else\'s, and to load it would run its code',
                 file=file,
                 advice="If you trust it: --allow-module (in Python, allow_modules=True).",

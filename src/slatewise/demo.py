@@ -26,7 +26,7 @@ import numpy as np
 from slatewise.config.run import RunConfig
 from slatewise.data import prepared
 from slatewise.data.prepared import Dataset
-from slatewise.errors import SlatewiseError, located
+from slatewise.errors import SlatewiseError, input_error
 from slatewise.files import atomic_file
 from slatewise.reproduce.movielens import Variant, config_of, variants
 
@@ -87,7 +87,7 @@ def run(settings: Settings, *, say: Say, advance: Callable[[int, int], None] = l
     size = ", ".join(f"{counts[name]:,} {name}" for name in ("rows", "users", "items"))
     say(f"Data: {dataset.name}{label(simulated=dataset.simulated)}: {size}")
     if int(np.diff(dataset.interactions.user_offsets).max(initial=0)) < 3:
-        raise located(
+        raise input_error(
             "no user has three events; the last one tests, the last but one validates, and the others teach",
             file=settings.data,
             advice="Bring a log of longer histories.",
@@ -172,7 +172,7 @@ def _workers(number: int) -> Iterator[Work]:
     if number == 1:
         yield lambda function, calls: (function(*call) for call in calls)
         return
-    before = multiprocessing.active_children()
+    children_before = multiprocessing.active_children()
     pool = ProcessPoolExecutor(number, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
 
     def work(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
@@ -185,7 +185,7 @@ def _workers(number: int) -> Iterator[Work]:
         # nobody waits for the epochs that are still being trained; what is checkpointed is there for the next start
         pool.shutdown(wait=False, cancel_futures=True)
         for child in multiprocessing.active_children():
-            if child not in before:
+            if child not in children_before:
                 child.terminate()
         if isinstance(error, BrokenProcessPool):
             raise SlatewiseError(
@@ -237,13 +237,13 @@ def _train(config: RunConfig, folder: Path) -> tuple[str, str]:
         steps += 1
 
     result = train(config, folder, resume=not other, overwrite=other, on_step=count)
-    found = f"validation {result.select} {result.value:.3f}"
+    validation = f"validation {result.select} {result.value:.3f}"
     if not steps:
-        return folder.name, f"kept, {found}"
+        return folder.name, f"kept, {validation}"
     epochs = "1 epoch" if result.epochs == 1 else f"{result.epochs} epochs"
     # counting takes no time worth a rate
     pace = f", {result.interactions_per_second:,.0f} interactions/s" if result.seconds > 1 else ""
-    return folder.name, f"{epochs}, {result.seconds:.1f} s{pace}, {found}"
+    return folder.name, f"{epochs}, {result.seconds:.1f} s{pace}, {validation}"
 
 
 def _same_settings(config: RunConfig, folder: Path) -> bool:
@@ -259,18 +259,20 @@ def _judge(folder: Path, behaviour: Path) -> tuple[str, dict[str, Any]]:
 
     opened, logging_policy = open_run(folder), open_run(behaviour).artifact
     path, versions = folder / "evaluation.json", (opened.artifact.version, logging_policy.version)
-    known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    results = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     # `slatewise evaluate` may have judged a part since, without an estimate
-    whole = set(known.get("parts", {})) == {"valid", "test"} and known["parts"]["test"]["off_policy"]
-    whole = whole and all("metrics" in part for part in known["parts"].values())  # an older version said "figures"
-    if not whole or (known.get("policy"), known.get("behaviour")) != versions:
+    whole = set(results.get("parts", {})) == {"valid", "test"} and results["parts"]["test"]["off_policy"]
+    whole = whole and all("metrics" in part for part in results["parts"].values())  # an older version said "figures"
+    if not whole or (results.get("policy"), results.get("behaviour")) != versions:
         judge(opened, "valid", behaviour=None)
         judge(opened, "test", behaviour=logging_policy.policy)
-        known = json.loads(path.read_text("utf-8")) | {"behaviour": logging_policy.version}
+        results = json.loads(path.read_text("utf-8")) | {"behaviour": logging_policy.version}
         with atomic_file(path) as temporary:
-            temporary.write_text(json.dumps(known, indent=2), encoding="utf-8")
-    metrics = {part: {metric["name"]: metric for metric in known["parts"][part]["metrics"]} for part in known["parts"]}
-    return folder.name, {**metrics, "off_policy": known["parts"]["test"]["off_policy"]}
+            temporary.write_text(json.dumps(results, indent=2), encoding="utf-8")
+    metrics = {
+        part: {metric["name"]: metric for metric in results["parts"][part]["metrics"]} for part in results["parts"]
+    }
+    return folder.name, {**metrics, "off_policy": results["parts"]["test"]["off_policy"]}
 
 
 def _choose(rows: Sequence[dict[str, Any]]) -> str:
@@ -278,8 +280,8 @@ def _choose(rows: Sequence[dict[str, Any]]) -> str:
     forms = [row for row in rows if row["name"].startswith("reinforce")]
     names = [name for name in forms[0]["valid"] if name.partition("@")[0] in ("liked_ndcg", "ndcg")]
     # a log may say what is liked, and hold no liked item out
-    known = [name for name in names if any(row["valid"][name]["value"] is not None for row in forms)]
-    by = min(known or names, key=lambda name: not name.startswith("liked_"))
+    measured_names = [name for name in names if any(row["valid"][name]["value"] is not None for row in forms)]
+    by = min(measured_names or names, key=lambda name: not name.startswith("liked_"))
     values = {str(row["name"]): row["valid"][by]["value"] for row in forms}
     return max(values, key=lambda name: float("-inf") if values[name] is None else float(values[name]))
 
@@ -300,7 +302,7 @@ def _report(settings: Settings, dataset: Dataset, served: Path, commands: Sequen
     from slatewise.training.judging import open_run
 
     entries = [Entry(run=open_run(settings.runs / variant.name), label=variant.label) for variant in settings.variants]
-    made = page(
+    comparison = page(
         entries,
         served=open_run(served),
         part="test",
@@ -309,5 +311,5 @@ def _report(settings: Settings, dataset: Dataset, served: Path, commands: Sequen
         commands=commands,
     )
     path = settings.runs / "report.html"
-    write(path, made)
+    write(path, comparison)
     return path

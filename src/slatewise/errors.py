@@ -13,7 +13,7 @@ class InputError(SlatewiseError):
     """A file, value or argument that cannot be used. Exit code 2 on the command line."""
 
 
-def located(
+def input_error(
     what: str, *, file: str | Path | None = None, row: int | None = None, column: str | None = None, advice: str = ""
 ) -> InputError:
     """An InputError that names the place first and the way out last.

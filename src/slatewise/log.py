@@ -264,8 +264,8 @@ class Vocabulary:
 
     def encode(self, names: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
         """Numbers of many names; ``unknown`` where a name has none."""
-        found = pc.index_in(names, value_set=self.names)
-        numbers = pc.fill_null(pc.add(pc.cast(found, pa.int64()), self.first), self.unknown)
+        index = pc.index_in(names, value_set=self.names)
+        numbers = pc.fill_null(pc.add(pc.cast(index, pa.int64()), self.first), self.unknown)
         return np.asarray(numbers, dtype=np.int64)
 
     def name(self, number: int) -> str:

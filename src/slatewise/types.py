@@ -130,7 +130,7 @@ class Trajectories:
 
     def trim(self) -> Trajectories:
         """The batch without the columns after the last step of its longest row."""
-        steps = int(self._reached().any(dim=0).sum())
+        steps = int(self._up_to_last_step().any(dim=0).sum())
         return self.replace(
             **{name: value[:, : steps + (name in VIEWS)] for name, value in self._tensors() if value.ndim > 1}
         )
@@ -140,13 +140,13 @@ class Trajectories:
 
         Builders gather whatever stands at a padded column, and then call this.
         """
-        viewed = torch.nn.functional.pad(self._reached(), (1, 0), value=True)
+        viewed = torch.nn.functional.pad(self._up_to_last_step(), (1, 0), value=True)
         columns = {"user": self.user[:, :1].expand_as(self.user).clone()}
         for name, value in self._tensors():
             if name in PADDING:
                 exists = viewed if name in VIEWS else self.mask
-                gone = ~exists.reshape(exists.shape + (1,) * (value.ndim - 2))
-                columns[name] = value.masked_fill(gone, PADDING[name])
+                padded = ~exists.reshape(exists.shape + (1,) * (value.ndim - 2))
+                columns[name] = value.masked_fill(padded, PADDING[name])
         return self.replace(**columns)
 
     def replace(self, **columns: Tensor) -> Trajectories:
@@ -157,7 +157,7 @@ class Trajectories:
         values = ((each.name, getattr(self, each.name)) for each in fields(self))
         return [(name, value) for name, value in values if value is not None]
 
-    def _reached(self) -> Bool[Tensor, "B T"]:
+    def _up_to_last_step(self) -> Bool[Tensor, "B T"]:
         """True up to the last step of each row, gaps included."""
         return self.mask.flip(1).cumsum(dim=1).flip(1) > 0
 

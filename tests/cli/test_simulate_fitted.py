@@ -12,7 +12,7 @@ from slatewise.config.run import RunConfig
 from slatewise.data import Dataset, import_path
 from slatewise.rollout.episodes import play_episodes
 from slatewise.rollout.recording import recording
-from slatewise.sim._opening import open_world, served
+from slatewise.sim._opening import open_policy, open_world
 from slatewise.sim.log_fitted import METHOD
 from slatewise.training.loop import train
 
@@ -23,7 +23,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("fitted")
     opened = open_world("interest_evolution", ["budget=20.0", "num_topics=4", "num_candidates=6"], num_users=120)
     with recording(folder / "log", opened.env.catalog, version="random") as recorder:
-        play_episodes(opened.env, served(opened, "random").policy, episodes=1, seed=1, recorder=recorder)
+        play_episodes(opened.env, open_policy(opened, "random").policy, episodes=1, seed=1, recorder=recorder)
     return import_path(folder / "log", folder / "data")
 
 

@@ -19,7 +19,7 @@ from slatewise.rollout.episodes import play_episodes
 from slatewise.rollout.recording import Recorder, item_table, recording
 from slatewise.rollout.returns import returns
 from slatewise.sim import interest_evolution, toys
-from slatewise.sim._opening import World, open_world, served
+from slatewise.sim._opening import World, open_policy, open_world
 from slatewise.types import Exploration, Observation, Slates, Step
 
 SMALL = ("budget=20.0", "num_topics=5", "num_candidates=6")
@@ -44,7 +44,7 @@ def test_figures_of_the_reference_implementation(
     choice: ChoiceModel, policy: str, value: float, length: float | None, rate: float | None
 ) -> None:
     opened = world(f"choice={choice}", users=2048)
-    played = play_episodes(opened.env, served(opened, policy).policy, episodes=2, seed=11)
+    played = play_episodes(opened.env, open_policy(opened, policy).policy, episodes=2, seed=11)
     assert played.episodes == 4096
     earned = played.metric("return")
     assert abs(earned.value - value) < 0.3 + 4 * earned.stderr
@@ -55,7 +55,7 @@ def test_figures_of_the_reference_implementation(
 
 def test_figures_are_those_of_the_rollout() -> None:
     opened = world(*SMALL)
-    who = served(opened, "random")
+    who = open_policy(opened, "random")
     played = play_episodes(opened.env, who.policy, episodes=3, seed=4)
     earned = returns(opened.env, who.policy, seed=4, sessions=3)
     assert played.metric("return").value == pytest.approx(earned.value)
@@ -69,7 +69,7 @@ def test_figures_are_those_of_the_rollout() -> None:
 def test_the_oracle_watches_better_documents() -> None:
     opened = world(users=100)
     quality = {
-        name: play_episodes(opened.env, served(opened, name).policy, episodes=1, seed=0).metric("quality").value
+        name: play_episodes(opened.env, open_policy(opened, name).policy, episodes=1, seed=0).metric("quality").value
         for name in ("random", "oracle")
     }
     assert quality["random"] == pytest.approx(-0.59, abs=0.1)
@@ -78,11 +78,11 @@ def test_the_oracle_watches_better_documents() -> None:
 
 def test_finished_places_need_not_be_served() -> None:
     opened = world(*SMALL)
-    policy = served(opened, "myopic").policy
+    policy = open_policy(opened, "myopic").policy
     played = play_episodes(opened.env, policy, episodes=1, seed=4)
     assert played.returns.shape == (50,)
     assert played.metric("return").value == pytest.approx(float(played.returns.mean()))
-    uniform = served(opened, "random").policy
+    uniform = open_policy(opened, "random").policy
     alone = play_episodes(opened.env, uniform, episodes=1, seed=4, serve_finished=False)
     assert alone.episodes == 50
     earned = alone.metric("return")
@@ -93,7 +93,7 @@ def test_finished_places_need_not_be_served() -> None:
 
 def test_an_env_without_qualities_has_no_such_figure() -> None:
     opened = world(name="toys", users=4)
-    played = play_episodes(opened.env, served(opened, "random").policy, episodes=2, seed=0)
+    played = play_episodes(opened.env, open_policy(opened, "random").policy, episodes=2, seed=0)
     assert [metric.name for metric in played.metrics] == ["return", "length", "click_rate"]
     assert played.metric("length").value == 1.0
     with pytest.raises(KeyError, match="quality"):
@@ -105,7 +105,7 @@ def test_standard_errors_shrink_with_the_root_of_the_users() -> None:
     for users in (100, 1600):
         opened = world(*SMALL, users=users)
         errors.append(
-            play_episodes(opened.env, served(opened, "random").policy, episodes=1, seed=1).metric("return").stderr
+            play_episodes(opened.env, open_policy(opened, "random").policy, episodes=1, seed=1).metric("return").stderr
         )
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.4)
 
@@ -114,7 +114,7 @@ def test_standard_errors_shrink_with_the_root_of_the_users() -> None:
 @pytest.mark.parametrize("exploration", [None, Exploration(top_m=5, keep=1)])
 def test_a_recorded_log_comes_back_bit_for_bit(tmp_path: Path, name: str, exploration: Exploration | None) -> None:
     opened = world(*SMALL, "budget_visible=true", users=20)
-    who = served(opened, name)
+    who = open_policy(opened, name)
     kept: dict[int, tuple[list[object], ...]] = {}
 
     class Kept(Recorder):
@@ -224,9 +224,9 @@ def test_items_are_described_once() -> None:
 def test_sessions_that_do_not_end_are_named() -> None:
     opened = world(*SMALL, users=3)
     with pytest.raises(InputError, match="3 of 3 places did not finish 2 episodes in 2 steps"):
-        play_episodes(opened.env, served(opened, "random").policy, episodes=2, seed=0, max_steps=2)
+        play_episodes(opened.env, open_policy(opened, "random").policy, episodes=2, seed=0, max_steps=2)
     with pytest.raises(InputError, match="0 episodes"):
-        play_episodes(opened.env, served(opened, "random").policy, episodes=0, seed=0)
+        play_episodes(opened.env, open_policy(opened, "random").policy, episodes=0, seed=0)
 
 
 def test_worlds_are_found_by_name(tmp_path: Path) -> None:
@@ -251,14 +251,14 @@ def test_worlds_are_found_by_name(tmp_path: Path) -> None:
 
 def test_policies_are_found_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no policy and no run folder"):
-        served(world(*SMALL), "greedy")
+        open_policy(world(*SMALL), "greedy")
     with pytest.raises(InputError, match=r"toys has no oracle policy.*It has: random"):
-        served(world(name="toys"), "oracle")
+        open_policy(world(name="toys"), "oracle")
     with pytest.raises(InputError, match=r"manifest\.json is missing"):
-        served(world(*SMALL), str(tmp_path))
+        open_policy(world(*SMALL), str(tmp_path))
     small = world("num_items=60", "num_topics=5", "slate_size=3", "lifetime=7", name="drift", users=30)
     earned = {
-        name: play_episodes(small.env, served(small, name).policy, episodes=2, seed=0).metric("return").value
+        name: play_episodes(small.env, open_policy(small, name).policy, episodes=2, seed=0).metric("return").value
         for name in ("random", "myopic", "oracle")
     }
     assert earned["random"] < min(earned["myopic"], earned["oracle"])
@@ -267,7 +267,7 @@ def test_policies_are_found_by_name(tmp_path: Path) -> None:
 def test_recorded_data_load_again(tmp_path: Path) -> None:
     opened = world("num_items=30", "num_topics=4", "slate_size=3", "lifetime=5", name="drift", users=6)
     with recording(tmp_path / "log", opened.env.catalog, version="v") as recorder:
-        play_episodes(opened.env, served(opened, "random").policy, episodes=1, seed=0, recorder=recorder)
+        play_episodes(opened.env, open_policy(opened, "random").policy, episodes=1, seed=0, recorder=recorder)
     made = load(import_path(tmp_path / "log", tmp_path / "data").path)
     assert made.manifest["counts"]["events"] == 30
     assert made.catalog.features.shape == (32, 16)

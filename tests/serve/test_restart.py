@@ -54,7 +54,7 @@ def test_a_restart_keeps_states_and_open_events(run: Path, serve: Open) -> None:
     first.close()
     log, store = SegmentedLog(run / "serve" / "events"), Store(run / "serve" / "store")
     with store.transaction():
-        assert store.followed(str(log.folder.resolve())) == log.position  # so nothing is read again at the start
+        assert store.followed_to(str(log.folder.resolve())) == log.position  # so nothing is read again at the start
     log.close()
     store.close()
     second = serve(run)
@@ -96,7 +96,7 @@ def test_a_lost_or_older_store_is_made_anew_from_the_log(run: Path, serve: Open,
 
 def seen_items(recommender: Recommender) -> list[int]:
     with recommender.store.transaction():
-        seen: list[int] = recommender.users.find("ann").seen.tolist()
+        seen: list[int] = recommender.users.find("ann").used_items.tolist()
         return seen
 
 

@@ -19,7 +19,7 @@ from slatewise.errors import InputError
 from slatewise.log import LogPart
 from slatewise.rollout.episodes import play_episodes
 from slatewise.rollout.recording import recording
-from slatewise.sim._opening import open_world, served
+from slatewise.sim._opening import open_policy, open_world
 from slatewise.sim.log_fitted import Config, Env, Fitted, examine, load
 from slatewise.sim.log_fitted.env import METHOD, _is_repeat
 from slatewise.sim.log_fitted.held_out import judge_fit
@@ -38,7 +38,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("fitted")
     opened = open_world("interest_evolution", WORLD, num_users=400)
     with recording(folder / "log", opened.env.catalog, version="random") as recorder:
-        play_episodes(opened.env, served(opened, "random").policy, episodes=1, seed=1, recorder=recorder)
+        play_episodes(opened.env, open_policy(opened, "random").policy, episodes=1, seed=1, recorder=recorder)
     return import_path(folder / "log", folder / "data")
 
 
@@ -115,7 +115,7 @@ def test_sessions_are_like_those_of_the_log(data: Dataset, run: Path) -> None:
 def test_another_log_is_judged_whole(data: Dataset, run: Path, tmp_path: Path) -> None:
     opened = open_world("interest_evolution", WORLD, num_users=30)
     with recording(tmp_path / "log", opened.env.catalog, version="random") as recorder:
-        play_episodes(opened.env, served(opened, "random").policy, episodes=1, seed=9, recorder=recorder)
+        play_episodes(opened.env, open_policy(opened, "random").policy, episodes=1, seed=9, recorder=recorder)
     import_path(tmp_path / "log", tmp_path / "data")
     judged = judge_fit(run, tmp_path / "data")
     assert (judged.part, judged.report.users) == ("all", 30)
@@ -124,12 +124,12 @@ def test_another_log_is_judged_whole(data: Dataset, run: Path, tmp_path: Path) -
 def test_policies_play_in_it_by_name(run: Path) -> None:
     opened = open_world(str(run), ["num_candidates=6"], num_users=300)
     earned = {
-        name: play_episodes(opened.env, served(opened, name).policy, episodes=1, seed=2).metric("click_rate")
+        name: play_episodes(opened.env, open_policy(opened, name).policy, episodes=1, seed=2).metric("click_rate")
         for name in ("random", "myopic")
     }
     assert earned["myopic"].value > earned["random"].value + 4 * earned["random"].stderr
     with pytest.raises(InputError, match="log_fitted has no oracle policy"):
-        served(opened, "oracle")
+        open_policy(opened, "oracle")
 
 
 def test_candidates_come_as_often_as_they_were_shown() -> None:
@@ -255,7 +255,7 @@ def test_a_log_of_uses_is_learned_against_items_drawn_at_random(tmp_path: Path) 
     rewards = {entry.model: entry.value for entry in report.likelihoods if entry.what == "reward"}
     assert rewards["model"] > np.log(1 / 5)
     opened = open_world(str(tmp_path / "run"), ["slate_size=4", "max_steps=10"], num_users=200)
-    played = play_episodes(opened.env, served(opened, "random").policy, episodes=1, seed=0)
+    played = play_episodes(opened.env, open_policy(opened, "random").policy, episodes=1, seed=0)
     assert played.metric("length").value == 10
     # null_share is about random slates
     assert played.metric("click_rate").value == pytest.approx(0.5, abs=0.15)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from slatewise.cli._console import JsonFlag, answer, errors, progress
-from slatewise.errors import SlatewiseError, located
+from slatewise.errors import SlatewiseError, input_error
 
 if TYPE_CHECKING:
     from slatewise.data.fetching.datasets import Fetched
@@ -152,7 +152,7 @@ def _require_acceptance(name: str, *, accept: bool) -> None:
     if accept:
         return
     if not sys.stdin.isatty():
-        raise located(
+        raise input_error(
             "the terms of use were not accepted",
             advice=f"Read them above, then: slatewise data fetch {name} --accept-license",
         )
@@ -188,7 +188,7 @@ def validate_log(
     from slatewise.data.reading.validation import validate
 
     if not path.exists():
-        raise located("no such file or folder", file=path, advice="Check the path.")
+        raise input_error("no such file or folder", file=path, advice="Check the path.")
     options = _options(
         kind=None, time_format=time_format, no_time=no_time, outcome=outcome, column=column, header=header
     )
@@ -272,7 +272,9 @@ def _pairs(assignments: Sequence[str] | None, option: str, example: str) -> dict
     for assignment in (part for text in assignments or () for part in text.split(",")):
         key, equals, value = (part.strip() for part in assignment.partition("="))
         if not (equals and key and value):
-            raise located(f'{option} "{assignment}" is not a pair', advice=f"Expected for example {option} {example}.")
+            raise input_error(
+                f'{option} "{assignment}" is not a pair', advice=f"Expected for example {option} {example}."
+            )
         pairs[key] = value
     return pairs
 
@@ -281,7 +283,7 @@ def _number(key: str, text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise located(
+        raise input_error(
             f'--outcome {key}={text}: "{text}" is not a number', advice="Expected a reward: click=1."
         ) from error
 

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from slatewise.cli._console import JsonFlag, answer, as_text, progress
-from slatewise.errors import InputError, located
+from slatewise.errors import InputError, input_error
 
 if TYPE_CHECKING:
     from slatewise.demo import Outcome, Say
@@ -38,7 +38,7 @@ def demo(
 ) -> None:
     """Run the demo; see HELP."""
     if data is not None and offline:
-        raise located("--data and --offline were given together", advice="Choose one of them.")
+        raise input_error("--data and --offline were given together", advice="Choose one of them.")
     with progress(show=not as_json) as bars:
         task = bars.add_task("epochs", total=None, note="", visible=False)
 

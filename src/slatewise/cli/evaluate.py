@@ -98,12 +98,12 @@ def _judge(
     allow_modules: bool,
     quiet: bool,
 ) -> tuple[FinishedRun, Evaluation]:
-    from slatewise.errors import located
+    from slatewise.errors import input_error
     from slatewise.training.checkpoint import Progress
     from slatewise.training.judging import fitted_behaviour, judge, open_run
 
     if part not in ("valid", "test"):
-        raise located(f'--part is "{part}"; expected valid or test')
+        raise input_error(f'--part is "{part}"; expected valid or test')
     opened = open_run(run, data=data, allow_modules=allow_modules)
     with progress(show=not quiet) as bars:
         logging_policy = None

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text
-from slatewise.errors import located
+from slatewise.errors import input_error
 
 if TYPE_CHECKING:
     from slatewise.training.judging import FinishedRun
@@ -49,7 +49,7 @@ def report(
     from slatewise.training.judging import open_run
 
     if part not in ("valid", "test"):
-        raise located(f'--part is "{part}"; expected valid or test')
+        raise input_error(f'--part is "{part}"; expected valid or test')
     labels = _labels(runs, label)
     opened = [open_run(run, data=data, allow_modules=allow_module) for run in runs]
     _check_comparable(opened)
@@ -83,13 +83,15 @@ def report(
 def _labels(runs: Sequence[Path], names: Sequence[str] | None) -> list[str]:
     """A distinct name for each run."""
     if names and len(names) != len(runs):
-        raise located(f"--label was given {len(names)} times for {len(runs)} runs", advice="Name all of them or none.")
+        raise input_error(
+            f"--label was given {len(names)} times for {len(runs)} runs", advice="Name all of them or none."
+        )
     labels = list(names or [run.resolve().name for run in runs])
     if not names and len(set(labels)) < len(labels):
         labels = [str(run) for run in runs]
     if len(set(labels)) < len(labels):
         repeated = next(label for label in labels if labels.count(label) > 1)
-        raise located(f'two runs are called "{repeated}"', advice="Name every run once; --label sets their names.")
+        raise input_error(f'two runs are called "{repeated}"', advice="Name every run once; --label sets their names.")
     return labels
 
 
@@ -104,7 +106,7 @@ def _check_comparable(opened: Sequence[FinishedRun]) -> None:
         ):
             for name in names:
                 if theirs[table].get(name) != ours[table].get(name):
-                    raise located(
+                    raise input_error(
                         f"[{table}] {name} is {_toml(theirs[table].get(name))} here and "
                         f"{_toml(ours[table].get(name))} in {first.folder}, "
                         "so the metrics cannot stand in one table",
@@ -123,7 +125,7 @@ def _stored_result(run: FinishedRun, part: str) -> dict[str, Any]:
     path = run.folder / "evaluation.json"
     evaluation = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if evaluation.get("policy") != run.artifact.version or "metrics" not in evaluation["parts"].get(part, {}):
-        raise located(
+        raise input_error(
             f'not judged on its part "{part}" yet',
             file=run.folder,
             advice=f"First: slatewise evaluate {run.folder} --part {part}",

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text, progress
-from slatewise.errors import located
+from slatewise.errors import input_error
 
 if TYPE_CHECKING:
     from slatewise.rollout.episodes import Played
@@ -79,14 +79,14 @@ def simulate(
     """Simulate; see HELP."""
     from slatewise.rollout.episodes import play_episodes
     from slatewise.rollout.recording import recording
-    from slatewise.sim._opening import open_world, served
+    from slatewise.sim._opening import open_policy, open_world
 
     if fidelity is not None:
         _judge(Path(env), fidelity, seed=seed, as_json=as_json)
         return
     rounds = -(-episodes // min(users or 4_096, episodes))
     world = open_world(env, assignment or [], num_users=-(-episodes // rounds))
-    player = served(world, policy, allow_modules=allow_module)
+    player = open_policy(world, policy, allow_modules=allow_module)
     total = world.env.num_users * rounds
     with progress(show=not as_json) as bars:
         task = bars.add_task("episodes", total=total, note="")
@@ -122,7 +122,7 @@ def _judge(run: Path, log: Path, *, seed: int, as_json: bool) -> None:
     from slatewise.sim.log_fitted.held_out import judge_fit
 
     if not run.is_dir():
-        raise located(
+        raise input_error(
             f'--fidelity evaluates a user model; "{run}" is not a run folder',
             advice="`slatewise train` fits one: configs/log-fitted/user-model.toml.",
         )
@@ -182,7 +182,7 @@ def _exploration(top_m: int | None, keep: int | None, temperature: float | None)
     try:
         return Exploration(**settings) if settings else None
     except ValueError as error:
-        raise located(str(error)) from error
+        raise input_error(str(error)) from error
 
 
 def _table(played: Played) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, Literal, overload
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.protocols import EncoderModule, EnvModule, MethodModule
 
 OtherRoom = Literal["ope", "reproduce", "retrieval"]
@@ -57,17 +57,17 @@ def find(room: str, name: str) -> Any:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f'did you mean "{near[0]}"? ' if near else ""
-            raise located(f'{room} has no "{name}"; {hint}there are: {", ".join(names)}')
+            raise input_error(f'{room} has no "{name}"; {hint}there are: {", ".join(names)}')
         return importlib.import_module(f"slatewise.{room}.{name}")
     try:
         module = importlib.import_module(name)
     except (ImportError, TypeError, ValueError) as error:  # the latter two: ".name", "name..other"
-        raise located(
+        raise input_error(
             f'"{name}" cannot be imported: {error}', advice="A dotted path must be importable from where you are."
         ) from error
     missing = [part for part in DEFINES.get(room, ("Config",)) if part not in vars(module)]
     if missing:
-        raise located(f'"{name}" is a module without a {missing[0]}, so it is none of the {room}')
+        raise input_error(f'"{name}" is a module without a {missing[0]}, so it is none of the {room}')
     return module
 
 
@@ -86,5 +86,5 @@ def name_of(table: Mapping[str, Any], room: str, *, where: str, default: str | N
     name = table.get("name", default)
     if not isinstance(name, str):
         said = "has no name" if name is None else f"name is {name!r}, which is no string"
-        raise located(f"{where} {said}", advice=f"One of: {', '.join(components(room))}.")
+        raise input_error(f"{where} {said}", advice=f"One of: {', '.join(components(room))}.")
     return name

@@ -10,7 +10,7 @@ from typing import Any
 from slatewise.config.components import find, name_of
 from slatewise.config.sections import DataConfig, EvaluateConfig, ServeConfig, TrainConfig
 from slatewise.config.tables import convert, dump_toml, override, read_toml, to_table
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import LogPart
 from slatewise.protocols import ResolvesFromLog, Settings
 
@@ -71,12 +71,12 @@ class RunConfig:
         """
         unknown = [name for name in tables if name not in SECTIONS]
         if unknown:
-            raise located(f'unknown table "[{unknown[0]}]"; known: {", ".join(SECTIONS)}', file=where)
+            raise input_error(f'unknown table "[{unknown[0]}]"; known: {", ".join(SECTIONS)}', file=where)
         for name, table in tables.items():
             if not isinstance(table, dict):
-                raise located(f"[{name}] is {table!r}, which is no table", file=where)
+                raise input_error(f"[{name}] is {table!r}, which is no table", file=where)
         if "method" not in tables:
-            raise located("the table [method] is missing", file=where)
+            raise input_error("the table [method] is missing", file=where)
         method = _read_method(tables["method"], f"{where} [method]")
         default = find("methods", method.name).DEFAULT_ENCODER
         return cls(

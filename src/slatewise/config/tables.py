@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import tomli_w
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.protocols import Settings
 
 C = TypeVar("C")
@@ -30,11 +30,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise located("no such file", file=path, advice="Shipped configurations lie in configs/.") from error
+        raise input_error("no such file", file=path, advice="Shipped configurations lie in configs/.") from error
     except OSError as error:
-        raise located(f"it cannot be read: {error.strerror}", file=path) from error
+        raise input_error(f"it cannot be read: {error.strerror}", file=path) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise located(f"no TOML: {error}", file=path) from error
+        raise input_error(f"no TOML: {error}", file=path) from error
 
 
 def convert(cls: type[C], table: Mapping[str, Any], *, where: str) -> C:
@@ -55,7 +55,7 @@ def convert(cls: type[C], table: Mapping[str, Any], *, where: str) -> C:
         if key not in known_keys:
             near = _nested_keys(key, nested) or difflib.get_close_matches(key, known_keys, n=1)
             hint = f'did you mean "{near[0]}"? ' if near else ""
-            raise located(f'{where} has an unknown key "{key}"; {hint}known keys: {", ".join(known_keys)}')
+            raise input_error(f'{where} has an unknown key "{key}"; {hint}known keys: {", ".join(known_keys)}')
         if key in nested and isinstance(value, dict):
             values[key] = convert(nested[key], value, where=_inner_table(where, key))
     try:
@@ -63,9 +63,9 @@ def convert(cls: type[C], table: Mapping[str, Any], *, where: str) -> C:
     except msgspec.ValidationError as error:
         # msgspec says object of what is a table in TOML
         message = re.sub(r"\bobject\b", "table", str(error))
-        raise located(f"{where}: {message}", advice="Correct the value and start again.") from error
+        raise input_error(f"{where}: {message}", advice="Correct the value and start again.") from error
     except ValueError as error:
-        raise located(f"{where}: {error}") from error
+        raise input_error(f"{where}: {error}") from error
 
 
 def nested_configs(cls: type[Any]) -> dict[str, type[Any]]:
@@ -101,13 +101,13 @@ def override(tables: Mapping[str, Any], assignments: Iterable[str]) -> dict[str,
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path.strip():
-            raise located(f'--set {assignment}: expected KEY=VALUE, for example "method.gamma=0.9"')
+            raise input_error(f'--set {assignment}: expected KEY=VALUE, for example "method.gamma=0.9"')
         table = result
         *parents, last = path.strip().split(".")
         for parent in parents:
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
-                raise located(f'--set {assignment}: "{parent}" is a value, not a table')
+                raise input_error(f'--set {assignment}: "{parent}" is a value, not a table')
         try:
             table[last] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

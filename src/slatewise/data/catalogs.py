@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Bool
 
 from slatewise.data.records import CatalogRecord
-from slatewise.errors import SlatewiseError, located
+from slatewise.errors import SlatewiseError, input_error
 from slatewise.files import atomic_file
 
 
@@ -77,5 +77,7 @@ def recorded_items(catalogs: Sequence[tuple[Path, CatalogRecord]]) -> tuple[list
         try:
             names.append(pq.read_table(file, columns=["item_id"])["item_id"].combine_chunks().cast(pa.string()))
         except (pa.ArrowException, OSError) as error:
-            raise located(f"no items of a catalog: {error}", file=file, advice="Copy the log again, whole.") from error
+            raise input_error(
+                f"no items of a catalog: {error}", file=file, advice="Copy the log again, whole."
+            ) from error
     return names, tuple(missing)

@@ -18,7 +18,7 @@ from slatewise.data.prepared import Dataset, Kind
 from slatewise.data.reading.checks import CONTEXT, canonical, check_events, check_rows
 from slatewise.data.reading.faults import first, row_error
 from slatewise.data.reading.item_table import catalog
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, Interactions, Vocabulary
 
 
@@ -63,7 +63,7 @@ def prepare(
     prepared.check_output(out)
     frame = canonical(frame)
     if frame.height == 0:
-        raise located("the log has no rows", advice="Check that it is the right file.")
+        raise input_error("the log has no rows", advice="Check that it is the right file.")
     # rows first: checks between rows need valid cells
     fault = first(check_rows(frame)) or first(check_events(frame))
     if fault is not None:
@@ -72,7 +72,7 @@ def prepare(
         shown = {"event_id", "position", "propensity", "logp"} & set(frame.columns)
         kind = "impressions" if shown else "uses"
     if kind == "uses" and "event_id" in frame.columns and frame["event_id"].is_duplicated().any():
-        raise located(
+        raise input_error(
             'events of several rows in a log of kind "uses", where every row is an event',
             column="event_id",
             advice="Say --kind impressions, or leave the column out.",
@@ -215,7 +215,7 @@ def hash_names(names: list[str]) -> Int[np.ndarray, "V"]:
     if len(np.unique(numbers)) != len(numbers):
         _, where, count = np.unique(numbers, return_index=True, return_counts=True)
         again = names[int(where[count > 1][0])]
-        raise located(
+        raise input_error(
             f'the name "{again}" and another one hash to the same number',
             column="event_id",
             advice="Number the events instead: whole numbers are kept as they are.",

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from slatewise.catalog_file import read_catalog, write_catalog
 from slatewise.data.conditions import NO_CATALOG
 from slatewise.data.request_columns import REQUEST_COLUMNS, request_columns, request_files, requests_of, wrong_lengths
-from slatewise.errors import InputError, located
+from slatewise.errors import InputError, input_error
 from slatewise.files import atomic_folder, sha256
 from slatewise.log import Catalog, Interactions, Vocabulary
 
@@ -110,13 +110,15 @@ def check_output(out: Path, *, source: Path | None = None) -> None:
         InputError: `out` is a file, a folder of something else, or holds the source.
     """
     if source is not None and source.resolve().is_relative_to(out.resolve()):
-        raise located("the output would replace the input", file=out, advice="Name another folder: --out DIR.")
+        raise input_error("the output would replace the input", file=out, advice="Name another folder: --out DIR.")
     if Path.cwd().is_relative_to(out.resolve()):
-        raise located("the output is the current folder or contains it", file=out, advice="Name a new one: --out DIR.")
+        raise input_error(
+            "the output is the current folder or contains it", file=out, advice="Name a new one: --out DIR."
+        )
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise located("the output is not a folder", file=out, advice="Name another folder: --out DIR.")
+        raise input_error("the output is not a folder", file=out, advice="Name another folder: --out DIR.")
     if out.is_dir() and any(out.iterdir()) and not is_prepared(out):
-        raise located(
+        raise input_error(
             "the folder is not a prepared data set, and would be replaced",
             file=out,
             advice="Nothing was written. Name a new folder: --out DIR.",
@@ -212,10 +214,10 @@ def load(path: Path) -> Dataset:
     manifest = read_manifest(path)
     for file, entry in manifest["files"].items():
         if not (path / file).is_file():
-            raise located("the file is missing", file=path / file, advice=_ADVICE)
+            raise input_error("the file is missing", file=path / file, advice=_ADVICE)
         size = (path / file).stat().st_size
         if size != entry["bytes"]:
-            raise located(f"it has {size:,} bytes; expected {entry['bytes']:,}", file=path / file, advice=_ADVICE)
+            raise input_error(f"it has {size:,} bytes; expected {entry['bytes']:,}", file=path / file, advice=_ADVICE)
     columns = {column: _column(path, column, dtype) for column, dtype in COLUMNS.items()}
     conditions = {
         column: _column(path, column, dtype)
@@ -225,7 +227,7 @@ def load(path: Path) -> Dataset:
     try:
         catalog = read_catalog(path / "items.parquet")
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise located(f"no catalog: {error}", file=path / "items.parquet", advice=_ADVICE) from error
+        raise input_error(f"no catalog: {error}", file=path / "items.parquet", advice=_ADVICE) from error
     users = Vocabulary(names=_names(path / "users.parquet"), first=0, unknown=-1)
     policies = Vocabulary(names=_names(path / "policies.parquet"), first=0, unknown=0)
     catalogs = NO_CATALOG
@@ -258,17 +260,17 @@ def read_manifest(path: Path, *, any_format: bool = False) -> dict[str, Any]:
     file = path / "manifest.json"
     if not file.is_file():
         advice = f"`slatewise data import {path} --out DIR` makes one." if path.exists() else "Check the path."
-        raise located("there is no prepared data set: manifest.json is missing", file=path, advice=advice)
+        raise input_error("there is no prepared data set: manifest.json is missing", file=path, advice=advice)
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise located(f"not valid JSON: {error}", file=file, advice=_ADVICE) from error
+        raise input_error(f"not valid JSON: {error}", file=file, advice=_ADVICE) from error
     if not isinstance(manifest, dict) or manifest.get("what") != WHAT:
-        raise located("not the manifest of a prepared data set", file=file, advice=_ADVICE)
+        raise input_error("not the manifest of a prepared data set", file=file, advice=_ADVICE)
     if any_format:
         return manifest
     if manifest.get("format") != FORMAT:
-        raise located(
+        raise input_error(
             f"format {manifest.get('format')!r}; this version reads format {FORMAT}",
             file=file,
             advice=f"Make it again: `{_command(manifest, path)}`.",
@@ -278,7 +280,7 @@ def read_manifest(path: Path, *, any_format: bool = False) -> dict[str, Any]:
         not isinstance(manifest.get("files"), dict)
         or set(manifest["files"]) - request_files(manifest["files"]) != needed
     ):
-        raise located(f"its list of files is not the expected one: {', '.join(sorted(needed))}", file=file)
+        raise input_error(f"its list of files is not the expected one: {', '.join(sorted(needed))}", file=file)
     return manifest
 
 
@@ -325,9 +327,9 @@ def _column(path: Path, name: str, dtype: type[np.generic]) -> np.ndarray:
         try:
             array = np.load(file, allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            raise located(f"no column of numbers: {error}", file=file, advice=_ADVICE) from error
+            raise input_error(f"no column of numbers: {error}", file=file, advice=_ADVICE) from error
     if array.dtype != dtype or array.ndim != (2 if name == "context" else 1):
-        raise located(
+        raise input_error(
             f"it holds {array.dtype} of {array.ndim} axes; expected {np.dtype(dtype)}",
             file=file,
             advice=_ADVICE,
@@ -340,7 +342,7 @@ def _names(file: Path) -> pa.StringArray:
     try:
         table = pq.read_table(file)
     except (pa.ArrowException, OSError) as error:
-        raise located(f"no Parquet: {error}", file=file, advice=_ADVICE) from error
+        raise input_error(f"no Parquet: {error}", file=file, advice=_ADVICE) from error
     column = table.column(0).combine_chunks()
     return column.cast(pa.string())
 

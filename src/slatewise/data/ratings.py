@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, LogPart
 
 
@@ -88,10 +88,12 @@ def ratings(part: LogPart, *, num_rows: int) -> Ratings:
     is_known = item >= FIRST_ITEM
     user, item, value = user[is_known], item[is_known], value[is_known]
     if not len(item):
-        raise located("the log has no rating of a known item", advice="`slatewise data validate` says what it holds.")
+        raise input_error(
+            "the log has no rating of a known item", advice="`slatewise data validate` says what it holds."
+        )
     if not np.isfinite(value).all():
         at = int(np.flatnonzero(~np.isfinite(value))[0])
-        raise located(
+        raise input_error(
             f"item {item[at]} has the rating {value[at]} by user {user[at]}; expected a finite number",
             advice="`slatewise data validate` finds all of them.",
         )

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, PAD, Interactions, ItemLists, LoggedRequests
 from slatewise.types import Exploration, SlateRequest, Slates
 
@@ -139,7 +139,7 @@ def _requests_of(interactions: Interactions, events: Int[np.ndarray, "B"]) -> Lo
     unknown = np.ones(len(events), np.bool_) if requests is None else np.asarray(requests.k)[events] == 0
     if requests is None or unknown.any():
         event = int(np.asarray(interactions.event_id)[events[int(unknown.argmax())]]) if len(events) else 0
-        raise located(
+        raise input_error(
             f"the log does not say under which conditions the slate of event {event} was drawn",
             advice="Only decisions with k, as `slatewise serve` writes them, can be evaluated as they were asked for.",
         )

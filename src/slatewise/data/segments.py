@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from slatewise.data.conditions import Conditions, concatenate, read_conditions
 from slatewise.data.records import CatalogRecord, Decision, Outcome, Record, decode
-from slatewise.errors import located
+from slatewise.errors import input_error
 
 BLOCK = 16 << 20
 """Bytes of a file that are decoded at a time."""
@@ -61,7 +61,7 @@ def segments(path: Path) -> list[Path]:
         return [path]
     files = sorted(file for file in path.rglob("*.jsonl") if file.is_file())
     if not files:
-        raise located("no log of events here: expected files *.jsonl with decisions and outcomes", file=path)
+        raise input_error("no log of events here: expected files *.jsonl with decisions and outcomes", file=path)
     return files
 
 
@@ -129,7 +129,7 @@ def _blocks(file: Path, torn: list[Path]) -> Iterator[list[Record]]:
                 yield _decode_lines(lines, file, line)
                 line += lines.count(b"\n")
     except OSError as error:
-        raise located(f"it cannot be read: {error.strerror}", file=file) from error
+        raise input_error(f"it cannot be read: {error.strerror}", file=file) from error
     if rest.strip():
         try:
             last = decode(rest)
@@ -149,7 +149,7 @@ def _decode_lines(lines: bytes, file: Path, first: int) -> list[Record]:
                 decode(line)
             except _DECODING as error:
                 what = str(error).replace(" - at `$[0]`", "").replace("`$[0].", "`")
-                raise located(
+                raise input_error(
                     f"no decision, outcome or catalog: {what}",
                     file=file,
                     row=number,
@@ -206,7 +206,7 @@ def _rows(records: Sequence[Decision], first: int) -> pl.DataFrame:
 def _context(records: Sequence[Decision], width: int, file: Path) -> Float[np.ndarray, "V X"]:
     widths = {len(record.context) for record in records if record.context} | ({width} if width else set())
     if len(widths) > 1:
-        raise located(
+        raise input_error(
             f"decisions with {' and '.join(map(str, sorted(widths)))} numbers of context; expected as many in all",
             file=file,
             advice="Nothing was imported. Import logs of different contexts one by one.",

@@ -32,7 +32,7 @@ from slatewise.data.records import (
     encode,
 )
 from slatewise.data.segments import Columns, is_events, read_columns, segments
-from slatewise.errors import located
+from slatewise.errors import input_error
 
 _log = logging.getLogger(__name__)
 _PAYS = pl.col("reward") > 0
@@ -213,7 +213,7 @@ def _distinct(columns: Columns, path: Path) -> tuple[pl.DataFrame, pl.DataFrame,
     )
     clash = contents.filter(pl.col("event_id").is_duplicated())
     if len(clash):
-        raise located(
+        raise input_error(
             f'two different decisions carry the event_id "{clash["event_id"][0]}"',
             file=path,
             advice="Nothing was imported. Writers that number events alike must be imported one by one.",
@@ -231,7 +231,7 @@ def _add_rewards(outcomes: pl.DataFrame, rewards: Mapping[str, float] | None, pa
         return ordered.with_columns(pl.col("value").alias("reward"))
     strange = sorted(set(outcomes["type"].unique()) - set(rewards))
     if strange:
-        raise located(
+        raise input_error(
             f'no reward for outcomes of type "{strange[0]}"; the table names {", ".join(sorted(rewards)) or "none"}',
             file=path,
             advice="Nothing was imported. Add the type to the table of rewards (0 passes over it).",

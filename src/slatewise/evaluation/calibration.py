@@ -75,12 +75,12 @@ def calibrate(
             slates, logged_by = log.slate[log.learn], log.policy_id[log.learn]
             share = max(1, AT_ONCE // num_rows)
             for begin in range(0, len(state), share):
-                some = slice(begin, begin + share)
-                slate = slates[some]
-                log_beta = policy.log_behaviour(state[some], logged_by[some])
+                chunk = slice(begin, begin + share)
+                slate = slates[chunk]
+                log_beta = policy.log_behaviour(state[chunk], logged_by[chunk])
                 real = slate >= FIRST_ITEM
-                taken = log_beta.gather(1, slate.clamp(min=FIRST_ITEM))
-                likelihood += float(taken[real].double().sum())
+                log_beta_shown = log_beta.gather(1, slate.clamp(min=FIRST_ITEM))
+                likelihood += float(log_beta_shown[real].double().sum())
                 draws += int(real.sum())
                 # a slate of K items is K draws from the same probabilities
                 times = real.sum(dim=1, keepdim=True).expand(-1, num_rows - FIRST_ITEM).double().flatten()
@@ -89,7 +89,7 @@ def calibrate(
                 mass += torch.bincount(place, weights=times * chance, minlength=bins)
                 spread += torch.bincount(place, weights=times * chance * (1 - chance), minlength=bins)
                 count += torch.bincount(place, weights=times, minlength=bins)
-                hits += torch.bincount(_bin(taken[real].exp().double()), minlength=bins)
+                hits += torch.bincount(_bin(log_beta_shown[real].exp().double()), minlength=bins)
     if draws == 0:
         return None
     some_bins = count > 0

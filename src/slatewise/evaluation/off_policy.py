@@ -56,8 +56,8 @@ def held_out_log_pi(policy: Policy, part: LogPart, config: EvaluateConfig) -> Fl
         with torch.inference_mode():
             states = policy.encoder(batches.trajectories(part.interactions, windows))
             row, step = np.nonzero(np.arange(slate.shape[1]) < (last - first)[user, None])
-            before = torch.from_numpy(windows.learn - windows.start)[row] + torch.from_numpy(step)
-            logp[at + row, step] = policy.log_pi(states[row, before], slate[at + row, step]).float()
+            state_index = torch.from_numpy(windows.learn - windows.start)[row] + torch.from_numpy(step)
+            logp[at + row, step] = policy.log_pi(states[row, state_index], slate[at + row, step]).float()
     return logp
 
 

@@ -61,10 +61,10 @@ def rank(
     pieces: list[Ranking] = []
     for at in range(0, len(users), config.batch_size):
         user = users[at : at + config.batch_size]
-        seen, state = states_at(policy, interactions, user, first[user], max_history=config.max_history)
+        used_before, state = states_at(policy, interactions, user, first[user], max_history=config.max_history)
         held = used_items(interactions, user, first[user], last[user])
         with torch.inference_mode():
-            request = SlateRequest(k=k, exclude=seen if config.exclude_seen else None)
+            request = SlateRequest(k=k, exclude=used_before if config.exclude_seen else None)
             slates = policy.recommend(state, request, generator=generator)
         pieces.append(_compare(torch.from_numpy(user), slates, held, config.liked_at_least))
         if on_batch is not None:
@@ -93,12 +93,14 @@ def ranking_metrics(
         hits, relevant = ranking.hits[:, :k], ranking.relevant
         result += _hit_metrics("", k, hits, relevant)
         if config.liked_at_least is not None:
-            some = ranking.liked > 0
-            result += _hit_metrics("liked_", k, ranking.liked_hits[some, :k], ranking.liked[some])
-            found, good = int(hits.sum()), int((ranking.liked_hits[:, :k] & hits).sum())
-            low, high = wilson(good, found)
+            has_liked = ranking.liked > 0
+            result += _hit_metrics("liked_", k, ranking.liked_hits[has_liked, :k], ranking.liked[has_liked])
+            num_hits, good = int(hits.sum()), int((ranking.liked_hits[:, :k] & hits).sum())
+            low, high = wilson(good, num_hits)
             result.append(
-                Measurement(name=f"liked_share@{k}", value=good / found if found else math.nan, low=low, high=high)
+                Measurement(
+                    name=f"liked_share@{k}", value=good / num_hits if num_hits else math.nan, low=low, high=high
+                )
             )
         items = ranking.items[:, :k]
         result.append(_jackknife(f"coverage@{k}", items, num_rows, metrics.coverage))
@@ -144,15 +146,15 @@ def states_at(
     share = max(1, MOST_NUMBERS // (longest * policy.encoder.width))
     states = []
     for at in range(0, len(user), share):
-        some = slice(at, at + share)
-        history = Windows(user=user[some], start=start[some], learn=start[some], stop=event[some])
+        chunk = slice(at, at + share)
+        history = Windows(user=user[chunk], start=start[chunk], learn=start[chunk], stop=event[chunk])
         with torch.inference_mode():
             all_states = policy.encoder(batches.trajectories(interactions, history))
         # cloned: a view would keep the states of all steps alive
-        states.append(all_states[torch.arange(len(all_states)), torch.from_numpy((event - start)[some])].clone())
+        states.append(all_states[torch.arange(len(all_states)), torch.from_numpy((event - start)[chunk])].clone())
     state = torch.cat(states)
-    before = Windows(user=user, start=np.zeros_like(event), learn=np.zeros_like(event), stop=event)
-    return history_of(batches.trajectories(interactions, before)).uses.item, state
+    history = Windows(user=user, start=np.zeros_like(event), learn=np.zeros_like(event), stop=event)
+    return history_of(batches.trajectories(interactions, history)).uses.item, state
 
 
 def used_items(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import gymnasium
 from gymnasium import spaces
 from slatewise import config as configs
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, PAD
 from slatewise.protocols import ContextOfCandidates
 from slatewise.types import Observation, Slates, Step
@@ -30,7 +30,7 @@ class _Adapter:
 
     def __init__(self, name: str, num_users: int, duplicates: str, settings: dict[str, Any]) -> None:
         if duplicates not in ("drop", "refuse"):
-            raise located(f'duplicates is {duplicates!r}; expected "drop" or "refuse"')
+            raise input_error(f'duplicates is {duplicates!r}; expected "drop" or "refuse"')
         module = configs.find("sim", name)
         config = configs.convert(module.Config, settings, where=name)
         self.env = module.Env(config, num_users=num_users)
@@ -67,7 +67,7 @@ class _Adapter:
             InputError: no reset yet, positions of another shape or range, or a repeated position to be refused.
         """
         if self.observation is None:
-            raise located("the environment has not been reset", advice="Call reset() before the first step.")
+            raise input_error("the environment has not been reset", advice="Call reset() before the first step.")
         positions = self._positions(action)
         items = positions + FIRST_ITEM
         if self.observation.candidates is not None:
@@ -106,14 +106,14 @@ class _Adapter:
         positions = np.asarray(action)
         expected = (self.env.num_users, self.env.slate_size)
         if positions.shape != expected or positions.dtype.kind not in "iu":
-            raise located(
+            raise input_error(
                 f"the action has the shape {positions.shape} and the type {positions.dtype}; "
                 f"expected {expected} whole numbers"
             )
         wrong = np.argwhere((positions < 0) | (positions >= self._choices))
         if len(wrong):
             user, position = wrong[0]
-            raise located(
+            raise input_error(
                 f"the action of user {user} has {positions[user, position]} at position {position}; "
                 f"expected an index from 0 to {self._choices - 1}"
             )
@@ -126,7 +126,7 @@ class _Adapter:
             repeated[:, distance:] |= positions[:, distance:] == positions[:, :-distance]
         if self._refuse and repeated.any():
             user, position = np.argwhere(repeated)[0]
-            raise located(
+            raise input_error(
                 f"the action of user {user} names index {positions[user, position]} again at position {position}",
                 advice='Show every item once, or make the environment with duplicates="drop".',
             )
@@ -162,7 +162,7 @@ class SingleEnv(gymnasium.Env[Any, Any]):
             InputError: the session is over, or the action is invalid.
         """
         if self._over:
-            raise located("the session is over", advice="Call reset() for the next user.")
+            raise input_error("the session is over", advice="Call reset() for the next user.")
         user = self._info(-1)["user"] if self._adapter.observation is not None else 0
         step, following, last, choice = self._adapter.step(np.asarray(action)[None])
         terminated, truncated = bool(step.terminated[0]), bool(step.truncated[0])
@@ -182,7 +182,7 @@ class ManyEnvs(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
 
     def __init__(self, env: str, *, num_envs: int = 1, duplicates: str = "drop", **settings: Any) -> None:
         if num_envs < 1:
-            raise located(f"num_envs is {num_envs}; expected at least 1")
+            raise input_error(f"num_envs is {num_envs}; expected at least 1")
         self.num_envs = num_envs
         self._adapter = _Adapter(env, num_envs, duplicates, settings)
         self.single_observation_space = self._adapter.observation_space
@@ -200,7 +200,7 @@ class ManyEnvs(gymnasium.vector.VectorEnv[Any, Any, NDArray[Any]]):
         """
         _no_options(options)
         if isinstance(seed, Sequence):
-            raise located(f"seed is {seed!r}; all users come from one stream", advice="Give one whole number.")
+            raise input_error(f"seed is {seed!r}; all users come from one stream", advice="Give one whole number.")
         super().reset(seed=seed)
         observation = self._adapter.reset(int(self.np_random.integers(SEEDS)) if seed is None else seed)
         return observation, self._infos(np.full(self.num_envs, -1))
@@ -238,4 +238,4 @@ def _row(observation: Obs, slot: int) -> Obs:
 
 def _no_options(options: dict[str, Any] | None) -> None:
     if options:
-        raise located(f"reset has no options; got {', '.join(map(str, options))}")
+        raise input_error(f"reset has no options; got {', '.join(map(str, options))}")

@@ -285,8 +285,8 @@ class Learner:
         behaviour, own_encoder = self.policy.behaviour, self.policy.behaviour_encoder
         if isinstance(behaviour, BehaviourFrequency):
             behaviour.count(slate[shown])
-        seen = state if own_encoder is None else at_steps(own_encoder(trajectories), steps)
-        log_beta = behaviour.log_beta(seen, slate, trajectories.policy_id[steps], negatives)
+        behaviour_state = state if own_encoder is None else at_steps(own_encoder(trajectories), steps)
+        log_beta = behaviour.log_beta(behaviour_state, slate, trajectories.policy_id[steps], negatives)
         behaviour_loss = -log_beta[shown].mean()
 
         imitates = self.updates < config.imitation.updates
@@ -351,24 +351,26 @@ class Learner:
             time=trajectories.time,
             horizon=None if config.horizon_hours is None else round(config.horizon_hours * HOUR),
         )
-        own = reward[steps]
+        item_reward = reward[steps]
         # the step's return without what the other items of its slate earned
-        gain = (returns - reward.sum(dim=2))[steps].unsqueeze(1) + own
-        earned = shown & (own != 0)
+        gain = (returns - reward.sum(dim=2))[steps].unsqueeze(1) + item_reward
+        earned = shown & (item_reward != 0)
         if config.kl_penalty:
             # the penalty is a mean over what β drew, so it needs every shown item
-            taken = shown
-            log_pi = self.policy.head.log_prob_slate(state, slate, negatives)[taken]
+            learned = shown
+            log_pi = self.policy.head.log_prob_slate(state, slate, negatives)[learned]
         else:
-            taken = earned
-            log_pi = self.policy.head.log_prob(state.index_select(0, taken.nonzero()[:, 0]), slate[taken], negatives)
-        weight, multiplier, ratio = self._weight(log_pi.detach(), log_beta[taken].detach())
-        gain = (gain * earned)[taken] * multiplier
+            learned = earned
+            log_pi = self.policy.head.log_prob(
+                state.index_select(0, learned.nonzero()[:, 0]), slate[learned], negatives
+            )
+        weight, multiplier, ratio = self._weight(log_pi.detach(), log_beta[learned].detach())
+        gain = (gain * earned)[learned] * multiplier
         if config.baseline:
             gain = gain - self_normalised_baseline(weight, gain)
         push = weight * gain
         if config.kl_penalty:
-            toward = divergence_weight(log_pi.detach(), log_beta[taken].detach(), cap=config.weight_cap)
+            toward = divergence_weight(log_pi.detach(), log_beta[learned].detach(), cap=config.weight_cap)
             push = push - config.kl_penalty * toward
         return -(push * log_pi).sum() / int(shown.sum()), weight, ratio
 
@@ -377,11 +379,11 @@ class Learner:
     ) -> tuple[Float[Tensor, " P"], Float[Tensor, " P"], Float[Tensor, " P"]]:
         """ω and λ_K of each item, and its uncapped ratio."""
         config = self.config
-        one = torch.ones_like(log_pi)
+        ones = torch.ones_like(log_pi)
         if config.correction == "none":
-            return one, one, torch.zeros_like(log_pi)
+            return ones, ones, torch.zeros_like(log_pi)
         weight = importance_weight(log_pi, log_beta, cap=config.weight_cap)
         if config.self_normalise:
             weight = self_normalised(weight)
-        multiplier = top_k_multiplier(log_pi, config.slate_size) if config.correction == "top_k" else one
+        multiplier = top_k_multiplier(log_pi, config.slate_size) if config.correction == "top_k" else ones
         return weight, multiplier, torch.exp(log_pi - log_beta)

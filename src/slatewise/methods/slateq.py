@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.nn.choice import ChoiceHead, ItemReader, Reads, network
 from slatewise.nn.descent import descend
@@ -134,16 +134,16 @@ class Critic(nn.Module):
 
     def values(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
         """Q̄ of some items."""
-        own: Tensor = self.item(self.reader(state, items)).squeeze(2)
-        return self.unit * (own + self._price(state).unsqueeze(1))
+        value: Tensor = self.item(self.reader(state, items)).squeeze(2)
+        return self.unit * (value + self._price(state).unsqueeze(1))
 
     def null_value(self, state: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
         """Q̄ of picking nothing."""
         if self.null is None:
             return state.new_zeros(len(state))
         rest = self.reader.rest(state) if self.reader.rest_width else state.new_zeros(len(state), 1)
-        own: Tensor = self.null(rest).squeeze(1)
-        return self.unit * (own + self._price(state))
+        value: Tensor = self.null(rest).squeeze(1)
+        return self.unit * (value + self._price(state))
 
     def _price(self, state: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
         return state.new_zeros(len(state)) if self.linear is None else self.reader.rest(state) @ self.linear
@@ -245,7 +245,7 @@ class Learner:
             FloatingPointError: a loss or value that is not finite.
         """
         if trajectories.slate.shape[2] == 1:
-            raise located(
+            raise input_error(
                 "the log shows one item at a time; SlateQ learns from slates, of which at most one item is picked",
                 advice="Use a method for single items (reinforce, cloning), or a log of impressions.",
             )
@@ -315,10 +315,10 @@ class Learner:
         self, trajectories: Trajectories, states: Float[Tensor, "B S D"], rows: Int[Tensor, "P 2"]
     ) -> Float[Tensor, " P"]:
         """Σ_j P(j|s', A') Q̄(s', j) of the next slate: the logged one, or the best."""
-        user, after = rows[:, 0], rows[:, 1] + 1
-        state, policy = states[user, after], self.policy
+        user, next_step = rows[:, 0], rows[:, 1] + 1
+        state, policy = states[user, next_step], self.policy
         if self.config.training == "sarsa":
-            items = trajectories.slate[user, after.clamp(max=trajectories.slate.shape[1] - 1)]
+            items = trajectories.slate[user, next_step.clamp(max=trajectories.slate.shape[1] - 1)]
             columns = torch.arange(items.shape[1]).expand(items.shape).masked_fill(items < FIRST_ITEM, -1)
         else:
             items = self._next_candidates(trajectories, rows)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 
 ChoiceModel = Literal["proportional", "mnl", "proportional_cascade", "exponential_cascade"]
 
@@ -53,7 +53,7 @@ def cascade_probabilities(attraction: Float[Tensor, "*B K"]) -> Float[Tensor, "*
     """
     if not bool(((attraction >= 0) & (attraction <= 1)).all()):
         worst = float(attraction.flatten()[(attraction.flatten() - 0.5).abs().nan_to_num(torch.inf).argmax()])
-        raise located(
+        raise input_error(
             f"cascade attraction {worst:.4g} is not a probability",
             advice="Lower cascade.scaling or cascade.attention: their product times the weight must stay ≤ 1.",
         )
@@ -95,13 +95,13 @@ def check_weights(weight: Float[Tensor, "*B K1"]) -> None:
     wrong: Bool[Tensor, " R"] = ~((rows >= 0) & torch.isfinite(rows)).all(dim=1)
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
-        raise located(
+        raise input_error(
             f"choice weights of slate {row} are {_short(rows[row])}; expected finite numbers ≥ 0",
             advice="Look for NaN or extreme features and scores.",
         )
     nothing = rows.sum(dim=1) == 0
     if bool(nothing.any()):
-        raise located(
+        raise input_error(
             f"all choice weights of slate {int(nothing.nonzero()[0])} are 0, so that no choice is possible",
             advice="Give `null_weight` (choosing nothing) a value above 0.",
         )

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import linprog
 from torch import Generator, Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.ops.choice import check_weights
 
 Optimiser = Literal["top_k", "greedy", "optimal"]
@@ -81,12 +81,12 @@ def check_problem(
         InputError: a slate larger than the candidates, NaN or infinite values, or weights that define no distribution.
     """
     if not 1 <= k <= weight.shape[1]:
-        raise located(f"a slate of {k} from {weight.shape[1]} candidates: choose 1 to {weight.shape[1]}")
+        raise input_error(f"a slate of {k} from {weight.shape[1]} candidates: choose 1 to {weight.shape[1]}")
     for name, numbers in (("value", value), ("null_value", null_value.unsqueeze(1))):
         wrong = ~torch.isfinite(numbers)
         if bool(wrong.any()):
             row, column = (int(x) for x in wrong.nonzero()[0])
-            raise located(
+            raise input_error(
                 f"{name} of user {row}, candidate {column} is {float(numbers[row, column])}; expected a finite number",
                 advice="The weights of the critic or its input are broken.",
             )
@@ -273,7 +273,7 @@ def linear_program(
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
     if solved.status != 0:
-        raise located(f"the linear program of a slate has no optimum: {solved.message}")
+        raise input_error(f"the linear program of a slate has no optimum: {solved.message}")
     # a vertex of this polytope is a slate; its value is computed from the slate, free of the solver's tolerances
     columns = np.sort(np.argsort(-solved.x[:count], kind="stable")[:k])
     excess = float((v[columns] * (value[columns] - null_value)).sum() / (v0 + v[columns].sum()))
@@ -295,7 +295,7 @@ def uniform_slates(
     """
     batch, count = candidates.shape
     if not 1 <= k <= count:
-        raise located(f"a slate of {k} from {count} candidates: choose 1 to {count}")
+        raise input_error(f"a slate of {k} from {count} candidates: choose 1 to {count}")
     if k == 1:  # a table of all slates would hold the columns themselves
         columns = torch.randint(count, (batch, 1), generator=generator)
     elif math.perm(count, k) <= TABLE:

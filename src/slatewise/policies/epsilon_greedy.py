@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM
 from slatewise.ops.slates import uniform_slates
 from slatewise.types import Slates
@@ -31,12 +31,12 @@ def epsilon_greedy(greedy: Slates, epsilon: float, *, candidates: Int[Tensor, "B
     # one list that all users share is looked at once
     distinct = candidates[:1] if candidates.stride(0) == 0 else candidates
     if bool((distinct < FIRST_ITEM).any()):
-        raise located("random slates need full lists of candidates; some are padded")
+        raise input_error("random slates need full lists of candidates; some are padded")
     size = greedy.items.shape[1]
     random, chain = uniform_slates(candidates, size, generator=generator)
     explores = torch.rand(len(random), 1, generator=generator) < epsilon
     items = torch.where(explores, random, greedy.items)
     as_greedy: Bool[Tensor, "B K"] = (items == greedy.items).long().cumprod(dim=1).bool()
     reached: Float[Tensor, "B K"] = (1 - epsilon) * as_greedy + epsilon * chain.cumsum(dim=1).exp()
-    before = torch.nn.functional.pad(reached[:, :-1], (1, 0), value=1.0)
-    return Slates(items=items, logp=(reached / before).log())
+    reached_before = torch.nn.functional.pad(reached[:, :-1], (1, 0), value=1.0)
+    return Slates(items=items, logp=(reached / reached_before).log())

@@ -36,8 +36,8 @@ class ListedPolicy(SlatePolicy, nn.Module):
 
     def vectors(self, items: Int[Tensor, "*A"] | None = None) -> Float[Tensor, "*A E"]:
         """What rows are multiplied with: V of some items, or (N, E) of every item number."""
-        found: Tensor = self.item.whole() if items is None else self.item(items)
-        return found
+        vectors: Tensor = self.item.whole() if items is None else self.item(items)
+        return vectors
 
     def set_vectors(self, vectors: Float[Tensor, "rows E"]) -> None:
         """Put pretrained item vectors in V's place, row i for item number i.
@@ -58,10 +58,10 @@ class ListedPolicy(SlatePolicy, nn.Module):
         first = torch.full((len(real),), len(real)).scatter_reduce(0, kinds, torch.arange(len(real)), "amin")[kinds]
         twin = (first < torch.arange(len(real))).nonzero().flatten()
         if len(twin):
-            one, other = int(first[twin[0]]) + FIRST_ITEM, int(twin[0]) + FIRST_ITEM
+            earlier, later = int(first[twin[0]]) + FIRST_ITEM, int(twin[0]) + FIRST_ITEM
             raise ValueError(
-                f"items {one} and {other} have the same vector, and {len(twin)} items have one that stood before; no "
-                "row could tell them apart. Take longer vectors, or leave such items out"
+                f"items {earlier} and {later} have the same vector, and {len(twin)} items have one that stood before; "
+                "no row could tell them apart. Take longer vectors, or leave such items out"
             )
         with torch.no_grad():
             self.item.weight.copy_(vectors)
@@ -126,5 +126,5 @@ class ListedPolicy(SlatePolicy, nn.Module):
 
 def numbers(chosen: Int[Tensor, "B K"], items: Int[Tensor, "B M"] | None) -> Int[Tensor, "B K"]:
     """Columns → item numbers, 0 where a slot is empty."""
-    found = chosen if items is None else items.gather(1, chosen.clamp(min=0))
-    return found.masked_fill(chosen < 0, PAD)
+    items_chosen = chosen if items is None else items.gather(1, chosen.clamp(min=0))
+    return items_chosen.masked_fill(chosen < 0, PAD)

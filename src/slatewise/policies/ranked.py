@@ -64,7 +64,7 @@ class RankedPolicy(SlatePolicy, nn.Module):
         Raises:
             ValueError: k larger than top_m, NaN scores, exploration without a generator.
         """
-        values, items = self.shortlist(state, _padded(request))
+        values, items = self.shortlist(state, with_a_candidate(request))
         places = sampling.draw(values, request.k, request.exploration, generator)
         shown = items.gather(1, places.clamp(min=0)).masked_fill(places < 0, PAD)
         return Slates(items=shown, logp=sampling.chain_log_prob(values, places, request.exploration))
@@ -73,7 +73,7 @@ class RankedPolicy(SlatePolicy, nn.Module):
         self, state: Float[Tensor, "B D"], slate: Int[Tensor, "B K"], request: SlateRequest
     ) -> Float[Tensor, "B K"]:
         """Log-probability of each position given those before it; −inf where it could not show that."""
-        values, items = self.shortlist(state, _padded(request))
+        values, items = self.shortlist(state, with_a_candidate(request))
         return sampling.chain_log_prob(
             values, sampling.shortlist_positions(slate, items, empty=PAD), request.exploration
         )
@@ -84,8 +84,10 @@ class RankedPolicy(SlatePolicy, nn.Module):
         """Scores (descending) and item numbers of what may be shown; −inf where nothing is left."""
         k, candidates, exclude, exploration = request.k, request.candidates, request.exclude, request.exploration
         if candidates is None and self.retriever is not None:
-            wanted = (k if exploration is None else exploration.top_m) + (0 if exclude is None else exclude.shape[1])
-            candidates, _ = self.retriever.search(self.query(state), min(wanted, len(self.retriever)))
+            num_candidates = (k if exploration is None else exploration.top_m) + (
+                0 if exclude is None else exclude.shape[1]
+            )
+            candidates, _ = self.retriever.search(self.query(state), min(num_candidates, len(self.retriever)))
         scores = self.scores(state, candidates)
         if candidates is None:
             scores = scores.clone()
@@ -98,7 +100,7 @@ class RankedPolicy(SlatePolicy, nn.Module):
         return values, candidates.gather(1, columns)
 
 
-def _padded(request: SlateRequest) -> SlateRequest:
+def with_a_candidate(request: SlateRequest) -> SlateRequest:
     """A request with at least one column of candidates: padding, where there is no candidate at all."""
     candidates = request.candidates
     if candidates is None or candidates.shape[1]:

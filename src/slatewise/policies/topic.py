@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, PAD
 from slatewise.ops.history import uses_of
 from slatewise.policies.slate_policy import SlatePolicy
@@ -38,8 +38,8 @@ class TopicHistory:
         """Fading counts before each step and after the last."""
         states = [self.initial(len(trajectories.mask))]
         for t in range(trajectories.mask.shape[1]):
-            after = self.step(states[-1], uses_of(trajectories.step(t)))
-            states.append(torch.where(trajectories.mask[:, t].unsqueeze(1), after, states[-1]))
+            counts = self.step(states[-1], uses_of(trajectories.step(t)))
+            states.append(torch.where(trajectories.mask[:, t].unsqueeze(1), counts, states[-1]))
         return torch.stack(states, dim=1)
 
     def initial(self, num_users: int) -> Float[Tensor, "B G"]:
@@ -99,8 +99,8 @@ class TopicDraws(SlatePolicy):
         self._end = number.cumsum(0)
         self._start = self._end - number
         inside = share[self._order].cumsum(0)
-        before = torch.cat([inside.new_zeros(1), inside])[self._start[topic[self._order]]]
-        self._table = inside - before + topic[self._order]
+        sum_before = torch.cat([inside.new_zeros(1), inside])[self._start[topic[self._order]]]
+        self._table = inside - sum_before + topic[self._order]
 
     def log_pi(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
         """Log p(a|s) of one draw; −inf for reserved numbers."""
@@ -116,15 +116,15 @@ class TopicDraws(SlatePolicy):
         self._refuse(request)
         k, exclude = request.k, request.exclude
         if generator is None:
-            raise located("a slate cannot be drawn without a generator", advice="Pass generator=torch.Generator().")
+            raise input_error("a slate cannot be drawn without a generator", advice="Pass generator=torch.Generator().")
         preference = self._preference(state)
         banned = exclude if exclude is not None else torch.zeros(len(state), 0, dtype=torch.int64)
         slate = torch.zeros(len(state), k, dtype=torch.int64)
         open_ = torch.arange(len(state))
         for _ in range(ROUNDS):
-            taken = torch.cat([banned[open_], slate[open_]], dim=1)
+            unavailable = torch.cat([banned[open_], slate[open_]], dim=1)
             drawn = self._draw(preference[open_], k + 8, generator)
-            fresh = ~(drawn.unsqueeze(2) == taken.unsqueeze(1)).any(dim=2) & ~_repeated(drawn)
+            fresh = ~(drawn.unsqueeze(2) == unavailable.unsqueeze(1)).any(dim=2) & ~repeats_earlier(drawn)
             slate[open_] = _filled_up(slate[open_], drawn.masked_fill(~fresh, PAD))
             open_ = open_[slate[open_, -1] == PAD]
             if not len(open_):
@@ -140,7 +140,7 @@ class TopicDraws(SlatePolicy):
         self._refuse(request)
         exclude = request.exclude
         banned = exclude if exclude is not None else torch.zeros(len(state), 0, dtype=torch.int64)
-        again = (slate.unsqueeze(2) == banned.unsqueeze(1)).any(dim=2) | _repeated(slate)
+        again = (slate.unsqueeze(2) == banned.unsqueeze(1)).any(dim=2) | repeats_earlier(slate)
         logp = self._chain(self._preference(state), slate, banned)
         return logp.masked_fill(again & (slate != PAD), float("-inf"))
 
@@ -188,28 +188,30 @@ class TopicDraws(SlatePolicy):
         self, preference: Float[Tensor, "B G"], slate: Int[Tensor, "B K"], banned: Int[Tensor, "B X"]
     ) -> Float[Tensor, "B K"]:
         chance = self._probability(preference, slate)
-        gone = self._probability(preference, banned).masked_fill(_repeated(banned), 0.0).sum(dim=1, keepdim=True)
-        left = torch.maximum(1 - gone - (chance.cumsum(dim=1) - chance), chance)
+        excluded_mass = (
+            self._probability(preference, banned).masked_fill(repeats_earlier(banned), 0.0).sum(dim=1, keepdim=True)
+        )
+        left = torch.maximum(1 - excluded_mass - (chance.cumsum(dim=1) - chance), chance)
         exhausted = (slate == PAD) & (left < 1e-12)
         return (chance / left.clamp_min(torch.finfo(torch.float64).tiny)).log().masked_fill(exhausted, 0.0).float()
 
     def _refuse(self, request: SlateRequest) -> None:
         if request.candidates is not None or request.exploration is not None:
-            raise located(
+            raise input_error(
                 "this policy draws from the whole catalog, with probabilities of its own",
                 advice="Leave candidates and exploration out.",
             )
 
 
-def _repeated(items: Int[Tensor, "B A"]) -> Bool[Tensor, "B A"]:
+def repeats_earlier(items: Int[Tensor, "B A"]) -> Bool[Tensor, "B A"]:
     """True where the same number stands further left."""
     ordered, place = torch.sort(items, dim=1, stable=True)
     repeat = torch.zeros_like(items, dtype=torch.bool)
     return repeat.scatter_(1, place[:, 1:], ordered[:, 1:] == ordered[:, :-1])
 
 
-def _filled_up(slate: Int[Tensor, "B K"], more: Int[Tensor, "B A"]) -> Int[Tensor, "B K"]:
+def _filled_up(slate: Int[Tensor, "B K"], additions: Int[Tensor, "B A"]) -> Int[Tensor, "B K"]:
     """Slates with their empty places at the end filled by the items of `more` that are not 0, in order."""
-    both = torch.cat([slate, more], dim=1)
+    both = torch.cat([slate, additions], dim=1)
     order = torch.argsort((both == PAD).to(torch.int8), dim=1, stable=True)[:, : slate.shape[1]]
     return both.gather(1, order)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import Catalog
 from slatewise.ops.choices import at_choice
 from slatewise.protocols import Env, KnowsQuality, Policy
@@ -73,7 +73,7 @@ def play_episodes(
         InputError: fewer than one episode, or places whose episodes do not end within `max_steps`.
     """
     if episodes < 1:
-        raise located(f"{episodes} episodes: expected at least 1")
+        raise input_error(f"{episodes} episodes: expected at least 1")
     watched = _Watched(env)
     users = env.num_users
     total, length, picks, quality = (torch.zeros(users, dtype=torch.float64) for _ in range(4))
@@ -81,7 +81,7 @@ def play_episodes(
     arm = Arm(policy=policy, policy_id=1, exploration=exploration)
     sessions = None if serve_finished else episodes
     steps_of_all = play(watched, [arm], seed=seed, exclude_last=exclude_last, sessions=sessions)
-    for steps, (seen, step, _) in enumerate(steps_of_all, start=1):
+    for steps, (observation, step, _) in enumerate(steps_of_all, start=1):
         counts = number < episodes
         clicked = counts & step.used.any(dim=1)
         total += step.reward.sum(dim=1) * counts
@@ -90,13 +90,13 @@ def play_episodes(
         if watched.picked_quality is not None:
             quality += watched.picked_quality * clicked
         if recorder is not None:
-            recorder.add(seen, step, counts, episode=number)
+            recorder.add(observation, step, counts, episode=number)
         number += step.terminated | step.truncated
         on_progress(int(number.clamp(max=episodes).sum()))
         if bool((number >= episodes).all()):
             break
         if steps >= max_steps:
-            raise located(
+            raise input_error(
                 f"{int((number < episodes).sum())} of {users} places did not finish {episodes} episodes in {steps} "
                 "steps",
                 advice="Raise --max-steps, or use an environment whose sessions end.",
@@ -117,24 +117,24 @@ class _Watched:
         self.catalog: Catalog = env.catalog
         self.picked_quality: Float[Tensor, " B"] | None = None
         self._env = env
-        self._seen: Observation | None = None
+        self._observation: Observation | None = None
 
     def reset(self, *, seed: int) -> Observation:
         """Start over."""
-        self._seen = self._env.reset(seed=seed)
-        return self._seen
+        self._observation = self._env.reset(seed=seed)
+        return self._observation
 
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         """Show the slates, and look up what was picked."""
-        candidates = None if self._seen is None else self._seen.candidates
+        candidates = None if self._observation is None else self._observation.candidates
         quality = self._env.quality if isinstance(self._env, KnowsQuality) else None
-        step, seen = self._env.step(slates)
+        step, observation = self._env.step(slates)
         if quality is not None and candidates is not None:
             item = at_choice(step.slate, step.choice)
             at = (candidates == item.unsqueeze(1)).int().argmax(dim=1, keepdim=True)
             self.picked_quality = quality.gather(1, at).squeeze(1)
-        self._seen = seen
-        return step, seen
+        self._observation = observation
+        return step, observation
 
 
 def _ratio(name: str, numerator: Float[Tensor, " U"], denominator: Float[Tensor, " U"]) -> Measurement:

@@ -84,20 +84,23 @@ def learn_off_policy(
     """
     drawing, sampling = (generator or Generator().manual_seed(stream_seed(seed, number)) for number in (1, 2))
     replay, policy = Replay(config.replay), learner.policy
-    seen = env.reset(seed=seed)
+    observation = env.reset(seed=seed)
     with torch.no_grad():
         carry = policy.encoder.initial(env.num_users)
-        state = policy.encoder.state(carry, seen)
+        state = policy.encoder.state(carry, observation)
     for number in range(config.steps):
         with torch.no_grad():
-            slates = policy.recommend(state, SlateRequest(k=env.slate_size, candidates=seen.candidates))
+            slates = policy.recommend(state, SlateRequest(k=env.slate_size, candidates=observation.candidates))
             slates = epsilon_greedy(
-                slates, config.exploration(number), candidates=_all(env, seen.candidates), generator=drawing
+                slates, config.exploration(number), candidates=_all(env, observation.candidates), generator=drawing
             )
-            happened, after = env.step(slates)
-            replay.add(seen, happened)
-            carry, seen = carry_after(policy.encoder, carry, happened, after.user != seen.user), after
-            state = policy.encoder.state(carry, seen)
+            happened, next_observation = env.step(slates)
+            replay.add(observation, happened)
+            carry, observation = (
+                carry_after(policy.encoder, carry, happened, next_observation.user != observation.user),
+                next_observation,
+            )
+            state = policy.encoder.state(carry, observation)
         metrics: dict[str, float] = {}
         if number >= config.warm_up:
             for _ in range(config.updates):

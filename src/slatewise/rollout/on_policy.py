@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.protocols import Env, Learner
 from slatewise.rollout.play import Arm
 from slatewise.rollout.trajectories import record_trajectories
@@ -43,7 +43,7 @@ def learn_on_policy(
         InputError: no round.
     """
     if rounds < 1:
-        raise located(f"{rounds} rounds: expected at least 1")
+        raise input_error(f"{rounds} rounds: expected at least 1")
     update = 0
     for number in range(rounds):
         arms = [Arm(policy=learner.policy, exploration=exploration)]

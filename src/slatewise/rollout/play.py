@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Generator, Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import PAD
 from slatewise.ops.history import uses_of
 from slatewise.protocols import Carry, Env, Policy, StateEncoder
@@ -39,7 +39,7 @@ class Arm:
 
     def __post_init__(self) -> None:
         if not self.share > 0 or math.isinf(self.share):
-            raise located(f"arm {self.policy_id} has the share {self.share}; expected a finite number above 0")
+            raise input_error(f"arm {self.policy_id} has the share {self.share}; expected a finite number above 0")
 
 
 def play(
@@ -64,17 +64,17 @@ def play(
     left = torch.full((env.num_users,), sessions or 1)
     parts = _deal(env.num_users, arms, Generator().manual_seed(stream_seed(seed, 2)))
     with torch.no_grad():
-        seen = env.reset(seed=seed)
+        observation = env.reset(seed=seed)
         encoders = [arm.policy.encoder for arm in arms]
         carries = [encoder.initial(len(part)) for encoder, part in zip(encoders, parts, strict=True)]
-        states = [_state(*arm, seen) for arm in zip(encoders, carries, parts, strict=True)]
+        states = [_state(*arm, observation) for arm in zip(encoders, carries, parts, strict=True)]
         last = torch.zeros(env.num_users, exclude_last, dtype=torch.int64)
     while bool((left > 0).any()):
         # left before each yield: a generator that waits inside would keep its caller without gradients
         with torch.no_grad():
             items = torch.zeros(env.num_users, env.slate_size, dtype=torch.int64)
-            if sessions is not None and seen.candidates is not None:
-                items = seen.candidates[:, : env.slate_size].clone()
+            if sessions is not None and observation.candidates is not None:
+                items = observation.candidates[:, : env.slate_size].clone()
             logp = torch.zeros(env.num_users, env.slate_size)
             policy_id = torch.zeros(env.num_users, dtype=torch.int64)
             remembered = int((last != PAD).any(dim=0).sum())
@@ -85,39 +85,39 @@ def play(
                     continue
                 request = SlateRequest(
                     k=env.slate_size,
-                    candidates=None if seen.candidates is None else seen.candidates[rows],
+                    candidates=None if observation.candidates is None else observation.candidates[rows],
                     exclude=last[rows, :remembered] if exclude_last else None,
                     exploration=arm.exploration,
                 )
                 slates = arm.policy.recommend(state[served], request, generator=generator)
                 items[rows], logp[rows], policy_id[rows] = slates.items, slates.logp.float(), arm.policy_id
-            happened, after = env.step(Slates(items=items, logp=logp))
+            happened, next_observation = env.step(Slates(items=items, logp=logp))
             happened = replace(happened, policy_id=policy_id)
-            somebody_new = after.user != seen.user
+            somebody_new = next_observation.user != observation.user
             if exclude_last:
                 last = _remember(last, uses_of(happened)).masked_fill(somebody_new.unsqueeze(1), PAD)
             carries = [
                 carry_after(encoder, carry, _rows(happened, part), somebody_new[part])
                 for encoder, carry, part in zip(encoders, carries, parts, strict=True)
             ]
-            states = [_state(*arm, after) for arm in zip(encoders, carries, parts, strict=True)]
-        yield seen, happened, after
-        seen = after
+            states = [_state(*arm, next_observation) for arm in zip(encoders, carries, parts, strict=True)]
+        yield observation, happened, next_observation
+        observation = next_observation
         if sessions is not None:
             left -= (happened.terminated | happened.truncated).long()
 
 
 def _deal(num_users: int, arms: Sequence[Arm], generator: Generator) -> list[Int[Tensor, " _"]]:
     if not 1 <= len(arms) <= num_users:
-        raise located(f"{len(arms)} arms for {num_users} users: expected 1 to {num_users}")
+        raise input_error(f"{len(arms)} arms for {num_users} users: expected 1 to {num_users}")
     bounds = np.cumsum([arm.share for arm in arms])
     cuts = np.rint(bounds / bounds[-1] * num_users).astype(int)
     order = torch.randperm(num_users, generator=generator)
     return [torch.sort(part).values for part in torch.tensor_split(order, [int(cut) for cut in cuts[:-1]])]
 
 
-def _state(encoder: StateEncoder, carry: Carry, part: Int[Tensor, " P"], seen: Observation) -> Tensor:
-    return encoder.state(carry, _rows(seen, part))
+def _state(encoder: StateEncoder, carry: Carry, part: Int[Tensor, " P"], observation: Observation) -> Tensor:
+    return encoder.state(carry, _rows(observation, part))
 
 
 def carry_after(encoder: StateEncoder, carry: Carry, happened: Step, somebody_new: Bool[Tensor, " B"]) -> Carry:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from slatewise.data.reading.recognition import ITEMS
 from slatewise.data.records import Decision, Outcome, Record, encode
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.files import atomic_folder
 from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.types import Observation, Step
@@ -44,7 +44,9 @@ class Recorder:
         self._version = version
         self._outcome = outcome
 
-    def add(self, seen: Observation, step: Step, counts: Bool[Tensor, " B"], *, episode: Int[Tensor, " B"]) -> None:
+    def add(
+        self, observation: Observation, step: Step, counts: Bool[Tensor, " B"], *, episode: Int[Tensor, " B"]
+    ) -> None:
         """Write the steps of some places.
 
         Args:
@@ -71,7 +73,7 @@ class Recorder:
             step.user[rows].tolist(),
             step.time[rows].tolist(),
             episode[rows].tolist(),
-            seen.context[rows].tolist(),
+            observation.context[rows].tolist(),
             strict=True,
         )
         records: list[Record] = []
@@ -112,14 +114,16 @@ def _check_recordable(
 ) -> None:
     """Refuse what a log of decisions and outcomes cannot hold."""
     if bool((slate[:, 0] < FIRST_ITEM).any()):
-        raise located("a user was shown nothing; a log of decisions cannot hold that", advice="Record another policy.")
+        raise input_error(
+            "a user was shown nothing; a log of decisions cannot hold that", advice="Record another policy."
+        )
     if bool(((reward != 0) & ~used).any()):
-        raise located(
+        raise input_error(
             "an item earned a reward although it was not used; a log of outcomes cannot hold that",
             advice="Record another environment.",
         )
     if bool((used & (reward <= 0)).any()):
-        raise located(
+        raise input_error(
             "an item was used and earned nothing; in a log of outcomes only what earns more than 0 is a use",
             advice="Record another environment.",
         )
@@ -133,7 +137,9 @@ def recording(folder: Path, catalog: Catalog, *, version: str) -> Iterator[Recor
         InputError: the folder is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise located("it is not empty, and would be replaced", file=folder, advice="Name a new folder: --record DIR.")
+        raise input_error(
+            "it is not empty, and would be replaced", file=folder, advice="Name a new folder: --record DIR."
+        )
     with atomic_folder(folder) as temporary:
         items = item_table(catalog)
         if items.width > 1:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Generator, Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.types import Observation, Step, Trajectories
 
 
@@ -25,7 +25,7 @@ class Replay:
             InputError: capacity < 2.
         """
         if capacity < 2:
-            raise located(f"a replay of {capacity} steps: expected at least 2, a step and the one after it")
+            raise input_error(f"a replay of {capacity} steps: expected at least 2, a step and the one after it")
         self.capacity = capacity
         self.added = 0
         self._columns: dict[str, Tensor] = {}
@@ -34,12 +34,12 @@ class Replay:
         """Steps kept per place."""
         return min(self.added, self.capacity)
 
-    def add(self, seen: Observation, happened: Step) -> None:
+    def add(self, observation: Observation, happened: Step) -> None:
         """Keep one step of every place, with what was seen before it."""
         row = {field.name: getattr(happened, field.name) for field in fields(Step)}
-        row["context"] = seen.context
-        if seen.candidates is not None:
-            row["candidates"] = seen.candidates
+        row["context"] = observation.context
+        if observation.candidates is not None:
+            row["candidates"] = observation.candidates
         if not self._columns:
             self._columns = {name: value.new_zeros(self.capacity, *value.shape) for name, value in row.items()}
         at = self.added % self.capacity
@@ -60,7 +60,7 @@ class Replay:
         """
         starts = len(self) - steps
         if steps < 1 or starts < 1:
-            raise located(f"{len(self)} steps are kept; stretches of {steps} need at least {steps + 1}")
+            raise input_error(f"{len(self)} steps are kept; stretches of {steps} need at least {steps + 1}")
         oldest = self.added - len(self)
         places = self._columns["user"].shape[1]
         start = torch.randint(starts, (count, 1), generator=generator) + oldest

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.protocols import Env, Policy
 from slatewise.rollout.play import Arm, play
 from slatewise.stats import quantile_t
@@ -65,7 +65,7 @@ def returns(
         InputError: fewer than one session, or a place whose sessions did not end within `max_steps`.
     """
     if sessions < 1:
-        raise located(f"{sessions} sessions: expected at least 1")
+        raise input_error(f"{sessions} sessions: expected at least 1")
     shape = (env.num_users, sessions)
     total, length, picks = torch.zeros(shape), torch.zeros(shape).long(), torch.zeros(shape).long()
     place, number = torch.arange(env.num_users), torch.zeros(env.num_users, dtype=torch.int64)
@@ -82,7 +82,7 @@ def returns(
         if steps >= max_steps:
             break
     unfinished = int((number < sessions).sum())
-    raise located(
+    raise input_error(
         f"{unfinished} of {env.num_users} places did not finish {sessions} sessions in {max_steps} steps",
         advice="Raise max_steps, or use an environment whose sessions end.",
     )

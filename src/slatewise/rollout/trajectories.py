@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.protocols import Env
 from slatewise.rollout.play import Arm, play
 from slatewise.types import Step, Trajectories
@@ -29,19 +29,19 @@ def record_trajectories(env: Env, arms: Sequence[Arm], *, steps: int, seed: int,
         InputError: fewer than one step, no arm, or more arms than users.
     """
     if steps < 1:
-        raise located(f"a recording of {steps} steps: expected at least 1")
+        raise input_error(f"a recording of {steps} steps: expected at least 1")
     happened: list[Step] = []
     contexts: list[Tensor] = []
     candidates: list[Tensor | None] = []
-    for seen, step, after in play(env, arms, seed=seed, exclude_last=exclude_last):
+    for observation, step, next_observation in play(env, arms, seed=seed, exclude_last=exclude_last):
         happened.append(step)
-        contexts.append(seen.context)
-        candidates.append(seen.candidates)
+        contexts.append(observation.context)
+        candidates.append(observation.candidates)
         if len(happened) == steps:
-            contexts.append(after.context)
-            candidates.append(after.candidates)
+            contexts.append(next_observation.context)
+            candidates.append(next_observation.candidates)
             break
-    return _by_user(happened, contexts, [c for c in candidates if c is not None], after.user)
+    return _by_user(happened, contexts, [c for c in candidates if c is not None], next_observation.user)
 
 
 def _by_user(

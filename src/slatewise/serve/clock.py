@@ -20,18 +20,18 @@ def system_clock() -> int:
 class Clock:
     """Microseconds that only rise, so that a user's events have one order."""
 
-    def __init__(self, now: Callable[[], int] = system_clock) -> None:
-        self._now = now
+    def __init__(self, read_clock: Callable[[], int] = system_clock) -> None:
+        self._read_clock = read_clock
         self._last = 0
 
     def start_after(self, moment: int) -> None:
         """Answer only later moments than this from now on; one more than a day ahead is somebody's mistake."""
-        if moment <= self._now() + DAY:
+        if moment <= self._read_clock() + DAY:
             self._last = max(self._last, moment)
 
     def __call__(self) -> int:
         """Now, or one microsecond after the last answer."""
-        self._last = max(self._now(), self._last + 1)
+        self._last = max(self._read_clock(), self._last + 1)
         return self._last
 
 

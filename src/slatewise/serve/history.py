@@ -22,7 +22,7 @@ class Beginning:
     """What is known of a user before the service saw any."""
 
     carry: Carry
-    seen: Int[np.ndarray, "X"]
+    used_items: Int[np.ndarray, "X"]
     """Numbers of the items that the user used, each once, ascending."""
     uses: frozenset[tuple[int, int]]
     """The user's uses in the log: number of the event, position."""
@@ -68,13 +68,13 @@ class LoggedHistory:
         position = (np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size))[used]
         return Beginning(
             carry=carry_after_each(encoder, encoder.initial(1), recent),
-            seen=np.unique(everything.item[everything.item >= FIRST_ITEM].numpy()),
+            used_items=np.unique(everything.item[everything.item >= FIRST_ITEM].numpy()),
             uses=frozenset(zip(event.tolist(), position.tolist(), strict=True)),
         )
 
     def _history(self, number: int, start: int, stop: int) -> Uses:
         """The uses of some of a user's events, in the numbers of the policy's catalog."""
-        one = {name: np.array([value]) for name, value in (("start", start), ("learn", start), ("stop", stop))}
-        events = batches.trajectories(self.dataset.interactions, Windows(user=np.array([number]), **one))
+        bounds = {name: np.array([value]) for name, value in (("start", start), ("learn", start), ("stop", stop))}
+        events = batches.trajectories(self.dataset.interactions, Windows(user=np.array([number]), **bounds))
         uses = history_of(events).uses
         return replace(uses, item=self._number[uses.item])

@@ -11,7 +11,7 @@ from itertools import islice
 import msgspec
 
 from slatewise.data.wire import CatalogRecord, Decision, Outcome, Record
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.serve.events.files import START, Position, SegmentedLog
 from slatewise.serve.stores.lmdb import Play, Store, UseRecord, use_key
 from slatewise.serve.users import Users
@@ -40,7 +40,7 @@ class Journal:
         if self._followed == self._log.position:
             return
         with self._store.transaction():
-            position = self._store.followed(self._name)
+            position = self._store.followed_to(self._name)
         # a store ahead of its log belongs to a log that is gone; all of this one may be news to it
         if position > self._log.position:
             position = START
@@ -66,7 +66,7 @@ class Journal:
             if self._log.position > START and self._store.catalog() == record.catalog_version:
                 return
             self.record([record])
-        self.recorded()
+        self.mark_recorded()
 
     def record(self, records: Sequence[Record]) -> list[bool]:
         """Append records and apply them inside the store's open transaction; call `recorded` when that is over.
@@ -87,7 +87,7 @@ class Journal:
         moments = [record.received or 0 if isinstance(record, Outcome) else record.timestamp for record in records]
         self._store.put_latest_time(max([self._store.latest_time(), *moments]))
 
-    def recorded(self) -> None:
+    def mark_recorded(self) -> None:
         """The transaction around `record` was kept."""
         self._followed = self._log.position
 
@@ -103,14 +103,14 @@ class Journal:
 
     def _read(self, record: dict[str, object], segment: int) -> Record:
         try:
-            found: Record = msgspec.convert(record, Record)
+            typed_record: Record = msgspec.convert(record, Record)
         except msgspec.ValidationError as error:
-            raise located(
+            raise input_error(
                 f"no decision, outcome or catalog: {error}",
                 file=self._log.folder / f"events-{segment:08d}.jsonl",
                 advice="Something else wrote to this file: mend or remove the line.",
             ) from error
-        return found
+        return typed_record
 
     def _apply(self, record: Record) -> bool:
         if isinstance(record, CatalogRecord):

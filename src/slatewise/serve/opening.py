@@ -13,7 +13,7 @@ from slatewise import artifact as artifacts
 from slatewise.artifact import Artifact
 from slatewise.config import ServeConfig
 from slatewise.data import prepared
-from slatewise.errors import InputError, located
+from slatewise.errors import InputError, input_error
 from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.history import LoggedHistory
 from slatewise.serve.recommender import Recommender
@@ -55,7 +55,7 @@ def find_artifact(run: Path) -> Path:
         if (folder / "manifest.json").is_file():
             return folder
     what = "no run here: neither manifest.json nor artifact/manifest.json" if run.is_dir() else "no such folder"
-    raise located(what, file=run, advice="`slatewise train` makes a run, `slatewise demo` the first one.")
+    raise input_error(what, file=run, advice="`slatewise train` makes a run, `slatewise demo` the first one.")
 
 
 def open_recommender(run: Path, options: Options) -> Recommender:
@@ -91,9 +91,9 @@ def open_recommender(run: Path, options: Options) -> Recommender:
 def _config(artifact: Artifact, options: Options) -> ServeConfig:
     config = artifact.config.serve
     names = ("top_m", "keep", "temperature", "greedy", "allow_repeats")
-    given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    overrides: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     try:
-        return replace(config, **given)
+        return replace(config, **overrides)
     except ValueError as error:
         raise InputError(f"{error}.") from error
 

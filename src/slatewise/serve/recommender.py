@@ -127,13 +127,13 @@ class Recommender:
             user = self.users.find(request.user_id)
             slates = self.artifact.policy.recommend(
                 self.users.state(user, context),
-                self._door.with_seen(conditions, user.seen),
+                self._door.with_seen(conditions, user.used_items),
                 generator=self._generator,
             )
             numbers, logp = _served_items(slates, request)
             decision = self._decision(request, conditions, numbers, logp, context)
             self._journal.record([decision])
-        self._journal.recorded()
+        self._journal.mark_recorded()
         self.decisions += 1
         return self._answer(decision, numbers, logp)
 
@@ -148,7 +148,7 @@ class Recommender:
         """
         self._journal.follow()
         with self.store.transaction():
-            arrivals = self._door.arrivals(feedback, now=self._clock)
+            arrivals = self._door.arrivals(feedback, clock=self._clock)
             new = [arrival.outcome for arrival in arrivals if arrival.known_as is None]
             moved = iter(self._journal.record(new))
             receipts = [
@@ -160,7 +160,7 @@ class Recommender:
                 )
                 for arrival in arrivals
             ]
-        self._journal.recorded()
+        self._journal.mark_recorded()
         self.outcomes += len(new)
         return FeedbackAnswer(accepted=len(new), duplicates=len(receipts) - len(new), outcomes=receipts)
 
@@ -184,12 +184,12 @@ class Recommender:
         context: list[float],
     ) -> Decision:
         """What the log keeps of a slate: what was shown, with which propensities, and under which conditions."""
-        now = self._clock()
+        moment = self._clock()
         names = self.artifact.catalog.vocabulary
         draw = conditions.exploration
         return Decision(
-            event_id=event_name(now),
-            timestamp=now,
+            event_id=event_name(moment),
+            timestamp=moment,
             user_id=request.user_id,
             session_id=request.session_id,
             slate=[names.name(number) for number in numbers],

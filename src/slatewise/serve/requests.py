@@ -55,16 +55,16 @@ class Door:
             k=request.k,
             candidates=self._candidates(request),
             exclude=torch.tensor([exclude], dtype=torch.int64),
-            fixed=self._fixed(request, exclude),
+            fixed=self._fixed_items(request, exclude),
             exploration=exploration,
         )
 
-    def with_seen(self, conditions: SlateRequest, seen: Int[np.ndarray, "Y"]) -> SlateRequest:
+    def with_seen(self, conditions: SlateRequest, used_before: Int[np.ndarray, "Y"]) -> SlateRequest:
         """Conditions that also exclude what the user used before, unless repeats are allowed."""
         assert conditions.exclude is not None
         explicit = conditions.exclude[0].numpy()
         fixed = explicit[:0] if conditions.fixed is None else conditions.fixed[0].numpy()
-        exclude = excluded_items(explicit, seen[:0] if self._config.allow_repeats else seen, fixed)
+        exclude = excluded_items(explicit, used_before[:0] if self._config.allow_repeats else used_before, fixed)
         return replace(conditions, exclude=torch.from_numpy(exclude).unsqueeze(0))
 
     def _exploration(self, request: RecommendRequest) -> Exploration | None:
@@ -75,11 +75,11 @@ class Door:
                 expected=f"a slate of 1 to {size:,} items",
                 advice="Ask for a shorter slate.",
             )
-        asked = request.explore
-        if asked is None:
+        explore = request.explore
+        if explore is None:
             return None if self._config.greedy else self._config.exploration(request.k)
         exploration = self._config.exploration(
-            request.k, top_m=asked.top_m, keep=asked.keep, temperature=asked.temperature
+            request.k, top_m=explore.top_m, keep=explore.keep, temperature=explore.temperature
         )
         if exploration.top_m < request.k:
             raise RefusedError(
@@ -95,15 +95,15 @@ class Door:
         numbers = [self._catalog.vocabulary.number(name) for name in request.candidates]
         if UNKNOWN in numbers:
             strangers = [name for name, number in zip(request.candidates, numbers, strict=True) if number == UNKNOWN]
-            more = f" and {len(strangers) - 1:,} more" if len(strangers) > 1 else ""
+            others = f" and {len(strangers) - 1:,} more" if len(strangers) > 1 else ""
             raise RefusedError(
-                f'candidates: the catalog has no item "{strangers[0]}"{more}',
+                f'candidates: the catalog has no item "{strangers[0]}"{others}',
                 expected=f'item ids of the catalog, such as "{self._catalog.vocabulary.names[0].as_py()}"',
                 advice="Leave unknown items out: this policy cannot score them.",
             )
         return torch.tensor([numbers])
 
-    def _fixed(self, request: RecommendRequest, exclude: Sequence[int]) -> Int[Tensor, "1 K"] | None:
+    def _fixed_items(self, request: RecommendRequest, exclude: Sequence[int]) -> Int[Tensor, "1 K"] | None:
         if not request.fixed:
             return None
         items: dict[int, int] = {}
@@ -153,7 +153,7 @@ class Door:
             )
         return request.context
 
-    def arrivals(self, feedback: Sequence[Feedback], *, now: Callable[[], int]) -> list[Arrival]:
+    def arrivals(self, feedback: Sequence[Feedback], *, clock: Callable[[], int]) -> list[Arrival]:
         """Outcomes to record, repeated ones marked; reads the store's open transaction.
 
         Raises:
@@ -161,17 +161,17 @@ class Door:
             RefusedError: an outcome that does not fit its slate, its type or its time.
         """
         arrivals: list[Arrival] = []
-        taken: dict[str, str] = {}
-        for index, one in enumerate(feedback):
+        events_in_request: dict[str, str] = {}
+        for index, outcome_sent in enumerate(feedback):
             where = f"outcome {index}: " if len(feedback) > 1 else ""
-            self._check(one, where)
-            if one.event_id is None:
-                outcome, position = self._use(one, now, where), 0
+            self._check(outcome_sent, where)
+            if outcome_sent.event_id is None:
+                outcome, position = self._use(outcome_sent, clock, where), 0
             else:
-                outcome, position = self._of_slate(one, one.event_id, now, where)
+                outcome, position = self._of_slate(outcome_sent, outcome_sent.event_id, clock, where)
             key = outcome_key(outcome, position)
-            known_as = self._store.event_of(key) or taken.get(key)
-            taken.setdefault(key, outcome.event_id)
+            known_as = self._store.event_of(key) or events_in_request.get(key)
+            events_in_request.setdefault(key, outcome.event_id)
             arrivals.append(Arrival(outcome=outcome, known_as=known_as))
         return arrivals
 
@@ -191,7 +191,7 @@ class Door:
                 advice="Multiply seconds by 1,000,000, or leave timestamp out for now.",
             )
 
-    def _use(self, feedback: Feedback, now: Callable[[], int], where: str) -> Outcome:
+    def _use(self, feedback: Feedback, clock: Callable[[], int], where: str) -> Outcome:
         """A use outside of any slate, which is an event of its own."""
         if feedback.user_id is None or feedback.item_id is None or feedback.position is not None:
             raise RefusedError(
@@ -199,7 +199,7 @@ class Door:
                 expected="event_id with item_id or position, or user_id with item_id",
                 advice="event_id stands in the answer of /recommend.",
             )
-        received = now()
+        received = clock()
         return Outcome(
             event_id=event_name(received),
             timestamp=received if feedback.timestamp is None else feedback.timestamp,
@@ -211,7 +211,7 @@ class Door:
             user_id=feedback.user_id,
         )
 
-    def _of_slate(self, feedback: Feedback, event_id: str, now: Callable[[], int], where: str) -> tuple[Outcome, int]:
+    def _of_slate(self, feedback: Feedback, event_id: str, clock: Callable[[], int], where: str) -> tuple[Outcome, int]:
         """An outcome of a served slate, with its position."""
         play = self._store.play(event_id)
         if play is None:
@@ -233,7 +233,7 @@ class Door:
                 expected=f"a position from 0 to {len(play.slate) - 1}, or an item of the slate (both must agree)",
                 advice="Send what /recommend answered; for another item leave event_id out and send user_id.",
             )
-        received = now()
+        received = clock()
         outcome = Outcome(
             event_id=event_id,
             timestamp=received if feedback.timestamp is None else feedback.timestamp,

@@ -26,7 +26,7 @@ class User:
 
     user_id: str
     carry: Carry
-    seen: Int[np.ndarray, "X"]
+    used_items: Int[np.ndarray, "X"]
     """Numbers of the items that the user used, each once, ascending."""
     latest: str
     """Key of the use that moved the memory last; "" = none since the log."""
@@ -57,21 +57,21 @@ class Users:
         """A user, with the memory brought up to date if another policy saved it last."""
         record = self._store.user(user_id)
         if record is not None and record.policy_version == self._version:
-            return _decoded(user_id, record)
+            return _decode(user_id, record)
         beginning = None if self._history is None else self._history.beginning(user_id, self.encoder)
         user = User(
             user_id=user_id,
             carry=self.encoder.initial(1) if beginning is None else beginning.carry,
-            seen=_NOTHING if beginning is None else beginning.seen,
+            used_items=_NOTHING if beginning is None else beginning.used_items,
             latest="",
         )
         logged: frozenset[tuple[int, int]] = frozenset() if beginning is None else beginning.uses
         for key, use in self._uses(record):
             # a log that was imported after these uses has them already
             if not (use.event_id.isdecimal() and (int(use.event_id), use.position) in logged):
-                user = self._after(user, key, use)
+                user = self._moved_by(user, key, use)
         if record is not None:
-            user = User(user_id=user_id, carry=user.carry, seen=user.seen, latest=record.latest)
+            user = User(user_id=user_id, carry=user.carry, used_items=user.used_items, latest=record.latest)
         if beginning is not None or record is not None:
             self._save(user)
         return user
@@ -79,16 +79,16 @@ class Users:
     def state(self, user: User, context: list[float]) -> Float[Tensor, "1 D"]:
         """State of a user who is seen now."""
         number = -1 if self._history is None else self._history.user_number(user.user_id)
-        seen = torch.tensor([context], dtype=torch.float32).view(1, self.context_width)
-        return self.encoder.state(user.carry, Observation(user=torch.tensor([number]), context=seen))
+        row = torch.tensor([context], dtype=torch.float32).view(1, self.context_width)
+        return self.encoder.state(user.carry, Observation(user=torch.tensor([number]), context=row))
 
     def move(self, user_id: str, use: UseRecord) -> None:
         """Move a user's memory by a use, and keep both."""
         user = self.find(user_id)
         key = self._store.put_use(msgspec.structs.replace(use, previous=user.latest))
-        self._save(self._after(user, key, use))
+        self._save(self._moved_by(user, key, use))
 
-    def _after(self, user: User, key: str, use: UseRecord) -> User:
+    def _moved_by(self, user: User, key: str, use: UseRecord) -> User:
         item = self._catalog.vocabulary.number(use.item_id)
         uses = Uses(
             item=torch.tensor([[item]]),
@@ -99,7 +99,7 @@ class Users:
         return User(
             user_id=user.user_id,
             carry=self.encoder.step(user.carry, uses),
-            seen=np.union1d(user.seen, [item]) if item >= FIRST_ITEM else user.seen,
+            used_items=np.union1d(user.used_items, [item]) if item >= FIRST_ITEM else user.used_items,
             latest=key,
         )
 
@@ -122,15 +122,15 @@ class Users:
                 policy_version=self._version,
                 latest=user.latest,
                 carry=carry_bytes(user.carry),
-                seen=user.seen.astype("<i8").tobytes(),
+                used_items=user.used_items.astype("<i8").tobytes(),
             ),
         )
 
 
-def _decoded(user_id: str, record: UserRecord) -> User:
+def _decode(user_id: str, record: UserRecord) -> User:
     return User(
         user_id=user_id,
         carry=carry_from(record.carry),
-        seen=np.frombuffer(record.seen, "<i8").astype(np.int64),
+        used_items=np.frombuffer(record.used_items, "<i8").astype(np.int64),
         latest=record.latest,
     )

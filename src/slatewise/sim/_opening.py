@@ -10,7 +10,7 @@ from typing import Any
 from slatewise import artifact
 from slatewise import config as configs
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
-from slatewise.errors import InputError, located
+from slatewise.errors import InputError, input_error
 from slatewise.log import Catalog
 from slatewise.methods import random as uniform
 from slatewise.protocols import Env, HasReferencePolicies, Policy, ReadsContext
@@ -60,7 +60,7 @@ def open_world(name: str, assignments: Sequence[str] = (), *, num_users: int) ->
     elif "." not in name:
         name = name.replace("-", "_")
     if "." not in name and name not in configs.components("sim"):
-        raise located(
+        raise input_error(
             f'"{name}" is no environment and no run folder of a fitted one',
             advice=f"Environments: {', '.join(configs.components('sim'))}.",
         )
@@ -73,7 +73,7 @@ def open_world(name: str, assignments: Sequence[str] = (), *, num_users: int) ->
     return World(name=name, config=config, env=env)
 
 
-def served(world: World, policy: str, *, allow_modules: bool = False) -> Served:
+def open_policy(world: World, policy: str, *, allow_modules: bool = False) -> Served:
     """A policy for a world: random, myopic, oracle, or what a run folder holds.
 
     Args:
@@ -93,7 +93,7 @@ def served(world: World, policy: str, *, allow_modules: bool = False) -> Served:
         references = env.reference_policies() if isinstance(env, HasReferencePolicies) else {}
         if policy not in references:
             has = ", ".join(("random", *references))
-            raise located(f"{world.name} has no {policy} policy", advice=f"It has: {has}; or name a run folder.")
+            raise input_error(f"{world.name} has no {policy} policy", advice=f"It has: {has}; or name a run folder.")
         build = references[policy]
         return Served(policy=build(), version=policy, words=_first_sentence(build))
     return _run(world, Path(policy), allow_modules=allow_modules)
@@ -107,7 +107,7 @@ def _first_sentence(build: Callable[[], Policy]) -> str:
 def _run(world: World, path: Path, *, allow_modules: bool) -> Served:
     folder = path / "artifact" if (path / "artifact").is_dir() else path
     if not folder.is_dir():
-        raise located(
+        raise input_error(
             f'"{path}" is no policy and no run folder',
             advice=f"Policies: {', '.join(PRIVILEGED)}; or a folder that `slatewise train` made.",
         )
@@ -115,7 +115,7 @@ def _run(world: World, path: Path, *, allow_modules: bool) -> Served:
     check_catalog(loaded.catalog, world.env.catalog, path=path, world=world.name)
     encoder, has = loaded.policy.encoder, world.env.reset(seed=0).context.shape[1]
     if isinstance(encoder, ReadsContext) and encoder.context_width != has:
-        raise located(
+        raise input_error(
             f"its encoder reads {encoder.context_width} numbers of context; {world.name} shows {has}",
             file=path,
             advice="Set the environment as it was when the run's log was recorded.",
@@ -123,20 +123,21 @@ def _run(world: World, path: Path, *, allow_modules: bool) -> Served:
     return Served(policy=loaded.policy, version=loaded.version, words=f"{loaded.config.method.name} of {path}, greedy")
 
 
-def check_catalog(own: Catalog, other: Catalog, *, path: Path, world: str) -> None:
+def check_catalog(trained_on: Catalog, other: Catalog, *, path: Path, world: str) -> None:
     """Refuse a policy whose item numbers mean other items."""
-    if own.num_items != other.num_items:
-        raise located(
-            f"it was trained on another catalog: {own.num_items:,} items, {world} has {other.num_items:,}",
+    if trained_on.num_items != other.num_items:
+        raise input_error(
+            f"it was trained on another catalog: {trained_on.num_items:,} items, {world} has {other.num_items:,}",
             file=path,
             advice="Set the environment as it was when the run's log was recorded (--set), or train anew.",
         )
-    for number, (mine, its) in enumerate(
-        zip(own.vocabulary.names.to_pylist(), other.vocabulary.names.to_pylist(), strict=True), start=2
+    for number, (trained_name, world_name) in enumerate(
+        zip(trained_on.vocabulary.names.to_pylist(), other.vocabulary.names.to_pylist(), strict=True), start=2
     ):
-        if mine != its:
-            raise located(
-                f'it was trained on another catalog: item {number} is "{mine}" there and "{its}" in {world}',
+        if trained_name != world_name:
+            raise input_error(
+                f'it was trained on another catalog: item {number} is "{trained_name}" there and "{world_name}" in '
+                f"{world}",
                 file=path,
                 advice="Import the log together with the items.parquet that was recorded beside it, and train anew.",
             )

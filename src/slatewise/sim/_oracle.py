@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Env
 
@@ -37,8 +37,8 @@ class Privileged(RankedPolicy):
         """
         values = self._scores()
         if len(state) != self._num_users:
-            raise located(f"this policy serves all {self._num_users} users of its env at once, not {len(state)}")
+            raise input_error(f"this policy serves all {self._num_users} users of its env at once, not {len(state)}")
         num_scores = self.num_rows if items is None else items.shape[1]
         if values.shape[1] != num_scores:
-            raise located(f"the env has {values.shape[1]} scores a user, {num_scores} candidates were given")
+            raise input_error(f"the env has {values.shape[1]} scores a user, {num_scores} candidates were given")
         return values.to(torch.float32)

@@ -6,7 +6,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from slatewise.errors import InputError, located
+from slatewise.errors import InputError, input_error
 from slatewise.log import FIRST_ITEM, PAD
 from slatewise.types import Slates
 
@@ -34,9 +34,11 @@ def check_slates(
     """
     items, logp = slates.items, slates.logp
     if slate_size > num_rows - FIRST_ITEM:
-        raise located(f"slates of {slate_size} from a catalog of {num_rows - FIRST_ITEM} items: choose a smaller slate")
+        raise input_error(
+            f"slates of {slate_size} from a catalog of {num_rows - FIRST_ITEM} items: choose a smaller slate"
+        )
     if items.shape != (num_users, slate_size):
-        raise located(f"slates.items has the shape {tuple(items.shape)}; expected ({num_users}, {slate_size})")
+        raise input_error(f"slates.items has the shape {tuple(items.shape)}; expected ({num_users}, {slate_size})")
     shown = items != PAD
     unknown = shown & ((items < FIRST_ITEM) | (items >= num_rows))
     if bool(unknown.any()):
@@ -59,7 +61,7 @@ def check_slates(
     impossible = ~(logp <= 1e-5)  # NaN is not ≤ anything
     if bool(impossible.any()):
         user, position = (int(x) for x in impossible.nonzero()[0])
-        raise located(
+        raise input_error(
             f"slates.logp, user {user}, position {position}: {float(logp[user, position])} is no log-probability",
             advice="Expected a number ≤ 0.",
         )
@@ -67,4 +69,6 @@ def check_slates(
 
 def _at(slates: Slates, wrong: Bool[Tensor, "B K"], why: str) -> InputError:
     user, position = (int(x) for x in wrong.nonzero()[0])
-    return located(f"slates.items, user {user}, position {position}: item {int(slates.items[user, position])}: {why}")
+    return input_error(
+        f"slates.items, user {user}, position {position}: item {int(slates.items[user, position])}: {why}"
+    )

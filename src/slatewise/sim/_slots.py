@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM
 from slatewise.types import Slates, Step, used_at_once
 
@@ -80,7 +80,7 @@ def must_be_reset(places: Places | None) -> Places:
         InputError: there was no reset yet.
     """
     if places is None:
-        raise located("nobody is there yet", advice="Call reset(seed=…) before the first step.")
+        raise input_error("nobody is there yet", advice="Call reset(seed=…) before the first step.")
     return places
 
 

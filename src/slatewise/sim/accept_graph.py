@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
 from slatewise.seeds import stream_seed
 from slatewise.sim._slates import check_slates
@@ -104,7 +104,7 @@ def value_of(world: World, shown: Int[Tensor, " N"]) -> Solution:
     """
     config, count = world.config, world.config.num_items
     if shown.shape != (count,) or bool((shown < 0).any()) or bool((shown >= count).any()):
-        raise located(f"expected one item row from 0 to {count - 1} for each of the {count} states")
+        raise input_error(f"expected one item row from 0 to {count - 1} for each of the {count} states")
     p = world.accepts(torch.arange(count), shown).double()
     go_on, restart = 1 - config.end_after_accept, 1 - config.end_after_reject
     values, change = torch.zeros(count, dtype=torch.float64), math.inf
@@ -191,7 +191,7 @@ class Env:
         """Show one item to everybody; every random number is drawn in the same order whatever is shown."""
         config, generator = self.config, self._generator
         if generator is None:
-            raise located("nobody is there yet", advice="Call reset(seed=…) before the first step.")
+            raise input_error("nobody is there yet", advice="Call reset(seed=…) before the first step.")
         check_slates(slates, num_users=self.num_users, slate_size=1, num_rows=self.catalog.num_rows)
         chance = torch.rand(2, self.num_users, generator=generator)
         anywhere, start = self._anywhere(generator), self._anywhere(generator)

@@ -32,7 +32,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import embedding, normalize, pad
 
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
 from slatewise.policies.topic import TopicDraws, TopicHistory
 from slatewise.protocols import StateEncoder
@@ -184,7 +184,7 @@ class Env:
         """Show the slates; every random number is drawn in the same order whatever they hold."""
         config, generator = self.config, self._generator
         if generator is None:
-            raise located("nobody is there yet", advice="Call reset(seed=…) before the first step.")
+            raise input_error("nobody is there yet", advice="Call reset(seed=…) before the first step.")
         check_slates(slates, num_users=self.num_users, slate_size=self.slate_size, num_rows=len(self.items.topic))
         # the users pick
         slate = slates.items
@@ -330,9 +330,9 @@ class Oracle:
             InputError: rows for other than all users of the env, or anything else asked for than k.
         """
         if any(part is not None for part in (request.candidates, request.exclude, request.fixed)):
-            raise located("the oracle shows the best of the whole catalog", advice="Ask for nothing but k.")
+            raise input_error("the oracle shows the best of the whole catalog", advice="Ask for nothing but k.")
         if len(state) != self._env.num_users:
-            raise located(f"the oracle serves all {self._env.num_users} users of its env at once, not {len(state)}")
+            raise input_error(f"the oracle serves all {self._env.num_users} users of its env at once, not {len(state)}")
         items = self._env.scores(growth_price=self._price).topk(request.k, dim=1).indices
         return Slates(items=items, logp=torch.zeros(items.shape))
 

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
 from slatewise.ops.choice import ChoiceModel, cascade_probabilities, choice_weight, pick
 from slatewise.sim._oracle import Privileged
@@ -215,7 +215,7 @@ class Env:
 
     def _must_be_reset(self) -> None:
         if not self._blocks:
-            raise located("nobody is there yet", advice="Call reset(seed=…) before the first step.")
+            raise input_error("nobody is there yet", advice="Call reset(seed=…) before the first step.")
 
     def _refuse(self, slates: Slates) -> None:
         observed = _Seen(self.num_users, self.config)
@@ -228,7 +228,7 @@ class Env:
             num_rows=self.catalog.num_rows,
             candidates=observed.observation().candidates,
         )
-        raise located(f"slates.logp has the shape {tuple(slates.logp.shape)}; expected that of slates.items")
+        raise input_error(f"slates.logp has the shape {tuple(slates.logp.shape)}; expected that of slates.items")
 
     def _each(self, work: Callable[[_Block], bool]) -> list[bool]:
         """Do something with every block, each thread a stretch of them."""

@@ -32,7 +32,7 @@ from torch import Generator, Tensor
 
 from slatewise.data import prepared
 from slatewise.data.ratings import Ratings, ratings
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.item_vectors.ratings import Factors, factorise
 from slatewise.log import FIRST_ITEM, PAD, Catalog, LogPart
 from slatewise.seeds import stream_seed
@@ -128,13 +128,13 @@ class Env:
         self.people = self.world.parts[config.part]
         needed = config.steps * config.slate_size
         if needed > self.catalog.num_items:
-            raise located(
+            raise input_error(
                 f"a session of {config.steps} slates of {config.slate_size} shows {needed} items, the catalog has "
                 f"{self.catalog.num_items}",
                 advice="Fewer steps or smaller slates.",
             )
         if config.list_candidates and num_users * self.catalog.num_rows > MOST_CANDIDATES:
-            raise located(
+            raise input_error(
                 f"{num_users} users × {self.catalog.num_items:,} items are too many to list as candidates",
                 advice="Leave list_candidates off and exclude env.shown_items.",
             )
@@ -175,7 +175,7 @@ class Env:
         """Answer the slates."""
         config = self.config
         if self._generator is None:
-            raise located("nobody is there yet", advice="Call reset(seed=…) before the first step.")
+            raise input_error("nobody is there yet", advice="Call reset(seed=…) before the first step.")
         check_slates(
             slates,
             num_users=self.num_users,
@@ -296,14 +296,14 @@ def open_world(config: Config) -> World:
         where = config.data
     low, high = log_ratings.scale
     if not low < high:
-        raise located(
+        raise input_error(
             f"every rating is {low:g}; expected ratings that differ",
             file=where,
             advice="A log of clicks alone has no ratings: use an environment for clicks.",
         )
     parts = part_people(log_ratings, config)
     if not len(parts[config.part]):
-        raise located(
+        raise input_error(
             f'nobody with a rating is in the part "{config.part}"',
             file=where,
             advice="Choose another part, or larger shares.",

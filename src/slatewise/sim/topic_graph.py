@@ -33,7 +33,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
 from slatewise.policies.topic import TopicDraws
 from slatewise.protocols import StateEncoder
@@ -155,7 +155,7 @@ def value_of(world: World, shown: Int[Tensor, " S"]) -> Solution:
     """
     topics, count = world.config.num_topics, world.config.num_items
     if shown.shape != (topics,) or bool((shown < 0).any()) or bool((shown >= count).any()):
-        raise located(f"expected one item row from 0 to {count - 1} for each of the {topics} topics")
+        raise input_error(f"expected one item row from 0 to {count - 1} for each of the {topics} topics")
     p = world.accepts(torch.arange(topics), shown).double()
     leads = torch.zeros(topics, topics, dtype=torch.float64)
     leads[torch.arange(topics), world.topic[shown]] = p

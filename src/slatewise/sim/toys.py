@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 from slatewise.policies.fixed import FixedPolicy
 from slatewise.rollout.play import Arm
@@ -75,7 +75,7 @@ class Env:
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         """Pay every item shown; every one is used."""
         if self._sessions is None:
-            raise located("nobody is there yet", advice="Call reset(seed=…) before the first step.")
+            raise input_error("nobody is there yet", advice="Call reset(seed=…) before the first step.")
         check_slates(slates, num_users=self.num_users, slate_size=self.slate_size, num_rows=len(self._rewards))
         user = self._observe().user
         reward = self._rewards[slates.items]

@@ -76,9 +76,9 @@ def check_states(encoder: StateEncoder, log: Trajectories, *, num_rows: int, whe
     expect_close(encoder(log), states, f"{where}: the same histories read twice", tolerance=0.0)
     _check_rolled_out(encoder, log, states, where)
     if not log.context.shape[2]:
-        still = (~log.mask).unsqueeze(2)
+        masked = (~log.mask).unsqueeze(2)
         message = f"{where}: the state after a masked step (found) is not the one before it (expected)"
-        expect_close(states[:, 1:] * still, states[:, :-1] * still, message, tolerance=0.0)
+        expect_close(states[:, 1:] * masked, states[:, :-1] * masked, message, tolerance=0.0)
         moved = ((states[:, -1] - states[:, 0]).abs() > 0).any(dim=1)
         remembers = encoder.initial(batch).shape[1] > 0
         expect(
@@ -109,11 +109,11 @@ def histories(log: Trajectories) -> Trajectories:
     Args:
         log: at least six users, at least five steps, slates of at least two.
     """
-    gone = ~log.mask
-    gone[0, :2] = True
-    gone[1, 1:3] = True
-    gone[2, :] = True
-    log = without_steps(log, gone)
+    gaps = ~log.mask
+    gaps[0, :2] = True
+    gaps[1, 1:3] = True
+    gaps[2, :] = True
+    log = without_steps(log, gaps)
     slate, used = log.slate.clone(), log.used.clone()
     delay = torch.zeros_like(log.used_time)
     slate[3, 1, :] = UNKNOWN
@@ -162,25 +162,25 @@ def _check_rolled_out(encoder: StateEncoder, log: Trajectories, states: Float[Te
     read: set[tuple[int, int, int]] = set()
     for t in range(steps + 1):
         happens = log.mask[:, t] if t < steps else torch.ones(batch, dtype=torch.bool)
-        uses = _together(_arrived(log, t, read), batch)
-        before = carry.clone()
-        after = encoder.step(carry, uses)
-        expect_close(carry, before, f"{where}: `step` changed the carry it was given", tolerance=0.0)
+        uses = _together(_new_uses(log, t, read), batch)
+        carry_before = carry.clone()
+        carry_after = encoder.step(carry, uses)
+        expect_close(carry, carry_before, f"{where}: `step` changed the carry it was given", tolerance=0.0)
         expect(
-            after.shape == carry.shape and after.dtype == carry.dtype,
-            f"{where}: `step` gives a carry of {after.dtype} {tuple(after.shape)}; expected that of `initial`, "
-            f"{carry.dtype} {tuple(carry.shape)}",
+            carry_after.shape == carry.shape and carry_after.dtype == carry.dtype,
+            f"{where}: `step` gives a carry of {carry_after.dtype} {tuple(carry_after.shape)}; expected that of "
+            f"`initial`, {carry.dtype} {tuple(carry.shape)}",
         )
         for place in range(uses.item.shape[1]):
             carry = encoder.step(carry, uses.columns(slice(place, place + 1)))
         message = f"{where}: the carry after the uses before step {t}, read together and one by one"
-        expect_close(after, carry, message, tolerance=ROLLED)
+        expect_close(carry_after, carry, message, tolerance=ROLLED)
         state = encoder.state(carry, log.observation(t))
         message = f"{where}: the state before step {t}, rolled out use by use, against `forward`"
         expect_close(state[happens], states[happens, t], message, tolerance=ROLLED)
 
 
-def _arrived(log: Trajectories, t: int, read: set[tuple[int, int, int]]) -> list[list[tuple[int, float, int]]]:
+def _new_uses(log: Trajectories, t: int, read: set[tuple[int, int, int]]) -> list[list[tuple[int, float, int]]]:
     """Item, reward and time of every use that a user's decision t is the first to see; adds them to those read."""
     users, steps, places = log.slate.shape
     new: list[list[tuple[int, float, int]]] = []
@@ -188,13 +188,13 @@ def _arrived(log: Trajectories, t: int, read: set[tuple[int, int, int]]) -> list
         if t < steps and not log.mask[user, t]:
             new.append([])
             continue
-        now = NEVER if log.next_time is None else int(log.next_time[user])
-        now = int(log.time[user, t]) if t < steps else now
+        moment = NEVER if log.next_time is None else int(log.next_time[user])
+        moment = int(log.time[user, t]) if t < steps else moment
         arrived = [
             (int(log.used_time[user, step, place]), step, place)
             for step in range(t)
             for place in range(places)
-            if log.used[user, step, place] and log.used_time[user, step, place] <= now
+            if log.used[user, step, place] and log.used_time[user, step, place] <= moment
             if (user, step, place) not in read
         ]
         arrived.sort()
@@ -207,9 +207,9 @@ def _arrived(log: Trajectories, t: int, read: set[tuple[int, int, int]]) -> list
 def _together(uses: list[list[tuple[int, float, int]]], users: int) -> Uses:
     """Uses of each user as one batch; what stands at places that are not present must not matter."""
     most = max(map(len, uses), default=0)
-    filled = [[*own, *[(FIRST_ITEM, 3.0, 0)] * (most - len(own))] for own in uses] or [[]] * users
+    filled = [[*user_uses, *[(FIRST_ITEM, 3.0, 0)] * (most - len(user_uses))] for user_uses in uses] or [[]] * users
     columns = torch.tensor(filled, dtype=torch.float64).view(users, most, 3)
-    present = torch.tensor([[place < len(own) for place in range(most)] for own in uses]).view(users, most)
+    present = torch.tensor([[place < len(user_uses) for place in range(most)] for user_uses in uses]).view(users, most)
     return Uses(
         item=columns[:, :, 0].long(),
         reward=columns[:, :, 1].float(),

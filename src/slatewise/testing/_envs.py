@@ -43,11 +43,11 @@ def check_env(component: str | ModuleType, *, config: Any = None, num_users: int
         again = _play(env, seed=3, steps=steps, name=name)
         other = _play(module.Env(config, num_users=num_users), seed=3, steps=steps, name=name, careless=True)
     for record, what in ((again, "reset with the same seed"), (other, "another env, whose tensors the caller changed")):
-        for t, (one, two) in enumerate(zip(first, record, strict=True)):
-            _same(one[0], two[0], f"{name}: {what}: observation {t}")
-            _same(one[1], two[1], f"{name}: {what}: step {t}")
-    seen = env.reset(seed=3)
-    good = _slates(env, seen, 0)
+        for t, (expected, actual) in enumerate(zip(first, record, strict=True)):
+            _same(expected[0], actual[0], f"{name}: {what}: observation {t}")
+            _same(expected[1], actual[1], f"{name}: {what}: step {t}")
+    observation = env.reset(seed=3)
+    good = _slates(env, observation, 0)
     for what, bad in _bad(env, good).items():
         _expect_refusal(env, bad, f"{name}: {what}")
     step, _ = env.step(good)

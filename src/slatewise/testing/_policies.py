@@ -37,7 +37,7 @@ class Situation:
     fixed: Int[Tensor, "B K"] | None = None
     """Of a slate of SLATE_SIZE; a shorter one has its first positions."""
 
-    def allowed(self, k: int, num_rows: int, users: int) -> Bool[Tensor, "B N"]:
+    def is_free(self, k: int, num_rows: int, users: int) -> Bool[Tensor, "B N"]:
         """True for the item numbers that may stand at a free position of a slate of k."""
         free = torch.ones(users, num_rows, dtype=torch.bool)
         if self.candidates is not None:
@@ -173,9 +173,9 @@ def _check_single_draws(policy: Policy, catalog: Catalog, state: Float[Tensor, "
     expect_close(total, torch.ones_like(total), f"{where}: Σ π(a|s) over all real items", tolerance=PROBABILITY)
     reserved = bool((log_pi[:, :FIRST_ITEM] == -torch.inf).all())
     expect(reserved, f"{where}: log_pi of padding and of the unknown item must be −inf; {log_pi[:, :FIRST_ITEM]}")
-    some = items[:, FIRST_ITEM::3]
+    every_third = items[:, FIRST_ITEM::3]
     message = f"{where}: log_pi asked for some items, against the same items among all"
-    expect_close(policy.log_pi(state, some), log_pi[:, FIRST_ITEM::3], message, tolerance=PROBABILITY)
+    expect_close(policy.log_pi(state, every_third), log_pi[:, FIRST_ITEM::3], message, tolerance=PROBABILITY)
 
 
 def _check_slates(served: _Procedure, catalog: Catalog, state: Float[Tensor, "B D"]) -> None:
@@ -187,7 +187,7 @@ def _check_slates(served: _Procedure, catalog: Catalog, state: Float[Tensor, "B 
         f"{at}: items {tuple(slates.items.shape)} and logp {tuple(slates.logp.shape)}; expected {shape}",
     )
     expect(slates.items.dtype == torch.int64, f"{at}: items are {slates.items.dtype}; expected int64")
-    allowed = situation.allowed(SLATE_SIZE, catalog.num_rows, len(state))
+    allowed = situation.is_free(SLATE_SIZE, catalog.num_rows, len(state))
     fixed = situation.fixed_at(SLATE_SIZE, len(state))
     for user, items in enumerate(slates.items.tolist()):
         free = allowed[user].nonzero().flatten().tolist()
@@ -213,9 +213,11 @@ def _check_slates(served: _Procedure, catalog: Catalog, state: Float[Tensor, "B 
 
 
 def _check_repeatable(served: _Procedure, state: Float[Tensor, "B D"]) -> None:
-    one, other = served.recommend(state), served.recommend(state)
-    same = torch.equal(one.items, other.items)
-    expect(same, f"{served.where}: other slates from an equal generator: {one.items.tolist()}, {other.items.tolist()}")
+    slates, again = served.recommend(state), served.recommend(state)
+    same = torch.equal(slates.items, again.items)
+    expect(
+        same, f"{served.where}: other slates from an equal generator: {slates.items.tolist()}, {again.items.tolist()}"
+    )
 
 
 def _check_all_slates(served: _Procedure, catalog: Catalog, state: Float[Tensor, "D"]) -> None:
@@ -223,7 +225,7 @@ def _check_all_slates(served: _Procedure, catalog: Catalog, state: Float[Tensor,
     k = 2
     numbers = torch.arange(catalog.num_rows)
     slate = torch.cartesian_prod(*[numbers] * k)
-    allowed = served.situation.allowed(k, catalog.num_rows, 1)[0]
+    allowed = served.situation.is_free(k, catalog.num_rows, 1)[0]
     fixed = served.situation.fixed_at(k, 1)[0]
     free = fixed == PAD
     length = min(int(free.sum()), int(allowed.sum()))
@@ -266,13 +268,15 @@ def _check_draws(policy: Policy, catalog: Catalog, state: Float[Tensor, "D"], wh
 
 
 def _check_refusals(policy: Policy, catalog: Catalog, state: Float[Tensor, "B D"], where: str) -> None:
-    some = torch.full((len(state), 1), FIRST_ITEM)
-    twice = torch.cat([some, some], dim=1)
+    first_item = torch.full((len(state), 1), FIRST_ITEM)
+    twice = torch.cat([first_item, first_item], dim=1)
     requests = {
         f"a slate larger than the catalog of {catalog.num_items}": SlateRequest(k=catalog.num_items + 1),
         "a slate with an item at two fixed positions": SlateRequest(k=2, fixed=twice),
-        "a slate with an excluded item at a fixed position": SlateRequest(k=1, fixed=some, exclude=some),
-        "a slate with the unknown item at a fixed position": SlateRequest(k=1, fixed=torch.full_like(some, UNKNOWN)),
+        "a slate with an excluded item at a fixed position": SlateRequest(k=1, fixed=first_item, exclude=first_item),
+        "a slate with the unknown item at a fixed position": SlateRequest(
+            k=1, fixed=torch.full_like(first_item, UNKNOWN)
+        ),
     }
     for what, request in requests.items():
         message = f"{where}: {what} was served; expected a ValueError"

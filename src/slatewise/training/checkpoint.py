@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.files import atomic_file
 
 
@@ -70,13 +70,13 @@ def read(folder: Path) -> Checkpoint | None:
             progress = Progress(**json.loads(file.metadata()["progress"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise located(f"no checkpoint: {error}", file=path, advice="Start anew with --overwrite.") from error
+        raise input_error(f"no checkpoint: {error}", file=path, advice="Start anew with --overwrite.") from error
     _cut_back(folder / "metrics.jsonl", progress)
     return Checkpoint(progress=progress, learner=_under("learner.", tensors), best=_under("best.", tensors))
 
 
 def _cut_back(metrics: Path, progress: Progress) -> None:
-    kept = []
+    lines = []
     for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.exists() else []:
         try:
             row = json.loads(line)
@@ -84,9 +84,9 @@ def _cut_back(metrics: Path, progress: Progress) -> None:
             continue
         validated = "valid" in row
         if row["epoch"] < progress.epoch or (not validated and row["step"] <= progress.step):
-            kept.append(line + "\n")
+            lines.append(line + "\n")
     with atomic_file(metrics) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

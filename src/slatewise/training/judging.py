@@ -16,7 +16,7 @@ from slatewise.data import prepared, splits
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import PartName, Split
 from slatewise.encoders import gru
-from slatewise.errors import InputError, located
+from slatewise.errors import InputError, input_error
 from slatewise.evaluation import Evaluation
 from slatewise.files import atomic_file
 from slatewise.methods import cloning
@@ -47,7 +47,7 @@ def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = Fa
             was trained on.
     """
     if not (folder / "artifact" / "manifest.json").is_file():
-        raise located(
+        raise input_error(
             "no finished run here",
             file=folder,
             advice="`slatewise train` makes one; --resume finishes an interrupted one.",
@@ -55,10 +55,10 @@ def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = Fa
     loaded = artifact.load(folder / "artifact", allow_modules=allow_modules)
     config = loaded.config.data
     if config is None:
-        raise located("the table [data] is missing", file=loaded.path / "config.toml")
+        raise input_error("the table [data] is missing", file=loaded.path / "config.toml")
     dataset = prepared.load(data or Path(config.path))
     if dataset.fingerprint != loaded.manifest.source.fingerprint:
-        raise located(
+        raise input_error(
             "these are not the data that the run was trained on (the fingerprints differ)",
             file=dataset.path,
             advice="Name the right folder with --data, or train anew.",
@@ -90,7 +90,7 @@ def judge(
     held_out = run.split.part(part)
     if held_out.empty:
         raise InputError(f'{run.folder}: the split holds nothing out in its part "{part}". Another [data] split may.')
-    found = evaluation.evaluate(
+    result = evaluation.evaluate(
         run.artifact.policy,
         run.dataset,
         held_out,
@@ -101,13 +101,13 @@ def judge(
         on_batch=on_batch,
     )
     path = run.folder / "evaluation.json"
-    known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if known.get("policy") != run.artifact.version:
-        known = {"policy": run.artifact.version, "method": run.artifact.config.method.to_table(), "parts": {}}
-    known["parts"][part] = found.to_json()
+    evaluations: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if evaluations.get("policy") != run.artifact.version:
+        evaluations = {"policy": run.artifact.version, "method": run.artifact.config.method.to_table(), "parts": {}}
+    evaluations["parts"][part] = result.to_json()
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(known, indent=2), encoding="utf-8")
-    return found
+        temporary.write_text(json.dumps(evaluations, indent=2), encoding="utf-8")
+    return result
 
 
 def fitted_behaviour(run: FinishedRun, *, on_step: Callable[[Any, int], None] | None = None) -> Policy | None:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from slatewise import artifact, evaluation
 from slatewise.config.run import RunConfig
 from slatewise.data import batches
-from slatewise.errors import InputError, SlatewiseError, located
+from slatewise.errors import InputError, SlatewiseError, input_error
 from slatewise.files import atomic_file
 from slatewise.log import Windows
 from slatewise.protocols import ConstraintAware, Policy, SelfEvaluating
@@ -75,7 +75,7 @@ def train(
     run = lay_out(config, folder)
     wins = run.split.part("train").windows(max_length=run.config.train.max_length, burn_in=run.config.train.burn_in)
     if not len(wins):
-        raise located("nothing to train on: the training part of the split is empty", file=run.dataset.path)
+        raise input_error("nothing to train on: the training part of the split is empty", file=run.dataset.path)
     start, best = _begin(run, resume=resume, overwrite=overwrite)
     epochs = 1 if run.learner.single_pass else run.config.train.epochs
     total = batches.num_batches(wins, run.config.train.batch_size) * epochs
@@ -117,7 +117,7 @@ class _State:
             skip=self.progress.step_in_epoch,
         )
         try:
-            fit(self.run.learner, self._timed(shuffled), on_update=self._count)
+            fit(self.run.learner, self._with_start_times(shuffled), on_update=self._count)
         except FloatingPointError as error:
             raise SlatewiseError(
                 f"{self.run.folder}, step {self.progress.step + 1}: {error}. The last checkpoint is whole, nothing is "
@@ -139,7 +139,7 @@ class _State:
         checkpoint.write(self.run.folder, state, self.lines)
         self.lines.clear()
 
-    def _timed(self, shuffled: Iterable[Trajectories]) -> Iterator[Trajectories]:
+    def _with_start_times(self, shuffled: Iterable[Trajectories]) -> Iterator[Trajectories]:
         for batch in shuffled:
             self._interactions, self._started = int(batch.learn.sum()), time.monotonic()
             yield batch
@@ -165,14 +165,14 @@ def _begin(run: Run, *, resume: bool, overwrite: bool) -> tuple[Progress, dict[s
     """A fresh start, or the state of the last checkpoint."""
     config = run.folder / "config.toml"
     if run.folder.exists() and not run.folder.is_dir():
-        raise located("the run folder is a file", file=run.folder, advice="Name another one: --out DIR.")
+        raise input_error("the run folder is a file", file=run.folder, advice="Name another one: --out DIR.")
     for leftover in run.folder.glob(".*.partial"):  # of a checkpoint that a kill cut short
         if leftover.is_file():
             leftover.unlink()
     text = run.config.to_toml()
     if config.exists() and resume:
         if config.read_text(encoding="utf-8") != text:
-            raise located(
+            raise input_error(
                 "the interrupted run had other settings or other data",
                 file=config,
                 advice="Resume with the same ones, or start anew with --overwrite or another --out.",
@@ -183,7 +183,7 @@ def _begin(run: Run, *, resume: bool, overwrite: bool) -> tuple[Progress, dict[s
         run.learner.load_state_dict(state.learner)
         return state.progress, state.best
     if config.exists() and not overwrite:
-        raise located(
+        raise input_error(
             "a run is here already",
             file=run.folder,
             advice="--resume goes on with it, --overwrite replaces it, --out names another folder.",
@@ -220,7 +220,7 @@ def _validate(run: Run, progress: Progress) -> tuple[float, dict[str, Any]]:
         )
         values = {metric.name: metric.value for metric in judged.metrics}
     if math.isnan(values[run.config.train.select]):
-        raise located(
+        raise input_error(
             f'[train] select = "{run.config.train.select}" has no value: no user has anything to validate it on',
             file=run.folder / "config.toml",
             advice="Choose another figure, or a [data] split that holds more out.",

@@ -13,7 +13,7 @@ from slatewise.config.run import RunConfig
 from slatewise.data import prepared, splits
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import Split
-from slatewise.errors import InputError, located
+from slatewise.errors import InputError, input_error
 from slatewise.log import Catalog, LogPart
 from slatewise.protocols import ChecksLog, Learner, Prepares, SelfEvaluating
 
@@ -43,7 +43,7 @@ def lay_out(config: RunConfig, folder: Path) -> Run:
     learner = _build_learner(config, dataset.catalog, where)
     names = learner.metric_names if isinstance(learner, SelfEvaluating) else evaluation.metric_names(config.evaluate)
     if config.train.select not in names and not split.part("valid").empty:
-        raise located(
+        raise input_error(
             f'[train] select = "{config.train.select}" is no validation figure',
             file=where,
             advice=f"One of: {', '.join(names)}.",
@@ -57,10 +57,10 @@ def _open_data(config: RunConfig, where: str) -> tuple[Dataset, Split]:
     """The data set that [data] names, and its split."""
     data, longest = config.data, max(config.evaluate.k)
     if data is None:
-        raise located("the table [data] is missing", file=where)
+        raise input_error("the table [data] is missing", file=where)
     dataset = prepared.load(Path(data.path))
     if data.fingerprint not in (None, dataset.fingerprint):
-        raise located(
+        raise input_error(
             "these are other data than [data] fingerprint names",
             file=dataset.path,
             advice="Name the right folder, or take the fingerprint out of the configuration.",
@@ -70,7 +70,7 @@ def _open_data(config: RunConfig, where: str) -> tuple[Dataset, Split]:
     except ValueError as error:
         raise InputError(f"{where} [data]: {error}.") from error
     if longest > dataset.catalog.num_items:
-        raise located(
+        raise input_error(
             f"[evaluate] k = {longest} is larger than the catalog of {dataset.catalog.num_items} items", file=where
         )
     return dataset, split

@@ -207,4 +207,4 @@ def test_limits_by_hand() -> None:
     assert unique(torch.tensor([[5, 2, 5, -1, -1, 2]])).tolist() == [[-1, -1, 2, -1, 5, -1]]
     limits = Limits(torch.zeros(1, 0, dtype=torch.int64), torch.tensor([[3, -1, 7]]))
     assert limits.without(torch.tensor([[7]])).only.tolist() == [[3, -1, -1]]  # type: ignore[union-attr]  # as before
-    assert Limits(torch.tensor([[3]])).without(torch.tensor([[3, 1]])).taken.tolist() == [[1, 3, -1]]
+    assert Limits(torch.tensor([[3]])).without(torch.tensor([[3, 1]])).excluded.tolist() == [[1, 3, -1]]

@@ -14,7 +14,7 @@ from slatewise.serve.stores.lmdb import Play, Store, UseRecord, UserRecord, use_
 
 PLAY = Play(user_id="ann", timestamp=7, slate=["a", "b"])
 USE = UseRecord(event_id="5", position=1, item_id="b", reward=2.0, time=9)
-USER = UserRecord(policy_version="v1", latest="5", carry=b"\x00\x01", seen=b"")
+USER = UserRecord(policy_version="v1", latest="5", carry=b"\x00\x01", used_items=b"")
 
 
 def test_bytes_come_back_after_opening_again(tmp_path: Path) -> None:
@@ -51,8 +51,8 @@ def test_records_come_back(tmp_path: Path) -> None:
         assert store.latest_time() == 1_700_000_000_000_000
         assert store.event_of("id\n5\nx") == "5"
         assert store.event_of("id\n5\ny") is None
-        assert store.followed("/log") == Position(3, 99)
-        assert store.followed("/another") == START
+        assert store.followed_to("/log") == Position(3, 99)
+        assert store.followed_to("/another") == START
     store.close()
 
 
@@ -118,7 +118,7 @@ def test_a_store_of_another_format_is_emptied(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with store.transaction():
         assert store.user("ann") is None
-        assert store.followed("/log") == START  # so that all of the log is read again
+        assert store.followed_to("/log") == START  # so that all of the log is read again
     store.close()
 
 

@@ -12,7 +12,7 @@ from slatewise.data.fetching.download import UnavailableError, obtain
 from slatewise.data.fetching.recipe import Options, Recipe
 from slatewise.data.preparation import prepare
 from slatewise.data.prepared import Dataset
-from slatewise.errors import InputError, SlatewiseError, located
+from slatewise.errors import InputError, SlatewiseError, input_error
 
 VERSION = 1
 """Version of the recipes: a data set that an older version prepared is prepared again."""
@@ -97,7 +97,7 @@ def present(recipe: Recipe, *, out: Path, options: Options | None = None) -> Dat
     except InputError:
         source = {}
     if source.get("dataset") != recipe.name:
-        raise located(
+        raise input_error(
             f"the folder holds another data set than {recipe.name}, which would be replaced",
             file=out,
             advice="Nothing was fetched. Name a new folder: --out DIR.",
@@ -114,7 +114,7 @@ def _source_record(recipe: Recipe, options: Options) -> dict[str, object]:
     """The manifest's record of the source for these options."""
     for name in ("campaign", "policy"):
         if name not in recipe.options and getattr(options, name) != getattr(Options(), name):
-            raise located(f'{recipe.name} has no option "{name}"', advice="Leave it out.")
+            raise input_error(f'{recipe.name} has no option "{name}"', advice="Leave it out.")
     chosen = {name: getattr(options, name) for name in recipe.options}
     return {"dataset": recipe.name, "recipe": VERSION, **chosen}
 

@@ -12,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from slatewise.data.reading.faults import Fault
-from slatewise.errors import located
+from slatewise.errors import input_error
 
 DTYPES: dict[str, pl.DataType] = {
     "user_id": pl.String(),
@@ -43,7 +43,7 @@ def canonical(frame: pl.DataFrame) -> pl.DataFrame:
     """
     for name in NEEDED:
         if name not in frame.columns:
-            raise located(f'the log has no column "{name}"; it has: {", ".join(frame.columns)}')
+            raise input_error(f'the log has no column "{name}"; it has: {", ".join(frame.columns)}')
     columns = []
     for name in frame.columns:
         dtype = DTYPES.get(name)
@@ -52,13 +52,13 @@ def canonical(frame: pl.DataFrame) -> pl.DataFrame:
         elif name.startswith(CONTEXT):
             dtype = pl.Float32()
         elif dtype is None:
-            raise located(
+            raise input_error(
                 f'"{name}" is not a column of the log schema: {", ".join([*DTYPES, "event_id", CONTEXT + "…"])}'
             )
         try:
             columns.append(frame[name].cast(dtype))
         except pl.exceptions.PolarsError as error:
-            raise located(f"{frame[name].dtype} cannot become {dtype}: {error}", column=name) from error
+            raise input_error(f"{frame[name].dtype} cannot become {dtype}: {error}", column=name) from error
     return pl.DataFrame(columns)
 
 

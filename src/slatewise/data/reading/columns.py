@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slatewise.data.reading.checks import CONTEXT
-from slatewise.errors import InputError, located
+from slatewise.errors import InputError, input_error
 
 RECBOLE_TYPES = ("token", "token_seq", "float", "float_seq")
 
@@ -113,7 +113,7 @@ def missing(canonical: str, names: Sequence[str], *, file: object, row: int | No
     advice = f"Nothing was imported. Say which column it is: --column {canonical}={candidate}"
     if canonical == "timestamp":
         advice += ", or use the order of the rows as time: --no-time"
-    return located(
+    return input_error(
         f"no such column; the file has: {shown[:300]}",
         file=str(file),
         row=row,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 
 HEAD = 1 << 16
 GZIP = b"\x1f\x8b"
@@ -40,17 +40,17 @@ def content(file: Path) -> Content:
         return "parquet"
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if not start:
-        raise located("the file is empty", file=file, advice="Check that it was copied or downloaded whole.")
+        raise input_error("the file is empty", file=file, advice="Check that it was copied or downloaded whole.")
     _refuse(head, start, file)
     if start.startswith(b"["):
-        raise located(
+        raise input_error(
             "a JSON array (expected one JSON object per line)",
             file=file,
             row=1,
             advice="Convert it to lines: jq -c '.[]' FILE > FILE.jsonl",
         )
     if b"\n" not in head and b"\r" in start:
-        raise located(
+        raise input_error(
             "its lines end with a carriage return alone",
             file=file,
             row=1,
@@ -92,20 +92,20 @@ def _input_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise located(
+        raise input_error(
             f"the gzip data is damaged or cut short: {error}", file=file, advice="Copy or download it again, whole."
         ) from error
     except OSError as error:
-        raise located(f"cannot be read: {error.strerror}", file=file, advice="Check its permissions.") from error
+        raise input_error(f"cannot be read: {error.strerror}", file=file, advice="Check its permissions.") from error
 
 
 def _refuse(head: bytes, start: bytes, file: Path) -> None:
     for magic, (what, advice) in _ARCHIVES.items():
         if head.startswith(magic):
-            raise located(f"the file is {what}", file=file, advice=advice)
+            raise input_error(f"the file is {what}", file=file, advice=advice)
     nul = head.count(0)
     if head.startswith(_WIDE) or (nul and _alternates(head)):
-        raise located(
+        raise input_error(
             "the file is in UTF-16 or UTF-32 (expected UTF-8)",
             file=file,
             row=1,
@@ -113,15 +113,17 @@ def _refuse(head: bytes, start: bytes, file: Path) -> None:
         )
     # a stray NUL is a fault of one line; this share of control characters means binary
     if len(head.translate(None, _CONTROL)) < 0.95 * len(head):
-        raise located(
+        raise input_error(
             "the file is binary (expected text, Parquet or JSON lines)",
             file=file,
             advice="Export the log as CSV, TSV, JSON lines or Parquet.",
         )
     if start[:15].lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise located("the file is a web page or XML", file=file, row=1, advice="The download failed: fetch it again.")
+        raise input_error(
+            "the file is a web page or XML", file=file, row=1, advice="The download failed: fetch it again."
+        )
     if start.startswith(b"version https://git-lfs"):
-        raise located("the file is a Git LFS pointer, not the data", file=file, row=1, advice="Run: git lfs pull")
+        raise input_error("the file is a Git LFS pointer, not the data", file=file, row=1, advice="Run: git lfs pull")
 
 
 def _alternates(head: bytes) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from slatewise.data.reading.columns import name_columns, recbole
 from slatewise.data.reading.content import HEAD
-from slatewise.errors import located
+from slatewise.errors import input_error
 
 DELIMITERS = (",", "\t", ";", "|", "::", " ")
 UNIT_SEPARATOR = "\x1f"
@@ -122,7 +122,7 @@ def _uses_quotes(lines: Sequence[str], delimiter: str) -> bool:
 def _check_names(names: Sequence[str], file: Path) -> None:
     for index, name in enumerate(names):
         if name and name in names[:index]:
-            raise located(
+            raise input_error(
                 "the header names this column twice",
                 file=file,
                 row=1,
@@ -132,7 +132,7 @@ def _check_names(names: Sequence[str], file: Path) -> None:
     types = [recbole(name)[1] for name in names]
     if any(types) and not all(types):
         name = names[types.index(None)]
-        raise located(
+        raise input_error(
             f'"{name}" has no type, other columns have one (expected NAME:token, NAME:token_seq, NAME:float or '
             "NAME:float_seq)",
             file=file,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slatewise.errors import InputError, located
+from slatewise.errors import InputError, input_error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,7 +35,7 @@ class RowError(InputError):
         self.column = column
         self.what = what
         self.advice = advice
-        super().__init__(str(located(f"row {row + 1:,}: {what}", column=column, advice=advice)))
+        super().__init__(str(input_error(f"row {row + 1:,}: {what}", column=column, advice=advice)))
 
 
 def first(faults: Sequence[Fault]) -> Fault | None:

@@ -13,7 +13,7 @@ from slatewise.data.reading.outcomes import merge
 from slatewise.data.reading.raw_log import NOTHING, Log, Options, Progress, Report, read_items, read_log
 from slatewise.data.reading.recognition import ITEMS, recognise
 from slatewise.data.reading.source import Source
-from slatewise.errors import SlatewiseError, located
+from slatewise.errors import SlatewiseError, input_error
 
 
 def import_path(path: Path, out: Path, options: Options | None = None, *, progress: Progress | None = None) -> Dataset:
@@ -94,7 +94,7 @@ def _import_events(source: Source, out: Path, name: str, options: Options, progr
     progress("reading decisions and outcomes", 0, 2)
     events = load_events(path, rewards=options.outcomes or None)
     if events.frame.height == 0:
-        raise located("there is no decision or outcome", file=path, advice="Serve slates first.")
+        raise input_error("there is no decision or outcome", file=path, advice="Serve slates first.")
     progress("sorting and writing", 1, 2)
     report = Report(
         format="decisions and outcomes",
@@ -117,7 +117,9 @@ def _import_events(source: Source, out: Path, name: str, options: Options, progr
             simulated=options.simulated,
         )
     except RowError as problem:
-        raise located(problem.what, file=path, column=problem.column, advice=f"{NOTHING} {problem.advice}") from None
+        raise input_error(
+            problem.what, file=path, column=problem.column, advice=f"{NOTHING} {problem.advice}"
+        ) from None
 
 
 __all__ = ["Options", "Report", "Progress", "default_name", "import_path"]

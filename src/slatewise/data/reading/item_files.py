@@ -10,7 +10,7 @@ from slatewise.data.reading.faults import quote
 from slatewise.data.reading.item_table import FEATURE
 from slatewise.data.reading.movielens import FLAG
 from slatewise.data.reading.tables import Table
-from slatewise.errors import located
+from slatewise.errors import input_error
 
 _NUMERIC = ("year", "release_year", "price", "duration", "runtime", "length", "popularity")
 
@@ -76,7 +76,7 @@ def _check(ids: pl.Series, table: Table, column: str) -> None:
         if bad.any():
             row = int(bad.arg_max() or 0)
             name = quote(ids[row]) + " " if bad is repeated else ""
-            raise located(
+            raise input_error(
                 name + what,
                 file=table.file,
                 row=table.line(row),

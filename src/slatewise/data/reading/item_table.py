@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 from jaxtyping import Float
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 
 FEATURE = "feature_"
@@ -59,11 +59,11 @@ def _one_row_each(items: pl.DataFrame) -> pl.DataFrame:
     table = items.with_columns(pl.col("item_id").cast(pl.String))
     empty = table["item_id"].is_null() | (table["item_id"] == "")
     if empty.any():
-        raise located(f"row {int(empty.arg_max() or 0) + 1:,} of the items has no item_id", column="item_id")
+        raise input_error(f"row {int(empty.arg_max() or 0) + 1:,} of the items has no item_id", column="item_id")
     repeated = table["item_id"].is_duplicated()
     if repeated.any():
         name = table["item_id"].filter(repeated)[0]
-        raise located(f'the items name "{name}" twice', column="item_id", advice="Keep one row per item.")
+        raise input_error(f'the items name "{name}" twice', column="item_id", advice="Keep one row per item.")
     return table
 
 

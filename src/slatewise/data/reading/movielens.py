@@ -9,7 +9,7 @@ from pathlib import Path
 from slatewise.data.reading.content import HEAD
 from slatewise.data.reading.dialect import Dialect, split
 from slatewise.data.reading.source import Role, Shape
-from slatewise.errors import located
+from slatewise.errors import input_error
 
 ROLES: dict[Shape, Role] = {
     "ratings": "log",
@@ -98,7 +98,7 @@ def check_folder(path: Path, shapes: Sequence[Shape | None], log: Shape | None) 
         InputError: MovieLens ratings without an item table.
     """
     if log == "ratings" and not {"items", "flagged items"} & set(shapes):
-        raise located(
+        raise input_error(
             "ratings without their item table (u.item or movies.dat)",
             file=path,
             advice="Unpack the whole archive, or pass the file of ratings itself to import it without titles.",

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from slatewise.data.reading.columns import missing
 from slatewise.data.reading.faults import Fault
-from slatewise.errors import located
+from slatewise.errors import input_error
 
 
 def weigh(
@@ -44,7 +44,7 @@ def weigh(
         return frame.drop("outcome"), [], [note]
     if not outcomes and len(types) > 1:
         example = " ".join(f"--outcome {name}=…" for name in types[:6])
-        raise located(
+        raise input_error(
             f"outcomes of {len(types)} types and no rewards: {', '.join(types[:12])}",
             file=file,
             column=names["outcome"],

@@ -22,7 +22,7 @@ from slatewise.data.reading.recognition import JSON_LINES
 from slatewise.data.reading.source import Source
 from slatewise.data.reading.tables import Table
 from slatewise.data.reading.times import check_format
-from slatewise.errors import InputError, located
+from slatewise.errors import InputError, input_error
 
 NOTHING = "Nothing was imported."
 Progress = Callable[[str, int, int], None]
@@ -54,12 +54,12 @@ class Options:
         check_format(self.time_format)
         for outcome, reward in self.outcomes.items():
             if not math.isfinite(reward):
-                raise located(
+                raise input_error(
                     f"--outcome {outcome}={reward} is not a finite number", advice="Expected for example click=1."
                 )
         for canonical_name in self.columns:
             if canonical_name not in LOG and not canonical_name.startswith("context_"):
-                raise located(
+                raise input_error(
                     f'--column {canonical_name}=…: "{canonical_name}" is not a column of a log',
                     advice=f"Expected one of {', '.join(LOG)}, context_….",
                 )
@@ -132,7 +132,9 @@ class Log:
         """The error about a row, with file and line."""
         file, line = self.place(problem.row)
         column = self.named.columns.get(problem.column, problem.column)
-        return located(problem.what, file=file, row=line, column=column, advice=f"{NOTHING} {problem.advice}".strip())
+        return input_error(
+            problem.what, file=file, row=line, column=column, advice=f"{NOTHING} {problem.advice}".strip()
+        )
 
     def restate(self, problem: RowError) -> RowError:
         """Restate an error about a row of the frame as one about the row of the files, with the file's value."""
@@ -173,7 +175,7 @@ def read_log(source: Source, options: Options, *, progress: Progress) -> Log:
     tables = tables or _read(source, set(columns.values()), progress)
     raw = _concatenate(tables, columns.values(), head.file)
     if raw.height == 0 and not any(table.broken for table in tables):
-        raise located(
+        raise input_error(
             "there is a header, but no rows", file=head.file, advice="Check that the file was written to its end."
         )
     progress("checking every row", len(source.log), len(source.log) + 1)
@@ -228,7 +230,7 @@ def _concatenate(tables: Sequence[Table], names: Iterable[str], file: Path) -> p
     try:
         return pl.concat(frames, how="vertical_relaxed") if len(frames) > 1 else frames[0]
     except pl.exceptions.PolarsError as error:
-        raise located(
+        raise input_error(
             f"the files hold one column in different types: {str(error).splitlines()[0]}",
             file=file.parent,
             advice="Import them one by one, or write the columns with the same type.",

@@ -18,7 +18,7 @@ from slatewise.data.reading.content import content, read_head
 from slatewise.data.reading.dialect import find_dialect
 from slatewise.data.reading.source import Role, Source, SourceFile
 from slatewise.data.reading.tables import parquet_names
-from slatewise.errors import InputError, located
+from slatewise.errors import InputError, input_error
 
 JSON_LINES = "JSON lines"
 ITEMS = "items.parquet"
@@ -38,13 +38,13 @@ def recognise(path: Path, *, assigned: Mapping[str, str] | None = None, header: 
         InputError: no such path, nothing that can be read, or several logs that do not belong together.
     """
     if not path.exists():
-        raise located("no such file or folder", file=path, advice="Check the path.")
+        raise input_error("no such file or folder", file=path, advice="Check the path.")
     if is_prepared(path):
-        raise located("it is a prepared data set already", file=path, advice="Train on it, or pass the log itself.")
+        raise input_error("it is a prepared data set already", file=path, advice="Train on it, or pass the log itself.")
     if path.is_dir():
         return _folder(path, assigned, header)
     if not path.is_file():
-        raise located("neither a file nor a folder", file=path, advice="Write the log to a file first.")
+        raise input_error("neither a file nor a folder", file=path, advice="Write the log to a file first.")
     if _holds_events(path):
         return Source(format="decisions and outcomes", log=(), events=path)
     part = _source_file(path, assigned, header)
@@ -60,7 +60,7 @@ def _folder(path: Path, assigned: Mapping[str, str] | None, header: Sequence[str
             return Source(format="decisions and outcomes", log=(), events=path, items=_item_table(path))
         files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
     except OSError as error:
-        raise located(f"it cannot be read: {error.strerror}", file=path, advice="Check its permissions.") from error
+        raise input_error(f"it cannot be read: {error.strerror}", file=path, advice="Check its permissions.") from error
     parts: list[SourceFile] = []
     refused: dict[Path, InputError] = {}
     for file in files:
@@ -176,7 +176,7 @@ def _format(part: SourceFile) -> str:
 
 
 def _no_header(path: Path) -> InputError:
-    return located(
+    return input_error(
         "the first line has no known column name with any delimiter (expected for example "
         '"user_id,item_id,rating,timestamp")',
         file=path,
@@ -192,7 +192,7 @@ def _nothing(path: Path, files: Sequence[Path], refused: Mapping[Path, InputErro
         return next(iter(refused.values()))
     listed = ", ".join(file.name for file in files[:8]) + (", …" if len(files) > 8 else "")
     reasons = "".join(f". {error}" for error in list(refused.values())[:3]).rstrip(".")
-    return located(
+    return input_error(
         f"no log in this folder ({listed or 'it is empty'}); expected a file with columns for users and items{reasons}",
         file=path,
         advice="Pass the file itself, or name the columns: --column user_id=NAME --column item_id=NAME.",
@@ -200,7 +200,7 @@ def _nothing(path: Path, files: Sequence[Path], refused: Mapping[Path, InputErro
 
 
 def _several(path: Path, logs: Sequence[SourceFile]) -> InputError:
-    return located(
+    return input_error(
         f"several logs that are not pieces of one: {', '.join(part.file.name for part in logs[:8])}",
         file=path,
         advice="Pass one of the files.",

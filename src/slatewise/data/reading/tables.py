@@ -18,7 +18,7 @@ from slatewise.data.reading.content import PARQUET, read_text
 from slatewise.data.reading.dialect import UNIT_SEPARATOR, Dialect
 from slatewise.data.reading.faults import quote
 from slatewise.data.reading.lines import BrokenLines
-from slatewise.errors import InputError, located
+from slatewise.errors import InputError, input_error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +42,7 @@ class Table:
         first = min(self.broken, key=lambda each: int(each.lines[0]))
         names = self.frame.columns
         column = names[first.column] if first.column is not None and first.column < len(names) else None
-        return located(
+        return input_error(
             first.what,
             file=self.file,
             row=int(first.lines[0]),
@@ -86,7 +86,7 @@ def read_delimited(file: Path, dialect: Dialect, *, encoding: str = "utf-8") -> 
         text = b"".join(text[int(records.starts[index]) : int(records.ends[index])] for index in keep)
     frame = _parse(text, delimiter, dialect, file)
     if len(frame) != len(keep):
-        raise located(
+        raise input_error(
             f"{len(keep):,} records by their line ends, but {len(frame):,} by their quotes",
             file=file,
             advice='Quotes inside a value must be doubled (""), and the value quoted as a whole.',
@@ -109,7 +109,7 @@ def _parse(text: bytes, delimiter: str, dialect: Dialect, file: Path) -> pl.Data
             infer_schema=False,
         )
     except pl.exceptions.PolarsError as error:
-        raise located(f"cannot be read: {str(error).splitlines()[0]}", file=file) from error
+        raise input_error(f"cannot be read: {str(error).splitlines()[0]}", file=file) from error
 
 
 def read_parquet(file: Path, columns: Collection[str] | None = None) -> Table:
@@ -123,7 +123,7 @@ def read_parquet(file: Path, columns: Collection[str] | None = None) -> Table:
             stream.seek(max(file.stat().st_size - len(PARQUET), 0))
             whole = stream.read() == PARQUET
         if not whole:
-            raise located(
+            raise input_error(
                 "the Parquet file is cut short: its last bytes are missing",
                 file=file,
                 advice="Copy or download it again, whole.",
@@ -131,9 +131,9 @@ def read_parquet(file: Path, columns: Collection[str] | None = None) -> Table:
         names = None if columns is None else [name for name in parquet_names(file) if name in columns]
         return Table(file=file, frame=pl.read_parquet(file, columns=names, use_pyarrow=False), lines=None)
     except OSError as error:
-        raise located(f"cannot be read: {error.strerror}", file=file, advice="Check its permissions.") from error
+        raise input_error(f"cannot be read: {error.strerror}", file=file, advice="Check its permissions.") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        raise located(
+        raise input_error(
             f"damaged Parquet: {str(error).splitlines()[0]}", file=file, advice="Copy or download it again, whole."
         ) from error
 
@@ -147,7 +147,7 @@ def parquet_names(file: Path) -> list[str]:
     try:
         return list(pl.read_parquet_schema(file))
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise located(
+        raise input_error(
             f"damaged or cut short Parquet: {str(error).splitlines()[0]}",
             file=file,
             advice="Copy or download it again, whole.",

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from slatewise.data.reading.faults import Fault
-from slatewise.errors import located
+from slatewise.errors import input_error
 
 UNITS = {"s": 1_000_000.0, "ms": 1_000.0, "us": 1.0, "ns": 0.001}
 """Unit → microseconds."""
@@ -35,7 +35,7 @@ def check_format(time_format: str | None) -> None:
         InputError: the format.
     """
     if time_format is not None and time_format not in (*UNITS, "iso") and "%" not in time_format:
-        raise located(
+        raise input_error(
             f'--time-format "{time_format}" is not a time format',
             advice="Expected s, ms, us, ns, iso or a pattern such as %d/%m/%Y.",
         )
@@ -157,7 +157,7 @@ def _parse(values: pl.Series, pattern: str) -> pl.Series:
     try:
         moments = values.str.to_datetime(pattern, strict=False, time_unit="us")
     except pl.exceptions.PolarsError as error:
-        raise located(
+        raise input_error(
             f'--time-format "{pattern}" cannot be used: {error}', advice="Expected for example %d/%m/%Y."
         ) from error
     return moments.dt.timestamp("us")

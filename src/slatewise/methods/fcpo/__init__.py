@@ -34,7 +34,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from slatewise.data.ratings import ratings
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.item_vectors.ratings import factorise
 from slatewise.log import FIRST_ITEM, Catalog, LogPart
 from slatewise.methods.fcpo.constraint import ConstraintMonitor, MultiplierConfig
@@ -365,12 +365,12 @@ class Learner:
     def _check_slates(self, slate: Int[Tensor, "B T K"]) -> None:
         size, highest = slate.shape[2], int(slate.max()) if slate.numel() else 0
         if highest >= self.policy.num_rows:
-            raise located(
+            raise input_error(
                 f"a slate shows item number {highest}, the catalog ends at {self.policy.num_rows - 1}",
                 advice="Number the items of the log by the policy's own catalog.",
             )
         if size > self.config.slate_size:
-            raise located(
+            raise input_error(
                 f"the log shows lists of {size}, slate_size is {self.config.slate_size}",
                 advice=f"Set method.slate_size to {size} or more.",
             )

@@ -145,8 +145,8 @@ class TreePolicy(RankedPolicy):
         """(B,) True where nothing is open."""
         if limits.only is not None:
             return ~(limits.only >= 0).any(dim=1)
-        held = self.tree.leaf_item[limits.taken.clamp(min=0)] != PAD
-        return (held & (limits.taken >= 0)).sum(dim=1) >= int(self.tree.counts[0].sum())
+        held = self.tree.leaf_item[limits.excluded.clamp(min=0)] != PAD
+        return (held & (limits.excluded >= 0)).sum(dim=1) >= int(self.tree.counts[0].sum())
 
     def _items(self, leaf: Int[Tensor, "B A"]) -> Int[Tensor, "B A"]:
         return self.tree.leaf_item[leaf.clamp(min=0)].masked_fill(leaf < 0, PAD)

@@ -32,23 +32,23 @@ ELEMENTS = 1 << 24
 
 @dataclass(frozen=True)
 class Limits:
-    """What each state may choose from: all leaves or only some, without those that are taken."""
+    """What each state may choose from: all leaves or only some, without those that are excluded."""
 
-    taken: Int[Tensor, "B X"]
+    excluded: Int[Tensor, "B X"]
     """Leaves, each once; −1 where there is none."""
     only: Int[Tensor, "B C"] | None = None
-    """Leaves, each once, none of them taken; −1 where there is none. None = all of the tree."""
+    """Leaves, each once, none of them excluded; −1 where there is none. None = all of the tree."""
 
-    def rows(self, some: slice | Int[Tensor, " V"]) -> Limits:
+    def rows(self, states: slice | Int[Tensor, " V"]) -> Limits:
         """The limits of some states."""
-        return Limits(self.taken[some], None if self.only is None else self.only[some])
+        return Limits(self.excluded[states], None if self.only is None else self.only[states])
 
     def without(self, leaf: Int[Tensor, "B Y"]) -> Limits:
-        """The same with more leaves taken."""
+        """The same with more leaves excluded."""
         if self.only is None:
-            return Limits(unique(torch.cat([self.taken, leaf], dim=1)))
-        gone = (self.only.unsqueeze(2) == leaf.unsqueeze(1)).any(dim=2)
-        return Limits(self.taken, self.only.masked_fill(gone, -1))
+            return Limits(unique(torch.cat([self.excluded, leaf], dim=1)))
+        newly_excluded = (self.only.unsqueeze(2) == leaf.unsqueeze(1)).any(dim=2)
+        return Limits(self.excluded, self.only.masked_fill(newly_excluded, -1))
 
 
 class TreeSoftmax(nn.Module):
@@ -128,23 +128,23 @@ class TreeSoftmax(nn.Module):
     ) -> Limits:
         """Candidates and exclusions, as item numbers, → leaves."""
         none = torch.zeros(states, 0, dtype=torch.int64)
-        taken = none if exclude is None else unique(self.leaf_of[exclude])
+        excluded = none if exclude is None else unique(self.leaf_of[exclude])
         if candidates is None:
-            return Limits(taken)
+            return Limits(excluded)
         only = unique(self.leaf_of[candidates])
         if exclude is not None and exclude.shape[1]:
-            sorted_ = torch.sort(taken, dim=1).values
+            sorted_ = torch.sort(excluded, dim=1).values
             at = torch.searchsorted(sorted_, only).clamp(max=sorted_.shape[1] - 1)
             only = only.masked_fill(sorted_.gather(1, at) == only, -1)
         return Limits(none, only)
 
     def layer(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B d H"]:
         """[h ; 1] of every level."""
-        one = state.new_ones(len(state), self.depth, 1)
+        bias_input = state.new_ones(len(state), self.depth, 1)
         if not self.hidden:
-            return torch.cat([state.unsqueeze(1).expand(-1, self.depth, -1), one], dim=2)
+            return torch.cat([state.unsqueeze(1).expand(-1, self.depth, -1), bias_input], dim=2)
         read = torch.tanh(torch.addmm(self.read_bias, state, self.read.T))
-        return torch.cat([read.view(len(state), self.depth, self.hidden), one], dim=2)
+        return torch.cat([read.view(len(state), self.depth, self.hidden), bias_input], dim=2)
 
     def path_log_prob(
         self,
@@ -208,14 +208,14 @@ class TreeSoftmax(nn.Module):
 
     def whole(self, layer: Float[Tensor, "B d H"]) -> Float[Tensor, "B M"]:
         """Log π of every leaf; −inf where it is empty."""
-        found = layer.new_zeros(len(layer), 1)
+        log_prob = layer.new_zeros(len(layer), 1)
         for level, table in enumerate(self.nodes):
             assert isinstance(table, ItemTable)
             weight = table.whole().view(-1, self.inner + 1)
             logits = (layer[:, level] @ weight.T).view(len(layer), -1, self.arity)
-            found = found.unsqueeze(2) + _log_softmax(logits, self.counts[level] > 0)
-            found = found.flatten(1)
-        return found
+            log_prob = log_prob.unsqueeze(2) + _log_softmax(logits, self.counts[level] > 0)
+            log_prob = log_prob.flatten(1)
+        return log_prob
 
     def _logits(self, level: int, layer: Float[Tensor, "B d H"], node: Int[Tensor, "B W"]) -> Float[Tensor, "B W c"]:
         table = self.nodes[level]
@@ -230,14 +230,14 @@ class TreeSoftmax(nn.Module):
         """Which children have something open below; None = all of them."""
         if limits is not None and limits.only is not None:
             return self._below(level, node, limits.only) > 0
-        if limits is None or limits.taken.shape[1] < self.fewest[level]:
+        if limits is None or limits.excluded.shape[1] < self.fewest[level]:
             # too few are taken to close anything that has items
             return None if self.full[level] else self.counts[level][node] > 0
         if level < self.depth - 1:
-            return self.counts[level][node] > self._below(level, node, limits.taken)
+            return self.counts[level][node] > self._below(level, node, limits.excluded)
         # every child is a leaf: what is taken is closed
-        place = limits.taken.unsqueeze(1) - (node * self.arity).unsqueeze(2)
-        elsewhere = (place < 0) | (place >= self.arity) | (limits.taken < 0).unsqueeze(1)
+        place = limits.excluded.unsqueeze(1) - (node * self.arity).unsqueeze(2)
+        elsewhere = (place < 0) | (place >= self.arity) | (limits.excluded < 0).unsqueeze(1)
         held = torch.nn.functional.pad(self.counts[level][node] > 0, (0, 1))
         return held.scatter_(2, place.masked_fill(elsewhere, self.arity), False)[:, :, :-1]
 
@@ -324,8 +324,8 @@ def _log_softmax(logits: Float[Tensor, "*B c"], open_: Bool[Tensor, "*#B c"] | N
     if open_ is None:
         return torch.log_softmax(logits, dim=-1)
     # a finite floor first: a row without anything open must have no NaN, not even in its gradient
-    found = torch.log_softmax(logits.masked_fill(~open_, -1e30), dim=-1)
-    return found.masked_fill(~open_, NEG_INF)
+    log_prob = torch.log_softmax(logits.masked_fill(~open_, -1e30), dim=-1)
+    return log_prob.masked_fill(~open_, NEG_INF)
 
 
 def _slices(length: int, each: int) -> list[slice]:

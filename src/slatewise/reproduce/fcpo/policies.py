@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.methods import fcpo
 from slatewise.policies.listed import ListedPolicy
 from slatewise.protocols import StateEncoder
@@ -28,9 +28,9 @@ class RowActor:
     ) -> Slates:
         """Draw W, give its list; W is drawn whatever `request.exploration` says."""
         if generator is None:
-            raise located("rows cannot be drawn without a generator")
+            raise input_error("rows cannot be drawn without a generator")
         if request.fixed is not None:
-            raise located("rows are drawn for whole lists", advice="Leave fixed out.")
+            raise input_error("rows are drawn for whole lists", advice="Leave fixed out.")
         rows, items = self.policy.draw(state, request, generator=generator)
         self._rows.append(rows)
         return Slates(items=items, logp=torch.zeros(items.shape))

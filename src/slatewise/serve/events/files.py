@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from slatewise.errors import SlatewiseError, located
+from slatewise.errors import SlatewiseError, input_error
 
 PATTERN = "events-*.jsonl"
 
@@ -150,7 +150,7 @@ class SegmentedLog:
         try:
             record: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
         except msgspec.MsgspecError as error:
-            raise located(
+            raise input_error(
                 f"the line that ends at byte {offset:,} is no JSON object: {error}",
                 file=self._path(segment),
                 advice="Something else wrote to this file: mend or remove the line.",

@@ -58,7 +58,7 @@ def create_app(recommender: Recommender, *, max_body: int = MAX_BODY, sync_secon
             Route("/health", service.health, methods=["GET"]),
             Route("/openapi.json", service.openapi, methods=["GET"]),
         ],
-        exception_handlers={HTTPException: _http_problem, Exception: _unexpected},
+        exception_handlers={HTTPException: _http_problem, Exception: _internal_error},
         lifespan=service.lifespan,
     )
 
@@ -93,8 +93,8 @@ class _Service:
         """POST /recommend."""
 
         async def answer() -> Any:
-            wanted = _recommend.decode(await self._body(request))
-            return await self._run(self._recommender.recommend, wanted)
+            recommend_request = _recommend.decode(await self._body(request))
+            return await self._run(self._recommender.recommend, recommend_request)
 
         return await _respond(answer)
 
@@ -220,7 +220,7 @@ async def _http_problem(_: Request, error: Exception) -> Response:
     return _problem(status, *words, headers)
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:
+async def _internal_error(_: Request, error: Exception) -> Response:
     return _problem(
         500,
         f"the service failed: {type(error).__name__}",

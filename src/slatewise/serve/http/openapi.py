@@ -16,8 +16,8 @@ def document() -> dict[str, Any]:
     """The OpenAPI 3.1 description of the service."""
     types = (RecommendRequest, Feedback, RecommendAnswer, FeedbackAnswer, Health, Problem)
     _, components = msgspec.json.schema_components(types, ref_template=REF)
-    one = {"$ref": REF.format(name="Feedback")}
-    some = {"type": "array", "items": one, "minItems": 1, "maxItems": MOST_OUTCOMES}
+    outcome = {"$ref": REF.format(name="Feedback")}
+    outcomes = {"type": "array", "items": outcome, "minItems": 1, "maxItems": MOST_OUTCOMES}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -39,7 +39,7 @@ def document() -> dict[str, Any]:
                 "post": {
                     "operationId": "feedback",
                     "summary": "What users did: one outcome, or a list that is taken whole or not at all.",
-                    "requestBody": _body({"anyOf": [one, some]}),
+                    "requestBody": _body({"anyOf": [outcome, outcomes]}),
                     "responses": _responses(
                         "FeedbackAnswer", "What became of each outcome.", "400", "404", "413", "422", "503"
                     ),

@@ -65,11 +65,11 @@ def run_server(
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     # uvicorn raises the signal again when it is done; a service that was asked to stop has not failed
-    before = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, _ignore) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         Server(config).run(sockets=[listening])
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 

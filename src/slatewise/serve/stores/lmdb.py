@@ -59,7 +59,7 @@ class UserRecord(msgspec.Struct, frozen=True, array_like=True):
     """Key of the use that moved the memory last; "" = none since the log that the policy was trained on."""
     carry: bytes
     """(M,) float32: the encoder's memory."""
-    seen: bytes
+    used_items: bytes
     """int64 item numbers that are not recommended again."""
 
 
@@ -147,45 +147,45 @@ class Store:
 
     def play(self, event_id: str) -> Play | None:
         """What was served under this id."""
-        record = self._now.get(_key(event_id), db=self._plays)
+        record = self._transaction.get(_key(event_id), db=self._plays)
         return None if record is None else msgspec.msgpack.decode(record, type=Play)
 
     def put_play(self, event_id: str, play: Play) -> None:
         """Keep it."""
-        self._now.put(_key(event_id), msgspec.msgpack.encode(play), db=self._plays)
+        self._transaction.put(_key(event_id), msgspec.msgpack.encode(play), db=self._plays)
 
     def use(self, key: str) -> UseRecord | None:
         """The use of an item of an event, by its `use_key`."""
-        record = self._now.get(_key(key), db=self._uses)
+        record = self._transaction.get(_key(key), db=self._uses)
         return None if record is None else msgspec.msgpack.decode(record, type=UseRecord)
 
     def put_use(self, use: UseRecord) -> str:
         """Keep it under its key."""
         key = use_key(use.event_id, use.position)
-        self._now.put(_key(key), msgspec.msgpack.encode(use), db=self._uses)
+        self._transaction.put(_key(key), msgspec.msgpack.encode(use), db=self._uses)
         return key
 
     def event_of(self, outcome: str) -> str | None:
         """The event of an outcome that was taken before, by what makes the outcome known again."""
-        event_id = self._now.get(_key(outcome), db=self._outcomes)
+        event_id = self._transaction.get(_key(outcome), db=self._outcomes)
         return None if event_id is None else event_id.decode()
 
     def put_outcome(self, outcome: str, event_id: str) -> None:
         """Remember that it was taken."""
-        self._now.put(_key(outcome), event_id.encode(), db=self._outcomes)
+        self._transaction.put(_key(outcome), event_id.encode(), db=self._outcomes)
 
     def catalog(self) -> str:
         """The version of the catalog that the log named last; "" = none."""
-        version = self._now.get(b"catalog", db=self._meta)
+        version = self._transaction.get(b"catalog", db=self._meta)
         return "" if version is None else version.decode()
 
     def put_catalog(self, version: str) -> None:
         """Remember it."""
-        self._now.put(b"catalog", version.encode(), db=self._meta)
+        self._transaction.put(b"catalog", version.encode(), db=self._meta)
 
-    def followed(self, log: str) -> Position:
+    def followed_to(self, log: str) -> Position:
         """How far the log of this name was followed; the start for one it has not seen."""
-        record = self._now.get(b"followed", db=self._meta)
+        record = self._transaction.get(b"followed", db=self._meta)
         if record is None:
             return START
         name, segment, offset = msgspec.msgpack.decode(record, type=tuple[str, int, int])
@@ -193,15 +193,15 @@ class Store:
 
     def put_followed(self, log: str, position: Position) -> None:
         """Keep how far it was followed."""
-        self._now.put(b"followed", msgspec.msgpack.encode((log, *position)), db=self._meta)
+        self._transaction.put(b"followed", msgspec.msgpack.encode((log, *position)), db=self._meta)
 
     def latest_time(self) -> int:
         """The latest moment that a record of the log was stamped with, in microseconds; 0 before the first."""
-        return int.from_bytes(self._now.get(b"latest time", db=self._meta) or b"")
+        return int.from_bytes(self._transaction.get(b"latest time", db=self._meta) or b"")
 
     def put_latest_time(self, moment: int) -> None:
         """Keep it."""
-        self._now.put(b"latest time", moment.to_bytes(8), db=self._meta)
+        self._transaction.put(b"latest time", moment.to_bytes(8), db=self._meta)
 
     def sync(self) -> None:
         """Wait until the disk has everything; may be called from another thread.
@@ -223,7 +223,7 @@ class Store:
             os.close(self._folder_handle)
 
     @property
-    def _now(self) -> lmdb.Transaction[bytes]:
+    def _transaction(self) -> lmdb.Transaction[bytes]:
         if self._open is None:
             raise RuntimeError("no transaction is open; use `with store.transaction():`")
         return self._open

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from slatewise import artifact
 from slatewise.encoders import observed
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, PAD, Catalog
 from slatewise.ops.choice import pick
 from slatewise.ops.choices import at_choice
@@ -128,7 +128,7 @@ class Env:
     def step(self, slates: Slates) -> tuple[Step, Observation]:
         """Show the slates; where a session ends, the observation is the first of somebody else's."""
         if self._generator is None:
-            raise located("nobody is there yet", advice="Call reset(seed=…) before the first step.")
+            raise input_error("nobody is there yet", advice="Call reset(seed=…) before the first step.")
         check_slates(
             slates,
             num_users=self.num_users,
@@ -256,7 +256,7 @@ def load(path: Path) -> Fitted:
     folder = path / "artifact" if (path / "artifact").is_dir() else path
     loaded = artifact.load(folder)
     if not isinstance(loaded.policy, Policy):
-        raise located(
+        raise input_error(
             f'a run of the method "{loaded.config.method.name}", which is no user model',
             file=path,
             advice=f'`slatewise train` fits one: [method] name = "{METHOD}".',

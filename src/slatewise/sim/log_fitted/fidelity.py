@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 from torch.nn.functional import log_softmax, pad
 
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, LogPart
 from slatewise.ops.calibration import Reliability, reliability
 from slatewise.ops.choices import at_choice
@@ -110,11 +110,11 @@ def fidelity(
         InputError: nothing is held out, or slates of another size than the model knows.
     """
     if part.empty:
-        raise located("no event is held out", advice="Name a log that the model did not learn from.")
+        raise input_error("no event is held out", advice="Name a log that the model did not learn from.")
     size = fitted.policy.user.shape.slate_size
     log = part.interactions
     if log.slate_size > size:
-        raise located(
+        raise input_error(
             f"the log shows slates of {log.slate_size}, the model learned from slates of {size}",
             advice="Name a log of the same kind.",
         )

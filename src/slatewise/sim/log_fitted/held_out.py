@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slatewise import artifact
 from slatewise.data import prepared, splits
-from slatewise.errors import located
+from slatewise.errors import input_error
 from slatewise.log import LogPart
 from slatewise.sim._opening import check_catalog
 from slatewise.sim.log_fitted.env import load
@@ -41,7 +41,7 @@ def judge_fit(run: Path, log: Path, *, seed: int = 0, on_batch: Callable[[int], 
     check_catalog(fitted.catalog, dataset.catalog, path=run, world=dataset.name)
     width, has = fitted.policy.context_width, dataset.interactions.context.shape[1]
     if width not in (0, has):
-        raise located(f"the log has {has} columns of context, the model reads {width}", file=log)
+        raise input_error(f"the log has {has} columns of context, the model reads {width}", file=log)
     trained = artifact.load(run / "artifact" if (run / "artifact").is_dir() else run)
     interactions, data = dataset.interactions, trained.config.data
     if data is None or trained.manifest.source.fingerprint != dataset.fingerprint:
