@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from slatewise import Exploration, SlateRequest, artifact, evaluation
+from slatewise import Exploration, SlateRequest, evaluation
 from slatewise.config.run import RunConfig
-from slatewise.data import splits
 from slatewise.data.reading.importing import import_path
+from slatewise.training.judging import open_run
 from slatewise.training.loop import train
 
 
@@ -45,9 +45,9 @@ with TemporaryDirectory() as name:
     result = train(config, folder / "run")
     print(f"best epoch {result.best_epoch}: validation {result.select} {result.value:.2f}")
 
-    policy = artifact.load(folder / "run" / "artifact").policy
-    split = splits.make("leave_one_out", data.interactions)
-    judged = evaluation.evaluate(policy, data, split.part("test"), config.evaluate, trained_on=split.part("train"))
+    run = open_run(folder / "run")
+    policy, split = run.artifact.policy, run.split
+    judged = evaluation.evaluate(policy, data, split.test, config.evaluate, trained_on=split.train)
     print(f"test recall@5 {judged.value('recall@5'):.2f} over {judged.users} users")
 
     user, events = np.array([0]), np.diff(data.interactions.user_offsets)[:1]

@@ -11,8 +11,9 @@ A table over items has ``catalog.num_rows = catalog.num_items + 2`` rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,16 @@ from numpy.typing import NDArray
 PAD = 0
 UNKNOWN = 1
 FIRST_ITEM = 2
+
+
+def _ragged(
+    offsets: Int[np.ndarray, "V1"], index: Int[np.ndarray, "W"]
+) -> tuple[Int[np.ndarray, "R"], Int[np.ndarray, "W1"]]:
+    """Where the rows of some lists stand, list after list, and the offsets of these lists."""
+    size = (offsets[1:] - offsets[:-1])[index]
+    ends = np.cumsum(size)
+    rows = np.arange(int(size.sum())) + np.repeat(offsets[index] - (ends - size), size)
+    return rows, np.append(0, ends)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +47,11 @@ class ItemLists:
         """The list of one event."""
         items: Int[np.ndarray, "_"] = np.asarray(self.item[self.offsets[event] : self.offsets[event + 1]])
         return items
+
+    def take(self, events: Int[np.ndarray, "V"]) -> ItemLists:
+        """The lists of these events, in their order."""
+        rows, offsets = _ragged(self.offsets, events)
+        return ItemLists(offsets=offsets, item=np.asarray(self.item)[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +77,14 @@ class LoggedRequests:
     """Items to choose from, none for the whole catalog."""
     fixed: ItemLists | None = None
     """What the k positions show for certain, 0 = free; none where nothing is fixed."""
+
+    def take(self, events: Int[np.ndarray, "V"]) -> LoggedRequests:
+        """The conditions of these events, in their order."""
+
+        def taken(values: Int[np.ndarray, "V"] | ItemLists | None) -> Any:
+            return values.take(events) if isinstance(values, ItemLists) else values and np.asarray(values)[events]
+
+        return LoggedRequests(**{column.name: taken(getattr(self, column.name)) for column in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +149,37 @@ class Interactions:
         """Logging policies, one for "the log does not say" included."""
         return int(self.policy_id.max(initial=0)) + 1
 
+    def reordered(self, events: Int[np.ndarray, "V"]) -> Interactions:
+        """The log with the events of each user in another order; their times are dealt out anew, ascending.
+
+        How long after its slate a use arrived stays the same. Sessions, which are a matter of order, are forgotten.
+
+        Args:
+            events: a permutation that moves no event to another user.
+        """
+        rows, event_offsets = _ragged(np.asarray(self.event_offsets), events)
+        time, used = np.asarray(self.time), np.asarray(self.used)[rows]
+        size = np.diff(event_offsets)
+        later = np.asarray(self.used_time)[rows] - np.repeat(time[events], size)
+        return Interactions(
+            user_offsets=self.user_offsets,
+            event_offsets=event_offsets,
+            event_id=np.asarray(self.event_id)[events],
+            policy_id=np.asarray(self.policy_id)[events],
+            time=time,
+            session_end=np.zeros(len(events), np.bool_),
+            context=np.asarray(self.context)[events],
+            item=np.asarray(self.item)[rows],
+            reward=np.asarray(self.reward)[rows],
+            cost=np.asarray(self.cost)[rows],
+            logp=np.asarray(self.logp)[rows],
+            logp_known=np.asarray(self.logp_known)[rows],
+            used=used,
+            used_time=np.where(used, np.repeat(time, size) + later, 0),
+            use_reward=np.asarray(self.use_reward)[rows],
+            requests=None if self.requests is None else self.requests.take(events),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
@@ -188,11 +243,7 @@ class LogPart:
 
     def rows(self) -> Int[np.ndarray, "R"]:
         """Where the rows of its events stand in the columns of the log, in the order of the log."""
-        offsets, events = np.asarray(self.interactions.event_offsets), self.events()
-        size = np.diff(offsets)[events]
-        place = np.arange(int(size.sum())) - np.repeat(np.cumsum(size) - size, size)
-        rows: Int[np.ndarray, "R"] = np.repeat(offsets[events], size) + place
-        return rows
+        return _ragged(np.asarray(self.interactions.event_offsets), self.events())[0]
 
     def num_used_events(self) -> int:
         """Events in which something was used."""

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from slatewise.config import EvaluateConfig
+from slatewise.config import DataConfig, EvaluateConfig
 from slatewise.config.run import RunConfig
-from slatewise.data import splits
+from slatewise.data.splits import split_log
 from slatewise.evaluation import Calibration, calibrate, evaluate
 from slatewise.log import FIRST_ITEM, LogPart
 from slatewise.methods import cloning, reinforce
@@ -81,7 +81,8 @@ def test_true_probabilities_show_no_more_error_than_chance(tmp_path: Path) -> No
     draw = np.random.default_rng(3)
     users = [[{"items": [int(i)]} for i in draw.choice([2, 3, 4], p=SHARES, size=30)] for _ in range(40)]
     data = toy_dataset(tmp_path / "data", written_log(users), catalog=toy_catalog(3))
-    part = splits.make("first_share", data.interactions, valid_share=0.1, test_share=0.8, seed=0).part("test")
+    config = DataConfig(path="", split="first_share", valid_share=0.1, test_share=0.8)
+    part = split_log(config, data.interactions).test
     true, wrong = (judged(Fixed(shares), part) for shares in (SHARES, SHARES[::-1]))
     assert true.ece < 2.5 * true.ece_by_chance
     assert wrong.ece > 5 * wrong.ece_by_chance

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from slatewise.config import EvaluateConfig
-from slatewise.data import splits
+from slatewise.config import DataConfig, EvaluateConfig
 from slatewise.data.prepared import Dataset, Kind
+from slatewise.data.splits import split_log
 from slatewise.encoders import window
 from slatewise.evaluation import estimate_off_policy, evaluate, has_single_draw_propensities
 from slatewise.log import LogPart
@@ -130,6 +130,7 @@ def test_evaluation_estimates_only_where_it_can(tmp_path: Path) -> None:
 
 def test_nothing_held_out_gives_no_value(tmp_path: Path) -> None:
     data = dataset(tmp_path, USERS)
-    nothing = splits.make("first_share", data.interactions, valid_share=0.0, test_share=0.0).part("test")
+    config = DataConfig(path="", split="first_share", valid_share=0.0, test_share=0.0)
+    nothing = split_log(config, data.interactions).test
     estimate = estimate_off_policy(JUDGED, nothing, EvaluateConfig(k=(1,)), behaviour=None, only_uses=False)
     assert (estimate.steps, estimate.verdict) == (0, "cannot judge")

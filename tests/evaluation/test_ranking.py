@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from slatewise.config import EvaluateConfig
-from slatewise.data import splits
+from slatewise.config import DataConfig, EvaluateConfig
+from slatewise.data.splits import split_log
 from slatewise.encoders import window
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.evaluation import Evaluation, evaluate, rank, ranking_metrics, states_at, used_items
@@ -47,7 +47,7 @@ LOG = written_log(
         [*uses(2, 4, 6), *uses(3, pay=4.0)],
     ]
 )
-SPLIT = splits.make("leave_one_out", LOG)
+SPLIT = split_log(DataConfig(path=""), LOG)
 CONFIG = EvaluateConfig(k=(1, 2), liked_at_least=4.0)
 
 
@@ -137,7 +137,7 @@ def test_batches_change_nothing() -> None:
 
 def test_nobody_held_out() -> None:
     log = written_log([uses(2, 3), uses(4)])
-    ranking = rank(ByNumber(), splits.make("leave_one_out", log).part("test"), CONFIG)
+    ranking = rank(ByNumber(), split_log(DataConfig(path=""), log).test, CONFIG)
     assert ranking.items.shape == (0, 2)
     found = {metric.name: metric.value for metric in ranking_metrics(ranking, CONFIG, num_rows=8, count=torch.zeros(8))}
     assert all(math.isnan(value) for value in found.values())
@@ -210,7 +210,7 @@ def test_an_evaluation_by_name_and_as_json(tmp_path: Path) -> None:
     assert found.value("recall@1") == pytest.approx(2 / 3)
     with pytest.raises(KeyError, match='no metric "recall@5"; there are: recall@1'):
         found.value("recall@5")
-    empty = LogPart(interactions=LOG, first=SPLIT.test_end, last=SPLIT.test_end)
+    empty = LogPart(interactions=LOG, first=SPLIT.test.last, last=SPLIT.test.last)
     report = evaluate(ByNumber(), dataset, empty, CONFIG, trained_on=SPLIT.part("train")).to_json()
     assert report["users"] == 0
     assert {metric["value"] for metric in report["metrics"]} == {None}

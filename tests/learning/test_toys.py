@@ -11,7 +11,7 @@ import torch
 from torch import Generator
 
 from slatewise import config as configs
-from slatewise.config import EvaluateConfig
+from slatewise.config import DataConfig, EvaluateConfig
 from slatewise.data import splits
 from slatewise.data.batches import shuffled_batches
 from slatewise.encoders import gru
@@ -151,8 +151,8 @@ def test_popularity_and_chance_where_they_belong(tmp_path: Path) -> None:
         written_log([[{"items": [item]} for item in row] for row in draws.tolist()]),
         catalog=toy_catalog(10),
     )
-    split = splits.make("leave_one_out", data.interactions)
-    train, test = split.part("train"), split.part("test")
+    split = splits.split_log(DataConfig(path=""), data.interactions)
+    train, test = split.train, split.test
     config = EvaluateConfig(k=(3,), exclude_seen=False)
     found = {}
     for method in ("popularity", "random"):

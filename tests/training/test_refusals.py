@@ -79,7 +79,7 @@ def command(
         ("evaluate.k=[]", "[evaluate]: k is []; expected list lengths of at least 1"),
         ("evaluate.k=[5,21]", "[evaluate] k = 21 is larger than the catalog of 20 items"),
         ("train.select=ndcg@10", '[train] select = "ndcg@10" is no validation figure. One of: recall@5, '),
-        ("data.split=random", "[data]: Invalid enum value 'random' - at `$.split`"),
+        ("data.split=by_day", "[data]: Invalid enum value 'by_day' - at `$.split`"),
         ("data.path=/no/where", "/no/where: there is no prepared data set: manifest.json is missing. Check the path."),
         ("method.temperature=0", "temperature is 0.0; expected a number above 0"),
         ("epochs", '--set epochs: expected KEY=VALUE, for example "method.gamma=0.9"'),

@@ -58,7 +58,8 @@ def train(
 
         result = run_training(settings, folder, resume=resume, overwrite=overwrite, on_step=on_step)
     value = {**asdict(result), "folder": str(result.folder)}
-    note = f"Note: {result.violation}\n" if result.violation else ""
+    violations = (result.violation,) if result.violation else ()
+    note = "".join(f"Note: {sentence}\n" for sentence in (*result.notes, *violations))
     answer(
         value,
         as_json=as_json,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from slatewise.types import Exploration
 
-SplitName = Literal["leave_one_out", "first_share", "by_time", "by_user"]
+_1970 = datetime(1970, 1, 1, tzinfo=UTC)
+SplitName = Literal["leave_one_out", "first_share", "random", "by_time", "by_user"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,12 +18,39 @@ class DataConfig:
 
     path: str
     """Folder of a prepared data set (`slatewise data import` makes one)."""
-    split: SplitName = "leave_one_out"
+    split: SplitName | None = None
+    """leave_one_out: each user's last event tests, the last but one validates. first_share: each user's first events
+    train, the last ones test. random: as many, drawn at random. by_time: all users at the same two moments. by_user:
+    whole users, evaluated after a first part of their events. None: leave_one_out, random for a log without a clock."""
     valid_share: float = 0.1
+    """Share of the events (by_user: users) that validate; not read by leave_one_out."""
     test_share: float = 0.2
+    """Share of the events (by_user: users) that test; not read by leave_one_out."""
+    valid_from: str | None = None
+    """by_time: start of validation (ISO 8601, UTC where it names no zone), in place of the shares."""
+    test_from: str | None = None
+    """by_time: start of the test part; without valid_from nothing validates."""
+    fold_in: float = 0.5
+    """by_user: share of a held-out user's events that is their history, at least one event; 0 evaluates without any."""
     split_seed: int = 0
+    """Of the order of users in by_user, and of events in random."""
     fingerprint: str | None = None
     """If given, the data set must have it; a run writes it down."""
+
+    def __post_init__(self) -> None:
+        if min(self.valid_share, self.test_share) < 0 or not 0 <= self.fold_in < 1:
+            raise ValueError(
+                f"valid_share {self.valid_share}, test_share {self.test_share}, fold_in {self.fold_in}; expected "
+                "shares of at least 0, fold_in below 1"
+            )
+        if (self.valid_from or self.test_from) and self.split != "by_time":
+            raise ValueError('valid_from and test_from belong to split = "by_time"')
+        if self.valid_from is not None and self.test_from is None:
+            raise ValueError("valid_from needs test_from")
+        for name in ("valid_from", "test_from"):
+            moment = getattr(self, name)
+            if moment is not None:
+                microseconds(moment)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,3 +147,16 @@ class ServeConfig:
     def reward(self, outcome_type: str, value: float) -> float:
         """What an outcome is worth; one of a type that the table does not name is worth nothing."""
         return value if self.rewards is None else value * self.rewards.get(outcome_type, 0.0)
+
+
+def microseconds(moment: str) -> int:
+    """ISO 8601, without a zone in UTC → microseconds since 1970.
+
+    Raises:
+        ValueError: not a date or time.
+    """
+    try:
+        parsed = datetime.fromisoformat(moment)
+    except ValueError:
+        raise ValueError(f'"{moment}" is not a date or time (expected ISO 8601, such as 2026-05-01)') from None
+    return ((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)) - _1970) // timedelta(microseconds=1)

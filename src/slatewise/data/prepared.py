@@ -79,6 +79,11 @@ class Dataset:
         return bool(self.manifest["simulated"])
 
     @property
+    def clock(self) -> bool:
+        """False where times are only the order of the rows."""
+        return bool(self.manifest["time"]["clock"])
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over the content of every file: equal data, equal fingerprint."""
         return str(self.manifest["fingerprint"])

@@ -1,121 +1,184 @@
-"""Splits of a log into train, validation and test events; within a user, each split precedes the next."""
+"""Splits of a log into train, validation and test events; within a user, each part precedes the next."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from slatewise.config import DataConfig, SplitName
+from slatewise.config.sections import microseconds
+from slatewise.data.prepared import iso
 from slatewise.log import Interactions, LogPart
 
 PartName = Literal["train", "valid", "test"]
+SHARED: tuple[SplitName, ...] = ("first_share", "random", "by_time", "by_user")
+"""Splits that read valid_share and test_share."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Of user u's events, 0 … train_end[u] train, up to valid_end[u] validate, up to test_end[u] test."""
+    """The events that train, validate and test."""
 
-    interactions: Interactions
-    train_end: Int[np.ndarray, "U"]
-    valid_end: Int[np.ndarray, "U"]
-    test_end: Int[np.ndarray, "U"]
+    train: LogPart
+    valid: LogPart
+    test: LogPart
+    notes: tuple[str, ...] = ()
+    """Whom the split could not hold out, and what to know of it: one sentence each."""
 
     def part(self, name: PartName) -> LogPart:
-        """The events that train, validate or test."""
-        first, last = {
-            "train": (np.zeros_like(self.train_end), self.train_end),
-            "valid": (self.train_end, self.valid_end),
-            "test": (self.valid_end, self.test_end),
-        }[name]
-        return LogPart(interactions=self.interactions, first=first, last=last)
+        """The part of that name."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}[name]
 
 
-def make(
-    name: SplitName,
-    interactions: Interactions,
-    *,
-    valid_share: float = 0.1,
-    test_share: float = 0.2,
-    seed: int = 0,
-) -> Split:
-    """The split of that name.
-
-    Args:
-        name: leave_one_out: the last event tests, the last but one validates; first_share: each user's first
-            1 − test_share trains (its end validates); by_time: the same at two moments for all users; by_user: whole
-            users.
-        interactions: the log.
-        valid_share: share of the events (users) that validate; not read by leave_one_out.
-        test_share: share of the events (users) that test; not read by leave_one_out.
-        seed: of the order of users in by_user.
-
-    Raises:
-        ValueError: shares that leave nothing to train on.
-    """
-    if name != "leave_one_out" and not (valid_share >= 0 and test_share >= 0 and valid_share + test_share < 1):
-        raise ValueError(f"valid_share {valid_share} + test_share {test_share} must stay below 1")
-    count = np.diff(np.asarray(interactions.user_offsets)).astype(np.int64)
-    if name == "leave_one_out":
-        # users with fewer than three events have none to learn from before the held-out ones: all of theirs train
-        enough = count >= 3
-        return Split(
-            interactions=interactions,
-            train_end=np.where(enough, count - 2, count),
-            valid_end=np.where(enough, count - 1, count),
-            test_end=count,
-        )
-    if name == "first_share":
-        return Split(
-            interactions=interactions,
-            train_end=np.floor(count * (1 - test_share - valid_share) + 1e-9).astype(np.int64),
-            valid_end=np.floor(count * (1 - test_share) + 1e-9).astype(np.int64),
-            test_end=count,
-        )
-    if name == "by_time":
-        return _by_time(interactions, count, valid_share, test_share)
-    return _by_user(interactions, count, valid_share, test_share, seed)
-
-
-def split_log(config: DataConfig, interactions: Interactions) -> Split:
+def split_log(config: DataConfig, interactions: Interactions, *, clock: bool = True) -> Split:
     """The split that [data] names.
 
+    Args:
+        config: its settings; without a name, see `default_split`.
+        interactions: the log.
+        clock: False where times are only the order of the file.
+
     Raises:
-        ValueError: shares that leave nothing to train on.
+        ValueError: shares that leave nothing to train on, or moments outside the log.
     """
-    return make(
-        config.split,
-        interactions,
-        valid_share=config.valid_share,
-        test_share=config.test_share,
-        seed=config.split_seed,
+    name = config.split or default_split(clock=clock)
+    if name in SHARED and config.test_from is None and not config.valid_share + config.test_share < 1:
+        raise ValueError(
+            f"valid_share {config.valid_share} + test_share {config.test_share} must stay below 1: nothing is left to "
+            "train on"
+        )
+    count = np.diff(np.asarray(interactions.user_offsets)).astype(np.int64)
+    if name == "leave_one_out":
+        split = _leave_one_out(interactions, count)
+    elif name == "first_share":
+        split = _first_share(interactions, count, config)
+    elif name == "random":
+        split = _first_share(_shuffled(interactions, count, config, clock=clock), count, config)
+    elif name == "by_time":
+        split = _by_time(interactions, count, config)
+    else:
+        split = _by_user(interactions, count, config)
+    if not clock and name != "random":
+        note = f'the log has no clock: "{name}" takes the order of the file for that of time; [data] split = "random"'
+        split = replace(split, notes=(*split.notes, note + " does not."))
+    return split
+
+
+def default_split(*, clock: bool) -> SplitName:
+    """leave_one_out; random for a log without a clock, whose last event is only the last line of a file."""
+    return "leave_one_out" if clock else "random"
+
+
+def _leave_one_out(interactions: Interactions, count: Int[np.ndarray, "U"]) -> Split:
+    """The last event tests, the last but one validates."""
+    # users with fewer than three events have none to learn from before the held-out ones
+    enough = count >= 3
+    notes = _too_few(~enough & (count > 0), "fewer than 3 events: all of theirs train")
+    return _prefixes(interactions, np.where(enough, count - 2, count), np.where(enough, count - 1, count), notes)
+
+
+def _first_share(interactions: Interactions, count: Int[np.ndarray, "U"], config: DataConfig) -> Split:
+    """Each user's first events train, the last ones test, those between them validate."""
+    train, valid = _share_borders(count, config)
+    held_out = config.valid_share + config.test_share > 0
+    notes = _too_few((count > 0) & (train == count) & held_out, "too few events to hold any out: all of theirs train")
+    return _prefixes(interactions, train, valid, notes)
+
+
+def _share_borders(count: Int[np.ndarray, "U"], config: DataConfig) -> tuple[Int[np.ndarray, "U"], ...]:
+    """Where training and validation end; a user whose share of training is not one event has nothing held out."""
+    train, valid = (
+        np.floor(count * (1 - share) + 1e-9).astype(np.int64)
+        for share in (config.test_share + config.valid_share, config.test_share)
     )
+    has_history = train > 0
+    return np.where(has_history, train, count), np.where(has_history, valid, count)
 
 
-def _by_time(interactions: Interactions, count: Int[np.ndarray, "U"], valid: float, test: float) -> Split:
-    time = np.asarray(interactions.time)
-    ordered = np.sort(time)
-    places = [_whole(len(time) * (1 - test - valid)), _whole(len(time) * (1 - test))]
-    # a moment belongs to the later part: equal times are never torn apart
-    parts = [time < ordered[place] if place < len(time) else np.ones(len(time), np.bool_) for place in places]
-    earlier = [np.concatenate([[0], np.cumsum(part)]) for part in parts]
-    offsets = np.asarray(interactions.user_offsets)
-    train_end, valid_end = (total[offsets[1:]] - total[offsets[:-1]] for total in earlier)
-    return Split(interactions=interactions, train_end=train_end, valid_end=valid_end, test_end=count)
+def _shuffled(
+    interactions: Interactions, count: Int[np.ndarray, "U"], config: DataConfig, *, clock: bool
+) -> Interactions:
+    """The log with the events of each user in random order, the held-out ones last.
+
+    Where there is a clock, the events of each part stay in the order of time.
+    """
+    user = np.repeat(np.arange(len(count)), count)
+    order = np.lexsort((np.random.default_rng(config.split_seed).random(len(user)), user))
+    if clock:
+        rank = np.arange(len(user)) - np.asarray(interactions.user_offsets)[user]
+        part = sum((rank >= border[user]).astype(np.int64) for border in _share_borders(count, config))
+        order = order[np.lexsort((order, part, user))]
+    return interactions.reordered(order)
 
 
-def _by_user(interactions: Interactions, count: Int[np.ndarray, "U"], valid: float, test: float, seed: int) -> Split:
-    place = np.random.default_rng(seed).permutation(len(count))
-    trains = place < _whole(len(count) * (1 - test - valid))
-    tests = place >= _whole(len(count) * (1 - test))
+def _by_time(interactions: Interactions, count: Int[np.ndarray, "U"], config: DataConfig) -> Split:
+    """The same two moments for all users."""
+    time, offsets = np.asarray(interactions.time), np.asarray(interactions.user_offsets)
+    earlier = [np.concatenate([[0], np.cumsum(time < moment)]) for moment in _moments(time, config)]
+    train, valid = (total[offsets[1:]] - total[offsets[:-1]] for total in earlier)
+    newcomers = int(((train == 0) & (count > 0)).sum())
+    notes = (f"{newcomers:,} users come after the training part: they are evaluated without a history.",)
+    return _prefixes(interactions, train, valid, notes if newcomers else ())
+
+
+def _moments(time: Int[np.ndarray, "V"], config: DataConfig) -> tuple[int, int]:
+    """Start of validation and of test, in microseconds since 1970."""
+    never = np.iinfo(np.int64).max
+    if config.test_from is None:
+        ordered = np.sort(time)
+        places = [
+            _whole(len(time) * (1 - share)) for share in (config.test_share + config.valid_share, config.test_share)
+        ]
+        # a moment belongs to the later part: equal times are never torn apart
+        valid, test = (int(ordered[place]) if place < len(time) else never for place in places)
+        return valid, test
+    test = microseconds(config.test_from)
+    valid = test if config.valid_from is None else microseconds(config.valid_from)
+    if len(time) and not (time.min() < valid and test <= time.max()):
+        raise ValueError(
+            f"valid_from {config.valid_from}, test_from {config.test_from} leave nothing to train on or nothing to "
+            f"test: the log runs from {iso(int(time.min()))} to {iso(int(time.max()))}"
+        )
+    return valid, test
+
+
+def _by_user(interactions: Interactions, count: Int[np.ndarray, "U"], config: DataConfig) -> Split:
+    """Whole users; a held-out user's first events are history, which nothing learns from, and the rest is evaluated."""
+    place = np.random.default_rng(config.split_seed).permutation(len(count))
+    trains = place < _whole(len(count) * (1 - config.test_share - config.valid_share))
+    tests = place >= _whole(len(count) * (1 - config.test_share))
+    history = np.floor(count * config.fold_in + 1e-9).astype(np.int64)
+    notes: tuple[str, ...] = ("held-out users are evaluated without a history: [data] fold_in = 0.",)
+    if config.fold_in > 0:
+        history = np.maximum(history, np.minimum(count, 1))
+        notes = _too_few(~trains & (count == 1), "a single event, which leaves nothing to evaluate after a history")
+    nothing = np.zeros_like(count)
+    valid, test = (np.where(chosen, count, history) for chosen in (~trains & ~tests, tests))
     return Split(
-        interactions=interactions,
-        train_end=np.where(trains, count, 0),
-        valid_end=np.where(tests, 0, count),
-        test_end=count,
+        train=LogPart(interactions=interactions, first=nothing, last=np.where(trains, count, 0)),
+        valid=LogPart(interactions=interactions, first=history, last=valid),
+        test=LogPart(interactions=interactions, first=history, last=test),
+        notes=notes,
     )
+
+
+def _too_few(users: Bool[np.ndarray, "U"], reason: str) -> tuple[str, ...]:
+    number = int(users.sum())
+    return (f"{number:,} users have {reason}.",) if number else ()
+
+
+def _prefixes(
+    interactions: Interactions, train: Int[np.ndarray, "U"], valid: Int[np.ndarray, "U"], notes: tuple[str, ...]
+) -> Split:
+    """Of user u's events, 0 … train[u] train, up to valid[u] validate, the rest tests."""
+    count = np.diff(np.asarray(interactions.user_offsets)).astype(np.int64)
+    borders = [np.zeros_like(train), train, valid, count]
+    parts = [LogPart(interactions=interactions, first=first, last=last) for first, last in pairwise(borders)]
+    return Split(train=parts[0], valid=parts[1], test=parts[2], notes=notes)
 
 
 def _whole(share: float) -> int:

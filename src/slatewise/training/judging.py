@@ -63,7 +63,7 @@ def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = Fa
             file=dataset.path,
             advice="Name the right folder with --data, or train anew.",
         )
-    split = splits.split_log(config, dataset.interactions)
+    split = splits.split_log(config, dataset.interactions, clock=dataset.clock)
     return FinishedRun(folder=folder, artifact=loaded, dataset=dataset, split=split)
 
 

@@ -46,6 +46,8 @@ class Result:
     value: float
     seconds: float
     interactions_per_second: float
+    notes: tuple[str, ...] = ()
+    """Whom the split could not hold out, and the like."""
     violation: str | None = None
     """The learner's warning, if it has a constraint and violates it."""
 
@@ -110,7 +112,7 @@ class _State:
     def fit_epoch(self, wins: Windows) -> None:
         """The rest of an epoch, with checkpoints on the way."""
         shuffled = batches.shuffled_batches(
-            self.run.dataset.interactions,
+            self.run.split.train.interactions,
             wins,
             batch_size=self.run.config.train.batch_size,
             generator=np.random.default_rng([self.run.config.train.seed, self.progress.epoch]),
@@ -267,5 +269,6 @@ def _result(run: Run, progress: Progress) -> Result:
         value=progress.best,
         seconds=progress.seconds,
         interactions_per_second=progress.interactions / max(progress.seconds, 1e-9),
+        notes=run.split.notes,
         violation=run.learner.violation() if isinstance(run.learner, ConstraintAware) else None,
     )

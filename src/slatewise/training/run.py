@@ -49,7 +49,10 @@ def lay_out(config: RunConfig, folder: Path) -> Run:
             advice=f"One of: {', '.join(names)}.",
         )
     _prepare(learner, part, where)
-    data = replace(config.data, fingerprint=dataset.fingerprint) if config.data is not None else None
+    data = config.data
+    if data is not None:
+        name = data.split or splits.default_split(clock=dataset.clock)
+        data = replace(data, split=name, fingerprint=dataset.fingerprint)
     return Run(folder=folder, config=replace(config, data=data), dataset=dataset, split=split, learner=learner)
 
 
@@ -66,7 +69,7 @@ def _open_data(config: RunConfig, where: str) -> tuple[Dataset, Split]:
             advice="Name the right folder, or take the fingerprint out of the configuration.",
         )
     try:
-        split = splits.split_log(data, dataset.interactions)
+        split = splits.split_log(data, dataset.interactions, clock=dataset.clock)
     except ValueError as error:
         raise InputError(f"{where} [data]: {error}.") from error
     if longest > dataset.catalog.num_items:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Generator
 
-from slatewise.config import convert
+from slatewise.config import DataConfig, convert
 from slatewise.config.run import RunConfig
-from slatewise.data import splits
 from slatewise.data.batches import trajectories
+from slatewise.data.splits import split_log
 from slatewise.encoders import gru
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
@@ -180,7 +180,7 @@ def test_trees_from_a_log(tmp_path: Path, vectors: str) -> None:
     learner = tpgr.Learner(
         config, gru.Encoder(gru.Config(context_width=0), catalog), catalog, generator=Generator().manual_seed(0)
     )
-    learner.prepare(splits.make("leave_one_out", data.interactions).part("train"))
+    learner.prepare(split_log(DataConfig(path=""), data.interactions).train)
     tree = learner.policy.tree
     left = tree.leaf_item[:16]
     parity = float((left[left > 0] % 2).float().mean())
@@ -196,7 +196,7 @@ def test_no_features_to_build_from(tmp_path: Path) -> None:
         tpgr.Config(tree=tpgr.TreeConfig(vectors="features")), StatelessEncoder(), catalog, generator=Generator()
     )
     with pytest.raises(ValueError, match="the catalog has none; choose ratings, vae or factors"):
-        learner.prepare(splits.make("leave_one_out", data.interactions).part("train"))
+        learner.prepare(split_log(DataConfig(path=""), data.interactions).train)
 
 
 def toys_without_features() -> Any:

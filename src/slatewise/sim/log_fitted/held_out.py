@@ -47,6 +47,6 @@ def judge_fit(run: Path, log: Path, *, seed: int = 0, on_batch: Callable[[int], 
     if data is None or trained.manifest.source.fingerprint != dataset.fingerprint:
         held_out, part = LogPart.whole(interactions), "all"
     else:
-        held_out, part = splits.split_log(data, interactions).part("test"), "test"
+        held_out, part = splits.split_log(data, interactions, clock=dataset.clock).test, "test"
     report = fidelity(fitted, held_out, seed=seed, on_batch=on_batch)
     return Judged(log=dataset.name, part=part, report=report)
