@@ -48,7 +48,7 @@ def test_from_a_recorded_log_to_a_policy_that_serves_the_same_world(slatewise: C
     assert f"slatewise data import {log} --simulated" in said.out
     assert slatewise("data", "import", log, "--out", data, "--simulated", "--json").value["simulated"]
     tables = {
-        "data": {"path": str(data), "split": "by_user"},
+        "data": {"path": str(data), "split": "by_user", "fold_in": 0.0},
         "method": {"name": "slateq", "reads": "match", "hidden": [8]},
         "encoder": {"name": "observed", "history": False},
         "train": {"epochs": 1},

@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def tables(data: Dataset) -> dict[str, Any]:
     return {
-        "data": {"path": str(data.path), "split": "by_user"},
+        "data": {"path": str(data.path), "split": "by_user", "fold_in": 0.0},
         "encoder": {"name": "observed", "history": False},
         "method": {"name": METHOD, "reads": "match", "hidden": [8], "lr": 0.02},
         "train": {"epochs": 6, "select": "log_likelihood"},

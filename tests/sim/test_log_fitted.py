@@ -52,7 +52,7 @@ def run(data: Dataset) -> Path:
 
 def tables(data: Dataset, **method: Any) -> dict[str, Any]:
     return {
-        "data": {"path": str(data.path), "split": "by_user"},
+        "data": {"path": str(data.path), "split": "by_user", "fold_in": 0.0},
         "encoder": {"name": "observed", "history": False},
         "method": {"name": METHOD, "reads": "match", "hidden": [16], "lr": 0.01, **method},
         "train": {"epochs": 25, "select": "log_likelihood"},
