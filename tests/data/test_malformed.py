@@ -248,7 +248,7 @@ CASES: dict[str, Case] = {
         file="log.csv",
         line=2,
         column="item_id",
-        says="has a line break",
+        says="has a control character",
         advice="a quote may not be closed",
     ),
     "line ends of another time": Case(

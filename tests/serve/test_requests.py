@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tests.serve.world import NUM_ITEMS, Open, catalog, imported, save_artifact
+from tests.test_artifact import reseal
 from torch import Tensor
 
 from slatewise.data.catalogs import catalog_version
 from slatewise.data.requests import logged_slates, slate_request
 from slatewise.data.wire import FixedItem
+from slatewise.errors import InputError
 from slatewise.serve import Feedback, Recommender, RecommendRequest
 from slatewise.serve.http.schema import Explore
 from slatewise.serve.refused import RefusedError
@@ -214,3 +216,14 @@ def test_the_log_says_which_items_could_be_shown(run: Path, serve: Open, tmp_pat
     fifth = serve(run)  # back again: the file lies there already
     assert [record["items"] for record in records(fifth, "catalog")] == [NUM_ITEMS, NUM_ITEMS + 1, NUM_ITEMS]
     assert len(list(fifth.events_folder.glob("*.parquet"))) == 2
+
+
+def test_a_catalog_with_a_name_that_no_request_can_hold_is_not_served(run: Path, serve: Open) -> None:
+    items = pq.read_table(run / "artifact" / "items.parquet")
+    names = [*items["item_id"].to_pylist()[:-1], "i\n39"]
+    pq.write_table(items.set_column(0, "item_id", [names]), run / "artifact" / "items.parquet")
+    reseal(run / "artifact")
+    with pytest.raises(
+        InputError, match=r'items.parquet, line 40, column "item_id": the name of the item has a control'
+    ):
+        serve(run)

@@ -9,15 +9,18 @@ digits as it takes to read the same bits again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from slatewise.names import LONGEST_NAME, InvalidNameError, are_names, name_fault
+
 Microseconds = Annotated[int, Meta(ge=0, le=253_402_300_799_999_999)]
 """Since 1970, UTC. The limit is the year 9999: nanoseconds do not pass as microseconds."""
 Name = Annotated[str, Meta(min_length=1)]
+"""What else a name must be says `slatewise.names`."""
 Value = Annotated[float, Meta(ge=-3.4e38, le=3.4e38)]
 
 
@@ -33,7 +36,7 @@ class FixedItem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """An item that a position shows whatever the policy says."""
 
     position: Annotated[int, Meta(ge=0, le=1_000_000, description="0 = first.")]
-    item_id: Annotated[str, Meta(min_length=1, max_length=1024)]
+    item_id: Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME)]
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="record", tag="decision"):
@@ -42,8 +45,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     The items that the user had used are not listed among the excluded ones: the log itself says what they were.
 
     Raises:
-        ValueError: lists of different lengths, a logp that is no log of a probability, a slate longer than k or
-            without a fixed item, or conditions without k.
+        ValueError: a name that cannot be used, lists of different lengths, a logp that is no log of a probability, a
+            slate longer than k or without a fixed item, or conditions without k.
     """
 
     event_id: Name
@@ -74,6 +77,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     """Of the catalog in force."""
 
     def __post_init__(self) -> None:
+        names = [self.event_id, self.user_id, *self.slate]
+        names += [name for name in (self.session_id, self.policy_version, self.catalog_version) if name is not None]
+        if self.exclude or self.candidates or self.fixed:
+            names += [*(self.exclude or ()), *(self.candidates or ()), *(item.item_id for item in self.fixed or ())]
+        check_names(self, names)
         for name, values in (("logp", self.logp), ("explored", self.explored)):
             if values is not None and len(values) != len(self.slate):
                 raise ValueError(f"{name} has {len(values)} values for a slate of {len(self.slate)}")
@@ -97,7 +105,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     """One thing that a user did with one item of a served slate, or (with user_id) with an item nobody recommended.
 
     Raises:
-        ValueError: neither item_id nor position.
+        ValueError: a name that cannot be used, or neither item_id nor position.
     """
 
     event_id: Name
@@ -118,6 +126,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag
     user_id: Name | None = None
 
     def __post_init__(self) -> None:
+        names = [self.event_id, self.type]
+        names += [name for name in (self.item_id, self.outcome_id, self.user_id) if name is not None]
+        check_names(self, names)
         if self.item_id is None and self.position is None:
             raise ValueError("an outcome needs item_id or position")
 
@@ -136,8 +147,33 @@ class CatalogRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     file: Annotated[str, Meta(pattern=r"^[^/\\]+$")]
     """Parquet beside the log, once for each version: item_id, and masked where an item is."""
 
+    def __post_init__(self) -> None:
+        check_names(self, [self.catalog_version, *([] if self.policy_version is None else [self.policy_version])])
+
 
 Record = Decision | Outcome | CatalogRecord
+
+
+def check_names(record: msgspec.Struct, names: Sequence[str]) -> None:
+    """Refuse a record with a name that no log may hold.
+
+    Args:
+        record: says in which field a name stands.
+        names: all of its names.
+
+    Raises:
+        InvalidNameError: the first of them.
+    """
+    if are_names(names):
+        return
+    for field in record.__struct_fields__:
+        value = getattr(record, field)
+        for index, entry in enumerate(value if isinstance(value, list) else [value]):
+            name = entry.item_id if isinstance(entry, FixedItem) else entry
+            fault = name_fault(name) if isinstance(name, str) else None
+            if fault is not None:
+                raise InvalidNameError(f"{field}[{index}]" if isinstance(value, list) else field, fault)
+
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)

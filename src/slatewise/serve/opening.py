@@ -14,6 +14,7 @@ from slatewise.artifact import Artifact
 from slatewise.config import ServeConfig
 from slatewise.data import prepared
 from slatewise.errors import InputError, input_error
+from slatewise.names import are_names, name_fault
 from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.history import LoggedHistory
 from slatewise.serve.recommender import Recommender
@@ -67,6 +68,7 @@ def open_recommender(run: Path, options: Options) -> Recommender:
     """
     folder = find_artifact(run)
     artifact = artifacts.load(folder, allow_modules=options.allow_modules)
+    _check_item_names(artifact)
     config = _config(artifact, options)
     history = _history(artifact, options.data)
     # never inside the artifact: training anew replaces that folder
@@ -86,6 +88,22 @@ def open_recommender(run: Path, options: Options) -> Recommender:
         log.close()
         store.close()
         raise
+
+
+def _check_item_names(artifact: Artifact) -> None:
+    """Refuse a catalog with a name that no request and no record of the log could hold."""
+    names = artifact.catalog.vocabulary.names.to_pylist()
+    if are_names(names):
+        return
+    for row, name in enumerate(names, start=1):
+        if fault := name_fault(name):
+            raise input_error(
+                f"the name of the item {fault}",
+                file=artifact.path / "items.parquet",
+                row=row,
+                column="item_id",
+                advice="Rename the item, import the log again and train anew.",
+            )
 
 
 def _config(artifact: Artifact, options: Options) -> ServeConfig:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from slatewise.data.reading.faults import Fault
 from slatewise.errors import input_error
+from slatewise.names import BLANK, CONTROL, LONGEST_NAME
 
 DTYPES: dict[str, pl.DataType] = {
     "user_id": pl.String(),
@@ -30,6 +31,8 @@ DTYPES: dict[str, pl.DataType] = {
     "use_reward": pl.Float32(),
 }
 NEEDED = ("user_id", "item_id", "timestamp", "reward")
+_NAMES = ("user_id", "item_id", "event_id", "session_id", "policy_id")
+_NEEDED_NAMES = {"user_id": "a user", "item_id": "an item"}
 CONTEXT = "context_"
 LAST_MOMENT = 253_402_300_799_999_999
 """The end of the year 9999 in microseconds: nanoseconds taken for microseconds lie beyond it."""
@@ -185,24 +188,36 @@ def check_events(frame: pl.DataFrame) -> list[Fault]:
 
 
 def _texts(frame: pl.DataFrame) -> list[Fault]:
+    """Faults of names, by the rule of `slatewise.names`."""
     faults = []
-    for name, thing in (("user_id", "a user"), ("item_id", "an item")):
+    for name in _NAMES:
+        if name not in frame.columns or frame[name].dtype != pl.String:
+            continue
         values = frame[name]
-        empty = values.is_null() | (values.str.strip_chars() == "").fill_null(value=True)
+        if name in _NEEDED_NAMES:
+            faults.append(
+                _fault(
+                    values.is_null() | values.str.contains(BLANK).fill_null(value=True),
+                    check=f"{name} is not empty",
+                    column=name,
+                    what=f"is not {_NEEDED_NAMES[name]} (expected a name or a number)",
+                    advice="Fill the cell or remove the row.",
+                )
+            )
         faults += [
             _fault(
-                empty,
-                check=f"{name} is not empty",
+                values.str.contains(CONTROL).fill_null(value=False),
+                check=f"{name} has no control character",
                 column=name,
-                what=f"is not {thing} (expected a name or a number)",
-                advice="Fill the cell or remove the row.",
+                what="has a control character (expected a name on one line)",
+                advice="In CSV, a quote may not be closed.",
             ),
             _fault(
-                values.str.contains("\n", literal=True).fill_null(value=False),
-                check=f"{name} has no line break",
+                (values.str.len_bytes() > LONGEST_NAME).fill_null(value=False),
+                check=f"{name} has at most {LONGEST_NAME:,} bytes",
                 column=name,
-                what="has a line break (expected a name on one line)",
-                advice="In CSV, a quote may not be closed.",
+                what=f"is too long (expected at most {LONGEST_NAME:,} bytes of UTF-8)",
+                advice="Shorten the name, or name another column.",
             ),
         ]
     return faults

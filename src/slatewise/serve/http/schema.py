@@ -7,9 +7,17 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from slatewise.data.wire import FixedItem, Microseconds
+from slatewise.data.records import FixedItem, Microseconds, check_names
+from slatewise.names import LONGEST_NAME
 
-Id = Annotated[str, Meta(min_length=1, max_length=1024)]
+Id = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=LONGEST_NAME,
+        description=f"Not blank, no control characters, at most {LONGEST_NAME:,} bytes of UTF-8.",
+    ),
+]
 Number = Annotated[float, Meta(ge=-1e30, le=1e30)]
 """Sums of such numbers stay finite in float32."""
 
@@ -52,6 +60,10 @@ class RecommendRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     ) = None
     session_id: Id | None = None
 
+    def __post_init__(self) -> None:
+        names = [self.user_id, *self.exclude, *(self.candidates or ()), *(item.item_id for item in self.fixed)]
+        check_names(self, names if self.session_id is None else [*names, self.session_id])
+
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """One position of a slate."""
@@ -91,6 +103,10 @@ class Feedback(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     outcome_id: (
         Annotated[Id, Meta(description="A second delivery with the same outcome_id changes nothing.")] | None
     ) = None
+
+    def __post_init__(self) -> None:
+        names = (self.event_id, self.user_id, self.item_id, self.type, self.outcome_id)
+        check_names(self, [name for name in names if name is not None])
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
