@@ -494,8 +494,8 @@ CASES: dict[str, Case] = {
         file="log.parquet",
         line=1,
         column="item_id",
-        says="is not a name",
-        advice="as text",
+        says='"item_id" holds a list',
+        advice="into a column of its own",
     ),
     "no column in Parquet": Case(
         make=parquet(FRAME.drop("user_id")),

@@ -35,6 +35,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
 }
 LOG = (*ALIASES,)[:-2]
 """Canonical columns that a log can have; the last two belong to an item table."""
+NUMERIC = ("year", "release_year", "price", "duration", "runtime", "length", "popularity")
+"""Names of columns of an item table that hold numbers."""
 CLICKS = ("label", "click", "clicked", "is_click")
 """A reward column of this name with values 0 and 1 marks impressions: items shown, and used or not."""
 _CANONICAL = {alias: canonical for canonical, aliases in ALIASES.items() for alias in aliases}
@@ -67,6 +69,11 @@ def recbole(name: str) -> tuple[str, str | None]:
     return (head, kind) if colon and kind in RECBOLE_TYPES else (name.strip(), None)
 
 
+def is_feature(name: str) -> bool:
+    """Whether a column of an item table holds a number that describes the item, by its name or its RecBole type."""
+    return recbole(name)[1] == "float" or "feature" in plain(name) or plain(name) in NUMERIC
+
+
 def name_columns(names: Sequence[str], assigned: Mapping[str, str] | None = None) -> ColumnNames:
     """Match the column names of a file to canonical columns.
 
@@ -95,6 +102,12 @@ def name_columns(names: Sequence[str], assigned: Mapping[str, str] | None = None
         doubles[worse[1]] = canonical
     columns |= {canonical: name for canonical, (_, name) in best.items()}
     return ColumnNames(columns=columns, doubles=doubles)
+
+
+def item_columns(names: Sequence[str], assigned: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Canonical name → column of an item table; a name assigned to the log's column counts where the table has it."""
+    columns = name_columns(names, assigned).columns
+    return columns if "item_id" in columns else name_columns(names).columns
 
 
 def missing(canonical: str, names: Sequence[str], *, file: object, row: int | None = 1) -> InputError:

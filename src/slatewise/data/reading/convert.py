@@ -8,6 +8,7 @@ import polars as pl
 
 from slatewise.data.reading.checks import CONTEXT
 from slatewise.data.reading.faults import Fault
+from slatewise.data.reading.name_forms import texts
 from slatewise.data.reading.times import to_microseconds
 
 _TRUE = ("1", "1.0", "true", "t", "yes", "y")
@@ -35,7 +36,7 @@ def convert(
             result = _cast(values, canonical)
             fewer = result.null_count() > values.null_count()
             # comparing the counts first spares the common case a pass over the cells
-            unreadable = result.is_null() & _is_filled(values) if fewer else pl.Series([], dtype=pl.Boolean)
+            unreadable = result.is_null() & is_filled(values) if fewer else pl.Series([], dtype=pl.Boolean)
             faults.append(_fault(canonical, unreadable))
         converted.append(result.alias(canonical))
     return pl.DataFrame(converted), faults
@@ -48,18 +49,6 @@ def _cast(values: pl.Series, canonical: str) -> pl.Series:
         floats = numbers(values)
         return floats.set(~(floats == floats.floor()) | (floats.abs() >= 2**53), None).cast(pl.Int64)
     return _booleans(values) if canonical == "used" else texts(values)
-
-
-def texts(values: pl.Series) -> pl.Series:
-    """Names as text; whole floats lose their ".0" (tables with gaps store integers as floats)."""
-    if values.dtype == pl.String:
-        return values
-    if values.dtype.is_float():
-        whole = values.set(~(values == values.floor()) | ~values.is_finite(), None)
-        return whole.cast(pl.Int64, strict=False).cast(pl.String)
-    if values.dtype.is_integer() or values.dtype in (pl.Categorical, pl.Enum):
-        return values.cast(pl.String)
-    return pl.Series(values.name, [None] * len(values), dtype=pl.String)
 
 
 def numbers(values: pl.Series) -> pl.Series:
@@ -89,7 +78,8 @@ def _booleans(values: pl.Series) -> pl.Series:
     return words.replace_strict(truth, default=None, return_dtype=pl.Boolean)
 
 
-def _is_filled(values: pl.Series) -> pl.Series:
+def is_filled(values: pl.Series) -> pl.Series:
+    """True where a cell holds anything but spaces."""
     if values.dtype == pl.String:
         return (values.str.strip_chars() != "").fill_null(value=False)
     return values.is_not_null()

@@ -10,9 +10,9 @@ from slatewise.data.preparation import prepare
 from slatewise.data.prepared import Dataset
 from slatewise.data.reading.faults import RowError, first, row_error
 from slatewise.data.reading.outcomes import merge
-from slatewise.data.reading.raw_log import NOTHING, Log, Options, Progress, Report, read_items, read_log
+from slatewise.data.reading.raw_log import Log, Options, Report, read_items, read_log
 from slatewise.data.reading.recognition import ITEMS, recognise
-from slatewise.data.reading.source import Source
+from slatewise.data.reading.source import NOTHING, Progress, Source
 from slatewise.errors import SlatewiseError, input_error
 
 
@@ -53,7 +53,8 @@ def _import(path: Path, out: Path, options: Options, progress: Progress) -> Data
     if fault is not None:
         raise log.error(row_error(fault, log.value))
     log = _merge_outcomes(log)
-    items = read_items(source)
+    items, item_notes = read_items(source, options.columns)
+    log = replace(log, report=replace(log.report, notes=(*log.report.notes, *item_notes)))
     progress("sorting and writing", len(source.log), len(source.log) + 1)
     try:
         return prepare(
@@ -87,7 +88,7 @@ def _merge_outcomes(log: Log) -> Log:
 
 def _import_events(source: Source, out: Path, name: str, options: Options, progress: Progress) -> Dataset:
     assert source.events is not None
-    path, items = source.events, read_items(source)
+    path, (items, item_notes) = source.events, read_items(source)
     # imported here because most logs do not need the module that joins decisions and outcomes
     from slatewise.data.wire import load_events
 
@@ -100,10 +101,10 @@ def _import_events(source: Source, out: Path, name: str, options: Options, progr
         format="decisions and outcomes",
         files=tuple(file.name for file in ([path] if path.is_file() else sorted(path.rglob("*.jsonl")))),
         items="" if items is None else ITEMS,
-        passed_over=(),
+        passed_over=source.passed_over,
         columns={column: column for column in events.frame.columns},
         ignored=(),
-        notes=tuple(events.tally.sentences()),
+        notes=(*events.tally.sentences(), *item_notes),
     )
     try:
         return prepare(

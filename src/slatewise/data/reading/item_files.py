@@ -2,62 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
-from slatewise.data.reading.columns import name_columns, plain, recbole
-from slatewise.data.reading.convert import numbers, texts
+from slatewise.data.reading.columns import is_feature, item_columns, plain, recbole
+from slatewise.data.reading.convert import is_filled, numbers
 from slatewise.data.reading.faults import quote
 from slatewise.data.reading.item_table import FEATURE
 from slatewise.data.reading.movielens import FLAG
+from slatewise.data.reading.name_forms import form_notes, texts
 from slatewise.data.reading.tables import Table
 from slatewise.errors import input_error
+from slatewise.names import CONTROL, LONGEST_NAME
 
-_NUMERIC = ("year", "release_year", "price", "duration", "runtime", "length", "popularity")
 
+def item_frame(table: Table, assigned: Mapping[str, str] | None = None) -> tuple[pl.DataFrame, list[str]]:
+    """Items with their text, labels and numeric features, and notes on columns and cells that are not used.
 
-def item_frame(table: Table) -> pl.DataFrame:
-    """Items with their text, labels and numeric features; other columns are dropped.
-
-    Labels come from one column (separated by bars; by spaces for the RecBole type token_seq) or from columns of 0 and
-    1. Features are columns of RecBole type float, with "feature" in their name, or named year, price and so on, if
-    every filled cell is a number.
+    Labels come from one column (lists, or text separated by bars; by spaces for the RecBole type token_seq) or from
+    columns of 0 and 1. Features are columns of RecBole type float, with "feature" in their name, or named year, price
+    and so on, where most filled cells are numbers; the other cells are unknown.
 
     Args:
         table: one item per row, with a column for its name.
+        assigned: canonical name → name in the file, where the user specified it.
 
     Raises:
         InputError: an item without a name, or a repeated one.
     """
     raw = table.frame
-    columns = name_columns(raw.columns).columns
-    ids = texts(raw[columns["item_id"]])
-    _check(ids, table, columns["item_id"])
-    items = {"item_id": ids}
-    if "text" in columns:
-        items["text"] = texts(raw[columns["text"]]).str.strip_chars().replace("", None)
+    columns = item_columns(raw.columns, assigned)
+    id_column = columns["item_id"]
+    if id_column in table.nested:
+        raise input_error(
+            f"it holds {table.nested[id_column].kind} (expected a name)",
+            file=table.file,
+            row=table.line(int(table.nested[id_column].rows[0])),
+            column=id_column,
+            advice="Nothing was imported. Write the column as text.",
+        )
+    items = {"item_id": texts(raw[id_column])}
+    _check(items["item_id"], table, id_column)
+    used = {id_column}
+    if "text" in columns and columns["text"] not in table.nested:
+        items["text"] = texts(raw[columns["text"]]).replace("", None)
+        used.add(columns["text"])
     flags = [name for name in raw.columns if name.startswith(FLAG)]
     if flags:
-        marked = raw.select(
-            pl.concat_list(pl.when(pl.col(name) == "1").then(pl.lit(name.removeprefix(FLAG))) for name in flags)
-            .list.drop_nulls()
-            .alias("labels")
-        )
-        items["labels"] = marked["labels"]
+        items["labels"] = _flag_labels(raw, flags)
+        used |= {*flags}
     elif "labels" in columns:
         items["labels"] = _labels(raw[columns["labels"]], spaced=recbole(columns["labels"])[1] == "token_seq")
+        used.add(columns["labels"])
+    notes = form_notes({id_column: raw[id_column]}, {id_column: items["item_id"]})
     for name in raw.columns:
-        alias = plain(name)
-        if name in columns.values():
-            continue
-        if recbole(name)[1] == "float" or "feature" in alias or alias in _NUMERIC:
-            values = numbers(raw[name])
-            filled = raw[name].is_not_null()
-            if filled.any() and not (values.is_null() & filled).any():
-                items[f"{FEATURE}{alias.removeprefix(FEATURE)}"] = values
-    return pl.DataFrame({name: values.alias(name) for name, values in items.items()})
+        if name not in used and name not in table.nested and is_feature(name):
+            values, note = _feature(name, table)
+            notes += [note] if note else []
+            if values is not None:
+                items[f"{FEATURE}{plain(name).removeprefix(FEATURE)}"] = values
+                used.add(name)
+    unused = [name for name in raw.columns if name not in used]
+    if unused:
+        listed = ", ".join(f'"{name}"' for name in unused[:8]) + (" …" if len(unused) > 8 else "")
+        notes.append(f"{len(unused):,} columns were not used: {listed}.")
+    frame = pl.DataFrame({name: values.alias(name) for name, values in items.items()})
+    return frame, [f"{table.file.name}: {note}" for note in notes]
+
+
+def _flag_labels(raw: pl.DataFrame, flags: list[str]) -> pl.Series:
+    return raw.select(
+        pl.concat_list(pl.when(pl.col(name) == "1").then(pl.lit(name.removeprefix(FLAG))) for name in flags)
+        .list.drop_nulls()
+        .alias("labels")
+    )["labels"]
+
+
+def _feature(name: str, table: Table) -> tuple[pl.Series | None, str]:
+    """A column of numbers (None where most cells are not numbers), and a note on cells that are not."""
+    values = numbers(table.frame[name])
+    filled = is_filled(table.frame[name])
+    bad = values.is_null() & filled
+    count, num_filled = int(bad.sum()), int(filled.sum())
+    if not count:
+        return (values if num_filled else None), ""
+    row = int(bad.arg_max() or 0)
+    cells = f"{count:,} of {num_filled:,} cells are not numbers"
+    first = f"the first is {quote(table.frame[name][row])}, line {table.line(row):,}"
+    if 2 * count > num_filled:
+        return None, f'column "{name}" is not a feature: {cells} ({first}).'
+    return values, f'column "{name}": {cells}, their value is unknown ({first}).'
 
 
 def _labels(values: pl.Series, *, spaced: bool) -> pl.Series:
+    if values.dtype == pl.List(pl.String):
+        return values
     words = texts(values)
     # "(no genres listed)" and the like are not labels
     words = words.set(words.str.starts_with("(").fill_null(value=False), None)
@@ -69,13 +109,19 @@ def _labels(values: pl.Series, *, spaced: bool) -> pl.Series:
 def _check(ids: pl.Series, table: Table, column: str) -> None:
     empty = (ids.is_null() | (ids == "")).fill_null(value=True)
     repeated = ~ids.is_first_distinct()
+    unusable = (ids.str.contains(CONTROL) | (ids.str.len_bytes() > LONGEST_NAME)).fill_null(value=False)
     for bad, what, advice in (
         (empty, "an item without a name (expected text or a whole number)", "Fill the cell or remove the row."),
+        (
+            unusable,
+            f"has a control character or more than {LONGEST_NAME:,} bytes (expected a name on one line)",
+            "Correct the name or remove the row.",
+        ),
         (repeated, "is here a second time (expected every item once)", "Keep one row per item."),
     ):
         if bad.any():
             row = int(bad.arg_max() or 0)
-            name = quote(ids[row]) + " " if bad is repeated else ""
+            name = "" if bad is empty else quote(ids[row]) + " "
             raise input_error(
                 name + what,
                 file=table.file,

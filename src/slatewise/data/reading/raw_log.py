@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,21 +12,18 @@ import polars as pl
 from jaxtyping import Int
 
 from slatewise.data.prepared import Dataset, Kind
-from slatewise.data.reading.checks import CONTEXT, canonical, check_events, check_rows
-from slatewise.data.reading.columns import CLICKS, LOG, ColumnNames, missing, name_columns, plain
+from slatewise.data.reading.checks import canonical, check_events, check_rows
+from slatewise.data.reading.columns import CLICKS, LOG, plain
 from slatewise.data.reading.convert import convert
 from slatewise.data.reading.faults import Fault, RowError, first, row_error
 from slatewise.data.reading.item_files import item_frame
+from slatewise.data.reading.name_forms import NAMES, form_notes
 from slatewise.data.reading.outcomes import weigh
-from slatewise.data.reading.recognition import JSON_LINES
-from slatewise.data.reading.source import Source
+from slatewise.data.reading.selection import select
+from slatewise.data.reading.source import NOTHING, Progress, Source
 from slatewise.data.reading.tables import Table
 from slatewise.data.reading.times import check_format
 from slatewise.errors import InputError, input_error
-
-NOTHING = "Nothing was imported."
-Progress = Callable[[str, int, int], None]
-"""Called with a description of the step, the number of steps done, and their total."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +102,8 @@ class Log:
     """Cells that could not be converted; null in the frame."""
     tables: tuple[Table, ...]
     raw: pl.DataFrame
-    named: ColumnNames
+    columns: Mapping[str, str]
+    """Canonical column → column of the files."""
     kind: Kind | None
     report: Report
     origin: Int[np.ndarray, "R"] | None = None
@@ -125,13 +123,13 @@ class Log:
 
     def value(self, column: str, row: int) -> object:
         """The value of the file in a canonical column."""
-        name = self.named.columns.get(column)
+        name = self.columns.get(column)
         return self.raw[name][row] if name is not None else self.frame[column][row]
 
     def error(self, problem: RowError) -> InputError:
         """The error about a row, with file and line."""
         file, line = self.place(problem.row)
-        column = self.named.columns.get(problem.column, problem.column)
+        column = self.columns.get(problem.column, problem.column)
         return input_error(
             problem.what, file=file, row=line, column=column, advice=f"{NOTHING} {problem.advice}".strip()
         )
@@ -157,30 +155,18 @@ def read_log(source: Source, options: Options, *, progress: Progress) -> Log:
         InputError: a missing column, no rows, or outcomes without rewards; not for a bad row.
     """
     head = source.log[0]
-    tables: list[Table] = []
-    names = head.names
-    if head.form == JSON_LINES:
-        # a line names only the columns it has: all columns are known only at the end
-        tables = _read(source, None, progress)
-        names = tuple(dict.fromkeys((*names, *(name for table in tables for name in table.frame.columns))))
-    named = name_columns(names, options.columns)
-    first_line = None if head.dialect is None else 1
-    columns = {name: column for name, column in named.columns.items() if name in LOG or name.startswith(CONTEXT)}
-    if not options.time:
-        columns.pop("timestamp", None)
-    needed = [*options.columns, "user_id", "item_id", *(["timestamp"] if options.time else [])]
-    for canonical_name in needed:
-        if options.columns.get(canonical_name, columns.get(canonical_name)) not in names:
-            raise missing(canonical_name, names, file=head.file, row=first_line)
-    tables = tables or _read(source, set(columns.values()), progress)
+    selection = select(source, options.columns, clock=options.time, time_format=options.time_format, progress=progress)
+    tables, columns = selection.tables, selection.columns
     raw = _concatenate(tables, columns.values(), head.file)
     if raw.height == 0 and not any(table.broken for table in tables):
         raise input_error(
             "there is a header, but no rows", file=head.file, advice="Check that the file was written to its end."
         )
     progress("checking every row", len(source.log), len(source.log) + 1)
-    notes = [f'column "{name}" was not used: another one is used as {c}.' for name, c in named.doubles.items()]
+    notes = [*source.notes, *selection.notes]
     frame, faults = convert(raw, columns, time_format=options.time_format)
+    named = {columns[name]: name for name in NAMES if name in columns}
+    notes += form_notes({column: raw[column] for column in named}, {column: frame[c] for column, c in named.items()})
     if not options.time:
         frame = frame.with_columns(timestamp=pl.int_range(pl.len(), dtype=pl.Int64) * 1_000_000)
         notes.append("There are no times: rows are one second apart, in the order of the file.")
@@ -197,26 +183,18 @@ def read_log(source: Source, options: Options, *, progress: Progress) -> Log:
         items=source.items.file.name if source.items else "",
         passed_over=source.passed_over,
         columns=columns,
-        ignored=tuple(name for name in names if name not in columns.values()),
+        ignored=tuple(name for name in selection.names if name not in columns.values()),
         notes=tuple(notes),
     )
     return Log(
         frame=frame,
         faults=(*faults, *weight_faults),
-        tables=tuple(tables),
+        tables=tables,
         raw=raw,
-        named=ColumnNames(columns=columns, doubles=named.doubles),
+        columns=columns,
         kind=_kind(frame, columns),
         report=report,
     )
-
-
-def _read(source: Source, columns: set[str] | None, progress: Progress) -> list[Table]:
-    tables = []
-    for index, part in enumerate(source.log):
-        progress(f"reading {part.file.name}", index, len(source.log) + 1)
-        tables.append(part.read(columns))
-    return tables
 
 
 def _concatenate(tables: Sequence[Table], names: Iterable[str], file: Path) -> pl.DataFrame:
@@ -246,15 +224,19 @@ def _kind(frame: pl.DataFrame, columns: Mapping[str, str]) -> Kind | None:
     return "impressions" if "outcome" in columns and (frame["reward"] == 0).any() else "uses"
 
 
-def read_items(source: Source) -> pl.DataFrame | None:
-    """The item table of a source; None where it has none.
+def read_items(source: Source, assigned: Mapping[str, str] | None = None) -> tuple[pl.DataFrame | None, list[str]]:
+    """The item table of a source (None where it has none), and notes on it.
+
+    Args:
+        source: the files.
+        assigned: canonical name → name in the file, where the user specified it.
 
     Raises:
         InputError: what is wrong with it.
     """
     if source.items is None:
-        return None
+        return None, []
     table = source.items.read()
     if table.broken:
         raise table.broken_error(NOTHING)
-    return item_frame(table)
+    return item_frame(table, assigned)

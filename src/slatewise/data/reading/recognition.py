@@ -5,24 +5,25 @@ File names decide only between files of the same content (`u.data` and its split
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
-
 from slatewise.data.prepared import is_prepared
 from slatewise.data.reading import movielens
-from slatewise.data.reading.columns import name_columns, plain, recbole
-from slatewise.data.reading.content import content, read_head
+from slatewise.data.reading.columns import is_feature, item_columns, name_columns, plain, recbole
+from slatewise.data.reading.content import HEAD, content, read_head
 from slatewise.data.reading.dialect import find_dialect
-from slatewise.data.reading.source import Role, Source, SourceFile
+from slatewise.data.reading.json_lines import BrokenLineError, decode_object
+from slatewise.data.reading.source import JSON_LINES, Role, Source, SourceFile
 from slatewise.data.reading.tables import parquet_names
 from slatewise.errors import InputError, input_error
 
-JSON_LINES = "JSON lines"
 ITEMS = "items.parquet"
 """Optional item table in a folder of decisions and outcomes."""
+_CATALOG = re.compile(r"catalog-[0-9a-f]+\.parquet")
+"""Items of a version of the catalog, which the service writes beside its log."""
 _EVENT = {"timestamp", "event_id", "session_id", "position", "propensity", "logp", "outcome"}
 
 
@@ -55,12 +56,15 @@ def recognise(path: Path, *, assigned: Mapping[str, str] | None = None, header: 
 
 def _folder(path: Path, assigned: Mapping[str, str] | None, header: Sequence[str] | None) -> Source:
     try:
-        lines = (*path.glob("*.jsonl"), *path.glob("*/*.jsonl"))
-        if any(_holds_events(file) for file in sorted(lines) if file.is_file()):
-            return Source(format="decisions and outcomes", log=(), events=path, items=_item_table(path))
-        files = [file for file in sorted(path.iterdir()) if file.is_file() and not file.name.startswith(".")]
+        lines = [file for file in (*path.glob("*.jsonl"), *path.glob("*/*.jsonl")) if file.is_file()]
+        events = [file for file in sorted(lines) if _holds_events(file)]
+        entries = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
+        files = [entry for entry in entries if entry.is_file()]
+        folders = [entry for entry in entries if entry.is_dir()]
     except OSError as error:
         raise input_error(f"it cannot be read: {error.strerror}", file=path, advice="Check its permissions.") from error
+    if events:
+        return _event_folder(path, events, entries)
     parts: list[SourceFile] = []
     refused: dict[Path, InputError] = {}
     for file in files:
@@ -68,9 +72,10 @@ def _folder(path: Path, assigned: Mapping[str, str] | None, header: Sequence[str
             parts.append(_source_file(file, assigned, header))
         except InputError as error:
             refused[file] = error
-    log = _log(path, [part for part in parts if part.role == "log"])
+    logs = [part for part in parts if part.role == "log"]
+    log = _log(path, logs)
     if not log:
-        raise _nothing(path, files, refused)
+        raise _nothing(path, entries, refused)
     log_suffixes = {part.file.suffix for part in log}
     for file, refusal in refused.items():
         if file.suffix in log_suffixes:
@@ -85,7 +90,45 @@ def _folder(path: Path, assigned: Mapping[str, str] | None, header: Sequence[str
         format=_format(log[0]),
         log=log,
         items=items[0] if items else None,
-        passed_over=tuple(file.name for file in files if file not in used),
+        passed_over=(
+            *(file.name for file in files if file not in used),
+            *(f"{folder.name}/" for folder in folders),
+        ),
+        notes=tuple(
+            f"{part.file.name} holds users and items too, but no reward: it was not read."
+            for part in logs
+            if part not in log and part.shape is None
+        ),
+    )
+
+
+def _event_folder(path: Path, events: Sequence[Path], entries: Sequence[Path]) -> Source:
+    """A folder of decisions and outcomes; any other log in it is refused, anything else is passed over by name."""
+    passed_over = []
+    for entry in entries:
+        if entry.is_dir():
+            passed_over += [] if any(entry in file.parents for file in events) else [f"{entry.name}/"]
+            continue
+        if entry.suffix == ".jsonl" or entry.name == ITEMS or _CATALOG.fullmatch(entry.name):
+            continue
+        try:
+            role = _source_file(entry, None, None).role
+        except InputError:
+            role = "other"
+        if role == "log":
+            records = events[0].parent if events[0].parent != path else events[0]
+            raise input_error(
+                f"two logs of different kinds: {entry.name}, and decisions and outcomes in {records.name}",
+                file=path,
+                advice=f"Nothing was imported. Pass one of them: slatewise data import {entry}, or: {records}.",
+            )
+        passed_over.append(entry.name)
+    return Source(
+        format="decisions and outcomes",
+        log=(),
+        events=path,
+        items=_item_table(path),
+        passed_over=tuple(passed_over),
     )
 
 
@@ -118,7 +161,7 @@ def _source_file(file: Path, assigned: Mapping[str, str] | None, header: Sequenc
         return SourceFile(file=file, role=_role(names, assigned), form="Parquet", names=names)
     head = read_head(file)
     if kind == "json":
-        names = _json_names(head)
+        names = _json_names(head, file)
         return SourceFile(file=file, role=_role(names, assigned), form=JSON_LINES, names=names)
     dialect = find_dialect(head, file=file, assigned=assigned, header=header)
     shape = movielens.shape(head, dialect) if not dialect.header and header is None else None
@@ -137,23 +180,39 @@ def _source_file(file: Path, assigned: Mapping[str, str] | None, header: Sequenc
 
 def _role(names: Sequence[str], assigned: Mapping[str, str] | None) -> Role:
     columns = name_columns(names, assigned).columns.keys()
-    if "item_id" in columns:
-        if "user_id" in columns or columns & _EVENT:
-            return "log"
-        described = columns & {"text", "labels"} or any("feature" in plain(name) for name in names)
-        return "items" if described else "other"
-    return "users" if "user_id" in columns and not columns & _EVENT else "other"
+    has_events = bool(columns & _EVENT)
+    if {"user_id", "item_id"} <= columns:
+        return "log"
+    described = item_columns(names, assigned).keys()
+    # an item may have a date of its own
+    is_described = described & {"text", "labels"} or (any(is_feature(name) for name in names) and not has_events)
+    if "item_id" in described and "user_id" not in described and is_described:
+        return "items"
+    if "item_id" in columns and has_events:
+        return "log"
+    return "users" if "user_id" in columns and not has_events else "other"
 
 
-def _json_names(head: bytes) -> tuple[str, ...]:
+def _json_names(head: bytes, file: Path) -> tuple[str, ...]:
+    """Names of the first lines.
+
+    Raises:
+        InputError: none of the lines can be read.
+    """
     names: dict[str, None] = {}
-    for line in head.split(b"\n")[:100]:
-        try:
-            value = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    refusal = None
+    lines = head.rstrip().split(b"\n")[:100]
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
             continue
-        if isinstance(value, dict):
-            names |= dict.fromkeys(value)
+        try:
+            names |= dict.fromkeys(decode_object(line))
+        except BrokenLineError as error:
+            # the last line may be cut
+            if refusal is None and (number < len(lines) or len(head) < HEAD):
+                refusal = input_error(error.what, file=file, row=number, advice="Correct or remove the line.")
+    if refusal is not None and not names:
+        raise refusal
     return tuple(names)
 
 
@@ -187,10 +246,10 @@ def _no_header(path: Path) -> InputError:
     )
 
 
-def _nothing(path: Path, files: Sequence[Path], refused: Mapping[Path, InputError]) -> InputError:
-    if len(files) == 1 and refused:
+def _nothing(path: Path, entries: Sequence[Path], refused: Mapping[Path, InputError]) -> InputError:
+    if len(entries) == 1 and refused:
         return next(iter(refused.values()))
-    listed = ", ".join(file.name for file in files[:8]) + (", …" if len(files) > 8 else "")
+    listed = ", ".join(entry.name + "/" * entry.is_dir() for entry in entries[:8]) + ", …" * (len(entries) > 8)
     reasons = "".join(f". {error}" for error in list(refused.values())[:3]).rstrip(".")
     return input_error(
         f"no log in this folder ({listed or 'it is empty'}); expected a file with columns for users and items{reasons}",

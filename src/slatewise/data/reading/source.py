@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from slatewise.data.reading.dialect import Dialect
-from slatewise.data.reading.tables import Table, read_delimited, read_json, read_parquet
+from slatewise.data.reading.json_lines import read_json
+from slatewise.data.reading.tables import Table, read_delimited, read_parquet
 
+JSON_LINES = "JSON lines"
+NOTHING = "Nothing was imported."
+Progress = Callable[[str, int, int], None]
+"""Called with a description of the step, the number of steps done, and their total."""
 Role = Literal["log", "items", "users", "other"]
 Shape = Literal["ratings", "items", "flagged items", "users", "genres"]
 """The MovieLens files without a header."""
@@ -28,6 +33,11 @@ class SourceFile:
     dialect: Dialect | None = None
     encoding: str = "utf-8"
     shape: Shape | None = None
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it holds JSON lines."""
+        return self.form == JSON_LINES
 
     def read(self, columns: Collection[str] | None = None) -> Table:
         """Read its rows.
@@ -50,6 +60,8 @@ class Source:
     """Files of events, read one after the other; empty for decisions and outcomes."""
     items: SourceFile | None = None
     passed_over: tuple[str, ...] = ()
-    """Names of files that were not used."""
+    """Names of files and folders that were not used."""
+    notes: tuple[str, ...] = ()
+    """On files that were passed over, one sentence each."""
     events: Path | None = None
     """Folder or file of decisions and outcomes."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import polars as pl
 from jaxtyping import Int
@@ -16,9 +15,18 @@ from jaxtyping import Int
 from slatewise.data.reading import lines as exact
 from slatewise.data.reading.content import PARQUET, read_text
 from slatewise.data.reading.dialect import UNIT_SEPARATOR, Dialect
-from slatewise.data.reading.faults import quote
 from slatewise.data.reading.lines import BrokenLines
 from slatewise.errors import InputError, input_error
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NestedCells:
+    """Cells of a column that hold a list or an object."""
+
+    rows: Int[np.ndarray, "N"]
+    """0-based, ascending."""
+    kind: str
+    """Of the first of them: "a list" or "an object"."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,10 +40,43 @@ class Table:
     """Line of every row; None where rows have no lines (Parquet)."""
     broken: tuple[BrokenLines, ...] = ()
     """Lines that are not in the frame."""
+    nested: Mapping[str, NestedCells] = field(default_factory=dict)
+    """Column → its cells that hold a list or an object."""
 
     def line(self, row: int) -> int:
         """Line of a row (0-based); its 1-based number where rows have no lines."""
         return row + 1 if self.lines is None else int(self.lines[row])
+
+    def is_nested(self, column: str) -> bool:
+        """Whether every filled cell of a column holds a list or an object."""
+        if column not in self.nested:
+            return False
+        filled = self.frame[column].is_not_null().to_numpy().copy()
+        filled[self.nested[column].rows] = True
+        return int(filled.sum()) == len(self.nested[column].rows)
+
+    def without_nested(self, columns: Collection[str]) -> Table:
+        """The table without the rows that hold a list or an object in one of these columns; they are broken lines."""
+        keep = np.ones(self.frame.height, np.bool_)
+        broken = list(self.broken)
+        for name in columns:
+            cells = self.nested.get(name)
+            if cells is not None:
+                keep[cells.rows] = False
+                broken.append(
+                    BrokenLines(
+                        check="values are flat",
+                        lines=np.array([self.line(row) for row in cells.rows.tolist()], np.int64),
+                        what=f'"{name}" holds {cells.kind} (expected text, a number, true, false or null)',
+                        advice="Write the value into a column of its own, and say which: --column COLUMN=NAME. "
+                        "Correct or remove the line.",
+                        column=self.frame.columns.index(name),
+                    )
+                )
+        if keep.all():
+            return self
+        lines = None if self.lines is None else self.lines[keep]
+        return replace(self, frame=self.frame.filter(pl.Series(keep)), lines=lines, broken=tuple(broken), nested={})
 
     def broken_error(self, advice: str = "") -> InputError:
         """The error about the first broken line."""
@@ -129,7 +170,8 @@ def read_parquet(file: Path, columns: Collection[str] | None = None) -> Table:
                 advice="Copy or download it again, whole.",
             )
         names = None if columns is None else [name for name in parquet_names(file) if name in columns]
-        return Table(file=file, frame=pl.read_parquet(file, columns=names, use_pyarrow=False), lines=None)
+        frame = pl.read_parquet(file, columns=names, use_pyarrow=False)
+        return Table(file=file, frame=frame, lines=None, nested=_nested_columns(frame))
     except OSError as error:
         raise input_error(f"cannot be read: {error.strerror}", file=file, advice="Check its permissions.") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
@@ -144,82 +186,36 @@ def parquet_names(file: Path) -> list[str]:
     Raises:
         InputError: damaged or cut short.
     """
+    return list(_columns(file))
+
+
+def _nested_columns(frame: pl.DataFrame) -> dict[str, NestedCells]:
+    return {
+        name: NestedCells(
+            rows=frame[name].is_not_null().arg_true().to_numpy().astype(np.int64),
+            kind="an object" if isinstance(dtype, pl.Struct) else "a list",
+        )
+        for name, dtype in frame.schema.items()
+        if dtype.is_nested()
+    }
+
+
+def parquet_nested(file: Path) -> set[str]:
+    """Names of the columns of a Parquet file that hold lists or objects.
+
+    Raises:
+        InputError: damaged or cut short.
+    """
+    return {name for name, is_nested in _columns(file).items() if is_nested}
+
+
+def _columns(file: Path) -> dict[str, bool]:
+    """Whether each column holds lists or objects."""
     try:
-        return list(pl.read_parquet_schema(file))
+        return {name: dtype.is_nested() for name, dtype in pl.read_parquet_schema(file).items()}
     except (pl.exceptions.PolarsError, OSError) as error:
         raise input_error(
             f"damaged or cut short Parquet: {str(error).splitlines()[0]}",
             file=file,
             advice="Copy or download it again, whole.",
         ) from error
-
-
-def read_json(file: Path) -> Table:
-    """Read the objects of JSON lines as columns of text; lines that are not flat objects are left out and reported.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    text = bytes(read_text(file)).removeprefix(codecs.BOM_UTF8)
-    decode = msgspec.json.Decoder().decode
-    columns: dict[str, list[str | None]] = {}
-    numbers: list[int] = []
-    faults: dict[str, list[tuple[int, str]]] = {}
-    for number, line in enumerate(text.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = _object(line, decode)
-        except _BrokenLineError as error:
-            faults.setdefault(error.check, []).append((number, error.what))
-            continue
-        for name in [name for name in row if name not in columns]:
-            columns[name] = [None] * len(numbers)
-        for name, values in columns.items():
-            values.append(row.get(name))
-        numbers.append(number)
-    broken = [
-        BrokenLines(
-            check=check,
-            lines=np.array([line for line, _ in failures], np.int64),
-            what=failures[0][1],
-            advice="Correct or remove the line.",
-        )
-        for check, failures in faults.items()
-    ]
-    frame = pl.DataFrame({name: pl.Series(values, dtype=pl.String) for name, values in columns.items()})
-    return Table(file=file, frame=frame, lines=np.array(numbers, np.int64), broken=tuple(broken))
-
-
-class _BrokenLineError(Exception):
-    def __init__(self, check: str, what: str) -> None:
-        self.check, self.what = check, what
-
-
-def _object(line: bytes, decode: Any) -> dict[str, str | None]:
-    """The values of a line of JSON as text."""
-    if len(line) > exact.LONGEST:
-        raise _BrokenLineError(
-            f"no line is longer than {exact.LONGEST:,} bytes",
-            f"the line has {len(line):,} bytes; expected at most {exact.LONGEST:,}",
-        )
-    if b"\0" in line:
-        raise _BrokenLineError("there are no NUL bytes", "a NUL byte (expected text)")
-    try:
-        value = decode(line)
-    except UnicodeDecodeError as error:
-        raise _BrokenLineError("the text is UTF-8", f"byte 0x{line[error.start]:02X} is not valid UTF-8") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        cut = "cut short" if "truncated" in str(error) else "not valid JSON"
-        raise _BrokenLineError("every line is JSON", f"{cut}: {error} (expected one JSON object per line)") from None
-    if not isinstance(value, dict):
-        what = f"{quote(str(value))} is not an object (expected one JSON object per line)"
-        raise _BrokenLineError("every line is a JSON object", what)
-    row: dict[str, str | None] = {}
-    for name, cell in value.items():
-        if isinstance(cell, list | dict):
-            kind = "a list" if isinstance(cell, list) else "an object"
-            what = f'"{name}" holds {kind} (expected text, a number, true, false or null)'
-            raise _BrokenLineError("values are flat", what)
-        row[name] = cell if isinstance(cell, str | None) else str(cell).lower()
-    return row

@@ -24,7 +24,16 @@ _ISO = (
     "%Y-%m-%d %H:%M%:z",
     "%Y-%m-%d %H:%M",
     "%Y-%m-%d",
+    "%Y-%m-%d %H:%M:%S%.f%#z",
+    "%Y-%m-%d %H:%M%#z",
 )
+_DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+"""Digits of a whole number that is a date (20220421, 20220421153000) → its pattern."""
+_DATE = r"^(19[7-9]|20[0-9])[0-9](0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])(([01][0-9]|2[0-3])([0-5][0-9]){1,2})?$"
+_SERIALS = (20_000.0, 80_000.0)
+"""Days since 1900, as spreadsheets count them, between 1954 and 2119."""
+_RESOLUTIONS = (86_400_000_000, 3_600_000_000, 60_000_000, 1_000_000, 1_000, 1)
+_SAMPLE = 10_000
 _ADVICE = "--time-format sets another format: s, ms, us, ns, iso or a pattern such as %d/%m/%Y."
 
 
@@ -44,8 +53,8 @@ def check_format(time_format: str | None) -> None:
 def to_microseconds(values: pl.Series, time_format: str | None = None) -> tuple[pl.Series, list[Fault]]:
     """Times as int64 microseconds, null where a cell holds none, and faults for the cells that cannot be read.
 
-    Numbers are seconds, milli-, micro- or nanoseconds since 1970 by their size, one unit per column; text is ISO 8601
-    (without a zone: UTC).
+    Numbers are seconds, milli-, micro- or nanoseconds since 1970 by their size, one unit per column, or dates such as
+    20220421 where half of the first 100 are; text is ISO 8601 (without a zone: UTC).
 
     Args:
         values: numbers, dates, times, or text.
@@ -64,7 +73,8 @@ def to_microseconds(values: pl.Series, time_format: str | None = None) -> tuple[
                 return _of_numbers(values, number, time_format)
         return _of_text(values, time_format)
     if values.dtype.is_numeric() and (time_format is None or time_format in UNITS):
-        return _of_numbers(values, values, time_format)
+        number = values.cast(pl.Int64, strict=False) if values.dtype == pl.UInt64 else values
+        return _of_numbers(values, number, time_format)
     if values.dtype.is_integer() and time_format is not None:
         return _of_text(values.cast(pl.String), time_format)
     nothing = pl.Series(values.name, [None] * len(values), dtype=pl.Int64)
@@ -75,6 +85,10 @@ def _of_numbers(values: pl.Series, number: pl.Series, unit: str | None) -> tuple
     floats = number.cast(pl.Float64).to_numpy()
     faults: list[Fault] = []
     if unit is None:
+        digits = _date_digits(number)
+        if digits:
+            return _of_dates(values, number, digits)
+        faults.append(_serial_dates(floats))
         unit = _unit(floats)
         other = _other_unit(floats, unit)
         faults.append(
@@ -111,6 +125,54 @@ def _of_numbers(values: pl.Series, number: pl.Series, unit: str | None) -> tuple
     return times, [*faults, _unreadable(unreadable)]
 
 
+def resolution(values: pl.Series, time_format: str | None = None) -> int | None:
+    """The longest unit (day, hour, minute, second, …, in microseconds) of which all times are multiples; of a sample.
+
+    Returns:
+        None where most cells hold no time.
+    """
+    sample = values.drop_nulls().head(_SAMPLE)
+    times = to_microseconds(sample, time_format)[0].drop_nulls().to_numpy()
+    if 2 * len(times) <= len(sample):
+        return None
+    return next(unit for unit in _RESOLUTIONS if not np.any(times % unit))
+
+
+def _date_digits(number: pl.Series) -> int:
+    """Number of digits where half of the first 100 numbers or more are dates such as 20220421, else 0."""
+    sample = number.drop_nulls().head(100).cast(pl.Float64)
+    sample = sample.filter(sample.is_finite())
+    whole = sample.filter(sample.is_between(1.9e7, 2.1e13) & (sample == sample.floor()))
+    texts = whole.cast(pl.Int64).cast(pl.String)
+    dates = texts.filter(texts.str.contains(_DATE)).str.len_bytes()
+    digits = int(dates[0]) if len(dates) else 0
+    return digits if digits and 2 * int((dates == digits).sum()) >= len(sample) else 0
+
+
+def _of_dates(values: pl.Series, number: pl.Series, digits: int) -> tuple[pl.Series, list[Fault]]:
+    whole = number if number.dtype.is_integer() else number.set(~(number == number.floor()), None)
+    texts = whole.cast(pl.Int64, strict=False).cast(pl.String)
+    texts = texts.set(~texts.str.contains(_DATE), None)
+    texts = texts.set(texts.str.len_bytes() != digits, None)
+    times = _parse(texts, _DATES[digits]).rename(values.name)
+    return times, _faults(values, times)
+
+
+def _serial_dates(floats: np.ndarray) -> Fault:
+    """Days with a fraction, as a spreadsheet stores a date with its time: seconds since 1970 have no such values."""
+    with np.errstate(invalid="ignore"):
+        all_serial = np.all((floats > _SERIALS[0]) & (floats < _SERIALS[1]) | np.isnan(floats))
+    fractions = np.flatnonzero(np.isfinite(floats) & (floats != np.floor(floats)))
+    return Fault(
+        check="times are not serial dates of a spreadsheet",
+        column="timestamp",
+        rows=fractions if all_serial else np.zeros(0, np.int64),
+        what="is a serial date of a spreadsheet, in days (expected seconds since 1970 or ISO 8601)",
+        advice="Format the column as text such as 2020-06-18 12:00, or compute seconds: (days - 25569) * 86400. "
+        "If they are seconds: --time-format s.",
+    )
+
+
 def _unit(floats: np.ndarray) -> str:
     finite = floats[np.isfinite(floats)]
     if not len(finite):
@@ -142,7 +204,7 @@ def _of_text(values: pl.Series, time_format: str | None) -> tuple[pl.Series, lis
     if time_format is not None and time_format != "iso":
         times = _parse(values, time_format)
     else:
-        plain = values.str.replace("T", " ", literal=True).str.replace(r"Z$", "+00:00")
+        plain = values.str.replace(r"(?i)\s?(Z|UTC|GMT)$", "+00:00").str.replace("T", " ", literal=True)
         times = pl.Series(values.name, [None] * len(values), dtype=pl.Int64)
         for pattern in _ISO:
             open_cells = times.is_null() & plain.is_not_null()

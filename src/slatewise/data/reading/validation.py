@@ -11,15 +11,14 @@ import polars as pl
 
 from slatewise.data import prepared
 from slatewise.data.reading.checks import canonical, check_events, check_rows
-from slatewise.data.reading.columns import name_columns
-from slatewise.data.reading.convert import texts
 from slatewise.data.reading.faults import Fault, quote
 from slatewise.data.reading.log_checks import EXAMPLES, Check, check_of, log_checks, order_check
+from slatewise.data.reading.name_forms import texts
 from slatewise.data.reading.outcomes import merge
 from slatewise.data.reading.prepared_checks import check_prepared
-from slatewise.data.reading.raw_log import Log, Options, Progress, read_items, read_log
+from slatewise.data.reading.raw_log import Log, Options, read_items, read_log
 from slatewise.data.reading.recognition import recognise
-from slatewise.data.reading.source import Source
+from slatewise.data.reading.source import Progress, Source
 from slatewise.data.reading.tables import Table
 from slatewise.errors import InputError
 
@@ -42,7 +41,7 @@ def validate(path: Path, options: Options | None = None, *, progress: Progress |
         log = read_log(source, options, progress=progress or (lambda what, done, total: None))
     except (InputError, OSError) as error:
         return [_readable(error)]
-    return [_readable(None), *_tables(log.tables), *_rows(log), *_items(source, log)]
+    return [_readable(None), *_tables(log.tables), *_rows(log), *_items(source, log, options)]
 
 
 def _readable(error: Exception | None) -> Check:
@@ -86,20 +85,20 @@ def _rows(log: Log) -> list[Check]:
     def place(row: int) -> str:
         return _place(log, row)
 
-    priced = "reward" in log.named.columns
+    priced = "reward" in log.columns
     return [*checks, order_check(log.frame, place), *log_checks(log.frame, place, priced=priced)]
 
 
-def _items(source: Source, log: Log) -> list[Check]:
+def _items(source: Source, log: Log, options: Options) -> list[Check]:
     """Checks of the item table, and of the log against it."""
     if source.items is None:
         return []
     try:
-        table = read_items(source)
+        table, _ = read_items(source, options.columns)
     except InputError as error:
         return [check_of("the item table can be read", [str(error)], stops=True)]
     table_names = pl.Series(table["item_id"].to_list() if table is not None else [], dtype=pl.String)
-    used = texts(log.raw[name_columns(log.raw.columns).columns.get("item_id", log.named.columns["item_id"])])
+    used = texts(log.raw[log.columns["item_id"]])
     absent = used.filter(~used.is_in(table_names.implode()) & used.is_not_null()).unique(maintain_order=True).to_list()
     return [
         check_of("the item table can be read", []),
