@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import msgspec
@@ -13,9 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, integers, lists
 
-from slatewise.data import prepare
+from slatewise.data import import_path, prepare
+from slatewise.data.reading.validation import validate
 from slatewise.data.wire import Decision, Outcome, Record, decode, encode, is_events, load_events, read_events
 from slatewise.errors import InputError
+
+RECORD = "not a decision, outcome or catalog"
 
 
 def decision(event: str, slate: str, *, time: int = 1_000, user: str = "ann", **fields: object) -> Decision:
@@ -236,8 +240,40 @@ def test_a_table_turns_types_into_rewards(tmp_path: Path) -> None:
     write(tmp_path / "1.jsonl", decision("e", "a"), outcome("e", "a", type="seconds", value=30.0), outcome("e", "a"))
     frame = read_events(tmp_path, rewards={"click": 1.0, "seconds": 0.1, "like": 5.0})
     assert frame["reward"].to_list() == [4.0]
-    with pytest.raises(InputError, match='type "seconds"; the table names click'):
-        read_events(tmp_path, rewards={"click": 1.0})
+    with pytest.raises(InputError, match=r'type "seconds" or any other of the log; the table of rewards names clik\.'):
+        read_events(tmp_path, rewards={"clik": 1.0})
+
+
+def test_outcomes_of_a_type_without_reward_are_set_aside(tmp_path: Path) -> None:
+    write(
+        tmp_path / "1.jsonl",
+        decision("e", "a b"),
+        outcome("e", "a", type="x", value=30.0),
+        outcome("e", "b"),
+        outcome("e", "b", type="x", value=5.0),
+    )
+    events = load_events(tmp_path, rewards={"click": 2.0})
+    assert rewards(events.frame) == {("e", "a"): (0.0, False), ("e", "b"): (2.0, True)}
+    assert events.tally.sentences() == [
+        'records set aside, outcomes of type "x", the table of rewards names click: 2 (event "e"; event "e")'
+    ]
+
+
+def test_a_reward_that_no_sum_can_hold_is_set_aside(tmp_path: Path) -> None:
+    write(
+        tmp_path / "1.jsonl",
+        decision("e", "a b c"),
+        outcome("e", "a", value=1e30),
+        outcome("e", "b", value=2.0),
+        outcome("e", "c", value=-1e29),
+    )
+    events = load_events(tmp_path, rewards={"click": 10.0})
+    assert rewards(events.frame) == {
+        ("e", "a"): (0.0, False),
+        ("e", "b"): (20.0, True),
+        ("e", "c"): (pytest.approx(-1e30), False),
+    }
+    assert events.tally.sentences() == ['records set aside, outcomes with a reward beyond ±1e+30: 1 (event "e")']
 
 
 @pytest.mark.parametrize("tail", [b'{"record":"decision","event_id":"e9","times', b"\x00\x00\x00"])
@@ -261,40 +297,91 @@ def test_a_whole_last_line_needs_no_newline(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "what"),
+    ("line", "reason", "what"),
     [
-        (b'{"record":"decision","event_id":"e9","times', "JSON|truncated"),
-        (b"\x00", "malformed"),
-        (b'{"record":"song"}', "song"),
-        (b'{"record":"decision","event_id":"e","timestamp":1,"user_id":"u","slate":["a"],"logp":[0.5]}', "logp is"),
-        (b'{"record":"decision","event_id":"e","timestamp":1,"user_id":"u","slate":[3]}', "slate"),
-        (b'{"record":"decision","event_id":"e","timestamp":1,"user_id":"u","slate":[]}', "slate"),
+        (b'{"record":"decision","event_id":"e9","times', "not valid JSON", "truncated"),
+        (b"\x00", "not valid JSON", "malformed"),
+        (b'{"record":"song"}', RECORD, "song"),
+        (
+            b'{"record":"decision","event_id":"e","timestamp":1,"user_id":"u","slate":["a"],"logp":[0.5]}',
+            RECORD,
+            "logp is",
+        ),
+        (b'{"record":"decision","event_id":"e","timestamp":1,"user_id":"u","slate":[3]}', RECORD, "slate"),
+        (b'{"record":"decision","event_id":"e","timestamp":1,"user_id":"u","slate":[]}', RECORD, "slate"),
         (
             b'{"record":"decision","event_id":"e","timestamp":1700000000000000000,"user_id":"u","slate":["a"]}',
+            RECORD,
             "timestamp",
         ),
-        (b'{"record":"outcome","event_id":"e","timestamp":1,"type":"click"}', "item_id or position"),
+        (b'{"record":"outcome","event_id":"e","timestamp":1,"type":"click"}', RECORD, "item_id or position"),
         (
             b'{"record":"outcome","event_id":"e","timestamp":1,"item_id":"a","type":"click","value":1e999}',
-            "range|value",
+            RECORD,
+            "range",
         ),
-        (b'{"record":"outcome","event_id":"\xff","timestamp":1,"item_id":"a","type":"click"}', "utf-8"),
+        (
+            b'{"record":"outcome","event_id":"\xff","timestamp":1,"item_id":"a","type":"click"}',
+            "not valid JSON",
+            "utf-8",
+        ),
+        (
+            b'{"record":"outcome","event_id":"e","timestamp":1,"item_id":"a\\t","type":"click"}',
+            "a name that cannot be used",
+            r"item_id has a control character \(U\+0009\)",
+        ),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, line: bytes, what: str) -> None:
+def test_a_bad_line_is_set_aside_counted_and_named(tmp_path: Path, line: bytes, reason: str, what: str) -> None:
     file = write(tmp_path / "1.jsonl", decision("e1", "a"), decision("e2", "a"))
     file.write_bytes(file.read_bytes() + b"\n" + line + b"\n" + encode([decision("e3", "a")]))
-    with pytest.raises(InputError, match=f"{file}, line 4: no decision, outcome or catalog: .*({what})"):
-        read_events(tmp_path)
+    events = load_events(tmp_path)
+    assert events.frame["event_id"].to_list() == ["e1", "e2", "e3"]
+    (set_aside,) = events.tally.set_aside
+    assert (set_aside.reason, set_aside.count) == (reason, 1)
+    assert re.fullmatch(f"1.jsonl, line 4: .*({what}).*", set_aside.places[0])
+    assert events.tally.sentences() == [f"records set aside, {reason}: 1 ({set_aside.places[0]})"]
 
 
 def test_a_bad_line_is_named_beyond_the_first_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slatewise.data.segments.BLOCK", 100)
     file = write(tmp_path / "1.jsonl", *(decision(f"e{number}", "a b c d") for number in range(30)))
     assert read_events(file)["event_id"].n_unique() == 30
-    file.write_bytes(file.read_bytes() + b"{}\n")
-    with pytest.raises(InputError, match="line 31: "):
-        read_events(file)
+    file.write_bytes(file.read_bytes() + b"{}\n" * 5)
+    events = load_events(file)
+    assert events.frame["event_id"].n_unique() == 30
+    (set_aside,) = events.tally.set_aside
+    assert set_aside.count == 5
+    assert [place.partition(":")[0] for place in set_aside.places] == [f"1.jsonl, line {line}" for line in (31, 32, 33)]
+    assert str(set_aside).endswith("; and 2 more)")
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "1.jsonl", decision("e1", "a"), decision("e2", "a"))
+    file.write_bytes(file.read_bytes() + b'{"song": 1}\n' * 3)
+    with pytest.raises(InputError, match=r"3 lines are no records, 2 are; the first of them is .*1\.jsonl, line 3: "):
+        load_events(tmp_path)
+
+
+def test_what_a_service_logged_before_it_refused_names_is_imported_without_it(tmp_path: Path) -> None:
+    good = encode([decision("e1", "a b"), outcome("e1", "b"), decision("e2", "a b")])
+    bad = [encode([decision("e3", "a b")]).replace(b'"ann"', name) for name in (b'"a\\nb"', b'" "', b'"a\\u0000"')]
+    (tmp_path / "events").mkdir()
+    # the very first line is one of them
+    (tmp_path / "events" / "events-00000001.jsonl").write_bytes(bad[0] + good + bad[1])
+    (tmp_path / "events" / "events-00000002.jsonl").write_bytes(bad[2])
+    dataset = import_path(tmp_path / "events", tmp_path / "data")
+    assert dataset.users.names.to_pylist() == ["ann"]
+    assert dataset.interactions.num_events == 2
+    (note,) = dataset.manifest["source"]["notes"]
+    assert note == (
+        "records set aside, a name that cannot be used: 3 "
+        "(events-00000001.jsonl, line 1: user_id has a control character (U+000A); expected a name on one line; "
+        "events-00000001.jsonl, line 5: user_id is empty or blank; expected a name; "
+        "events-00000002.jsonl, line 1: user_id has a control character (U+0000); expected a name on one line)"
+    )
+    (check,) = [check for check in validate(tmp_path / "events") if check.name.startswith("every line")]
+    assert (check.count, check.stops_import) == (3, False)
 
 
 def test_a_decision_that_comes_again_counts_once(tmp_path: Path) -> None:

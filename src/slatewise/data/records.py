@@ -152,6 +152,13 @@ class CatalogRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 Record = Decision | Outcome | CatalogRecord
+NOT_JSON = "not valid JSON"
+NOT_A_RECORD = "not a decision, outcome or catalog"
+UNUSABLE_NAME = "a name that cannot be used"
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a line raises."""
+LARGEST_REWARD = 1e30
+"""Sums of rewards up to this size stay finite in float32."""
 
 
 def check_names(record: msgspec.Struct, names: Sequence[str]) -> None:
@@ -192,3 +199,30 @@ def decode(lines: bytes) -> list[Record]:
     """
     records: list[Record] = _decoder.decode_lines(lines)
     return records
+
+
+class LineError(ValueError):
+    """A line of a log that cannot be used."""
+
+    def __init__(self, reason: str, what: str) -> None:
+        self.reason = reason
+        """Of what kind it is; lines are counted by it."""
+        self.what = what
+        """What is wrong with this line."""
+        super().__init__(f"{reason}: {what}")
+
+
+def decode_line(line: bytes) -> Record:
+    """The record of one line.
+
+    Raises:
+        LineError: it is none.
+    """
+    try:
+        record: Record = _decoder.decode(line)
+    except msgspec.ValidationError as error:
+        named = isinstance(error.__cause__, InvalidNameError)
+        raise LineError(UNUSABLE_NAME if named else NOT_A_RECORD, str(error)) from error
+    except UNREADABLE as error:
+        raise LineError(NOT_JSON, str(error)) from error
+    return record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +17,22 @@ import polars as pl
 from jaxtyping import Float
 
 from slatewise.data.conditions import Conditions, concatenate, read_conditions
-from slatewise.data.records import CatalogRecord, Decision, Outcome, Record, decode
-from slatewise.errors import input_error
+from slatewise.data.records import (
+    UNREADABLE,
+    CatalogRecord,
+    Decision,
+    LineError,
+    Outcome,
+    Record,
+    decode,
+    decode_line,
+)
+from slatewise.errors import InputError, input_error
 
 BLOCK = 16 << 20
 """Bytes of a file that are decoded at a time."""
-_DECODING = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+EXAMPLES = 3
+"""Places that are named of the lines set aside for one reason."""
 _TEXT = ("event_id", "user_id", "session_id", "policy_version", "item_id", "type", "outcome_id")
 _DECISION = ("event_id", "timestamp", "user_id", "session_id", "policy_version")
 _OUTCOME = ("event_id", "timestamp", "received", "item_id", "position", "type", "value", "outcome_id", "user_id")
@@ -29,6 +40,47 @@ _OUTCOME = ("event_id", "timestamp", "received", "item_id", "position", "type", 
 
 class _Tagged(msgspec.Struct):
     record: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """Records of a log that cannot be used, for one reason; all others are read."""
+
+    reason: str
+    count: int
+    places: tuple[str, ...]
+    """Where the first of them stand, and what is wrong there."""
+
+    def __str__(self) -> str:
+        more = f"; and {self.count - len(self.places):,} more" if self.count > len(self.places) else ""
+        return f"records set aside, {self.reason}: {self.count:,} ({'; '.join(self.places)}{more})"
+
+
+class _Faults:
+    """Lines that are set aside while a log is read."""
+
+    def __init__(self) -> None:
+        self.torn: list[Path] = []
+        self.first: InputError | None = None
+        """The first of them, as an error."""
+        self._counts: Counter[str] = Counter()
+        self._places: defaultdict[str, list[str]] = defaultdict(list)
+
+    def add(self, error: LineError, file: Path, line: int) -> None:
+        self._counts[error.reason] += 1
+        if self._counts[error.reason] <= EXAMPLES:
+            self._places[error.reason].append(f"{file.name}, line {line:,}: {error.what}")
+        self.first = self.first or input_error(f"{error.reason}: {error.what}", file=file, row=line)
+
+    @property
+    def count(self) -> int:
+        return self._counts.total()
+
+    def by_reason(self) -> tuple[SetAside, ...]:
+        return tuple(
+            SetAside(reason=reason, count=count, places=tuple(self._places[reason]))
+            for reason, count in self._counts.most_common()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +101,8 @@ class Columns:
     """The folder of the file in which a catalog was recorded, and the record."""
     torn: tuple[Path, ...]
     """Files that end in the middle of a record."""
+    set_aside: tuple[SetAside, ...]
+    """Lines that hold no usable record."""
 
 
 def segments(path: Path) -> list[Path]:
@@ -69,7 +123,7 @@ def is_events(line: bytes) -> bool:
     """True where a line of JSON says of itself that it is a decision, an outcome or a catalog."""
     try:
         return msgspec.json.decode(line, type=_Tagged).record in ("decision", "outcome", "catalog")
-    except _DECODING:
+    except UNREADABLE:
         return False
 
 
@@ -77,8 +131,8 @@ def read_columns(files: Sequence[Path]) -> Columns:
     """Every record of some files.
 
     Raises:
-        InputError: a file that cannot be read, a line that is no record, or contexts of different widths. A last line
-            without a newline that is no record is left out: its writer was stopped.
+        InputError: a file that cannot be read, more lines that are no records than records, or contexts of different
+            widths. A last line without a newline that is no record is left out: its writer was stopped.
     """
     decisions: list[pl.DataFrame] = []
     rows: list[pl.DataFrame] = []
@@ -86,12 +140,13 @@ def read_columns(files: Sequence[Path]) -> Columns:
     outcomes: list[pl.DataFrame] = []
     conditions: list[Conditions] = []
     catalogs: list[tuple[Path, CatalogRecord]] = []
-    torn: list[Path] = []
-    events = 0
+    faults = _Faults()
+    events = count = 0
     width = 0
     with _no_collection():
         for file in files:
-            for records in _blocks(file, torn):
+            for records in _blocks(file, faults):
+                count += len(records)
                 served = [record for record in records if isinstance(record, Decision)]
                 decisions.append(_decisions(served))
                 rows.append(_rows(served, events))
@@ -102,6 +157,11 @@ def read_columns(files: Sequence[Path]) -> Columns:
                 conditions.append(read_conditions(served, events))
                 catalogs += [(file.parent, record) for record in records if isinstance(record, CatalogRecord)]
                 events += len(served)
+    if faults.first is not None and faults.count > count:
+        raise input_error(
+            f"{faults.count:,} lines are no records, {count:,} are; the first of them is {faults.first}",
+            advice="Nothing was imported. Check that these are decisions, outcomes and catalogs.",
+        )
     none: list[Decision] = []
     return Columns(
         decisions=pl.concat([_decisions(none), *decisions]),
@@ -110,11 +170,12 @@ def read_columns(files: Sequence[Path]) -> Columns:
         outcomes=pl.concat([_table([], _OUTCOME), *outcomes]),
         conditions=concatenate(conditions),
         catalogs=tuple(catalogs),
-        torn=tuple(torn),
+        torn=tuple(faults.torn),
+        set_aside=faults.by_reason(),
     )
 
 
-def _blocks(file: Path, torn: list[Path]) -> Iterator[list[Record]]:
+def _blocks(file: Path, faults: _Faults) -> Iterator[list[Record]]:
     line = 1
     rest = b""
     try:
@@ -126,36 +187,32 @@ def _blocks(file: Path, torn: list[Path]) -> Iterator[list[Record]]:
                     continue
                 lines = rest + whole + newline
                 rest = rest_of_block
-                yield _decode_lines(lines, file, line)
+                yield _decode_lines(lines, file, line, faults)
                 line += lines.count(b"\n")
     except OSError as error:
         raise input_error(f"it cannot be read: {error.strerror}", file=file) from error
     if rest.strip():
         try:
-            last = decode(rest)
-        except _DECODING:
-            torn.append(file)
+            last = decode_line(rest)
+        except LineError:
+            faults.torn.append(file)
         else:
-            yield last
+            yield [last]
 
 
-def _decode_lines(lines: bytes, file: Path, first: int) -> list[Record]:
+def _decode_lines(lines: bytes, file: Path, first: int, faults: _Faults) -> list[Record]:
     try:
         return decode(lines)
-    except _DECODING:
-        # once more, line by line, to say which one it was
+    except UNREADABLE:
+        # once more, line by line, to set aside what cannot be used
+        records = []
         for number, line in enumerate(lines.split(b"\n"), start=first):
-            try:
-                decode(line)
-            except _DECODING as error:
-                what = str(error).replace(" - at `$[0]`", "").replace("`$[0].", "`")
-                raise input_error(
-                    f"no decision, outcome or catalog: {what}",
-                    file=file,
-                    row=number,
-                    advice="Nothing was imported. Correct or remove the line.",
-                ) from error
-        raise
+            if line.strip():
+                try:
+                    records.append(decode_line(line))
+                except LineError as error:
+                    faults.add(error, file, number)
+        return records
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from slatewise.data.catalogs import recorded_items
 from slatewise.data.conditions import Conditions
 from slatewise.data.preparation import hash_names
 from slatewise.data.records import (
+    LARGEST_REWARD,
     CatalogRecord,
     Decision,
     FixedItem,
@@ -31,7 +32,7 @@ from slatewise.data.records import (
     decode,
     encode,
 )
-from slatewise.data.segments import Columns, is_events, read_columns, segments
+from slatewise.data.segments import EXAMPLES, Columns, SetAside, is_events, read_columns, segments
 from slatewise.errors import input_error
 
 _log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class Tally:
     """Uses that arrived before their slate was decided on: counted at the time of the decision."""
     torn: tuple[str, ...]
     """Files whose last line was cut short."""
+    set_aside: tuple[SetAside, ...] = ()
+    """Lines that hold no usable record, and outcomes whose reward is not known or too large."""
     catalogs_missing: tuple[str, ...] = ()
     """Files with the items of a catalog that do not lie beside the log."""
 
@@ -78,13 +81,13 @@ class Tally:
             "outcomes dropped, their item or position is not in the slate of their decision": self.strangers,
             "uses that came before their decision, counted at its time": self.early,
         }
-        said = [f"{what}: {count:,}" for what, count in counts.items() if count]
+        counted = [f"{what}: {count:,}" for what, count in counts.items() if count]
         torn = [f"last line cut short by the end of its writer, left out: {file}" for file in self.torn]
         missing = [
             f"items of a catalog are not beside the log, every excluded name was taken for an item: {file}"
             for file in self.catalogs_missing
         ]
-        return said + torn + missing
+        return [*map(str, self.set_aside), *counted, *torn, *missing]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +130,12 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
         rewards: type of outcome → reward of one unit of its value; without it an outcome's reward is its value.
 
     Raises:
-        InputError: no files, a line that is no record (a torn last line is none of that), two different decisions
-            with one event_id, contexts of different widths, or a type of outcome that `rewards` does not name.
+        InputError: no files, more lines that are no records than records, two different decisions with one event_id,
+            contexts of different widths, or `rewards` that name no type of the outcomes.
     """
     columns = read_columns(segments(path))
     decisions, rows, repeated = _distinct(columns, path)
-    outcomes = _add_rewards(columns.outcomes, rewards, path)
+    outcomes, without_reward = _add_rewards(columns.outcomes, rewards, path)
 
     numbers = decisions.select("event_id", "event")
     outcomes = outcomes.join(numbers, on="event_id", how="left", maintain_order="left")
@@ -162,6 +165,7 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
             strangers=len(matched) - len(positioned),
             early=int(shown.select(early.sum()).item()),
             torn=tuple(str(file) for file in columns.torn),
+            set_aside=(*columns.set_aside, *without_reward),
             catalogs_missing=missing,
         ),
     )
@@ -223,21 +227,44 @@ def _distinct(columns: Columns, path: Path) -> tuple[pl.DataFrame, pl.DataFrame,
     return first, rows, len(decisions) - len(first)
 
 
-def _add_rewards(outcomes: pl.DataFrame, rewards: Mapping[str, float] | None, path: Path) -> pl.DataFrame:
-    """Outcomes in the order of arrival (ties: as logged), with their reward."""
+def _add_rewards(
+    outcomes: pl.DataFrame, rewards: Mapping[str, float] | None, path: Path
+) -> tuple[pl.DataFrame, list[SetAside]]:
+    """Outcomes in the order of arrival (ties: as logged), with their reward; those without a usable one are set aside.
+
+    Raises:
+        InputError: there are outcomes, and none is of a type that the table names.
+    """
     arrived = pl.coalesce("received", "timestamp").alias("arrived")
     ordered = outcomes.with_row_index("order").with_columns(arrived).sort("arrived", maintain_order=True)
+    set_aside: list[SetAside] = []
     if rewards is None:
-        return ordered.with_columns(pl.col("value").alias("reward"))
-    strange = sorted(set(outcomes["type"].unique()) - set(rewards))
-    if strange:
-        raise input_error(
-            f'no reward for outcomes of type "{strange[0]}"; the table names {", ".join(sorted(rewards)) or "none"}',
-            file=path,
-            advice="Nothing was imported. Add the type to the table of rewards (0 passes over it).",
-        )
-    weight = pl.col("type").replace_strict(dict(rewards), return_dtype=pl.Float64)
-    return ordered.with_columns((pl.col("value") * weight).alias("reward"))
+        rewarded = ordered.with_columns(pl.col("value").alias("reward"))
+    else:
+        names = ", ".join(sorted(rewards)) or "none"
+        types = pl.Series(list(rewards), dtype=pl.String).implode()
+        strange = ordered.filter(~pl.col("type").is_in(types))
+        if len(strange) and len(strange) == len(ordered):
+            raise input_error(
+                f'no reward for outcomes of type "{strange["type"][0]}" or any other of the log; '
+                f"the table of rewards names {names}",
+                file=path,
+                advice="Nothing was imported. Name the types of the log: --outcome click=1.",
+            )
+        for kind, rows in strange.group_by("type", maintain_order=True):
+            set_aside.append(_set_aside(rows, f'outcomes of type "{kind[0]}", the table of rewards names {names}'))
+        weight = pl.col("type").replace_strict(dict(rewards), default=None, return_dtype=pl.Float64)
+        rewarded = ordered.join(strange.select("order"), on="order", how="anti", maintain_order="left")
+        rewarded = rewarded.with_columns((pl.col("value") * weight).alias("reward"))
+    usable = (pl.col("reward").abs() <= LARGEST_REWARD).fill_null(value=False)
+    if len(large := rewarded.filter(~usable)):
+        set_aside.append(_set_aside(large, f"outcomes with a reward beyond ±{LARGEST_REWARD:g}"))
+    return rewarded.filter(usable), set_aside
+
+
+def _set_aside(outcomes: pl.DataFrame, reason: str) -> SetAside:
+    places = tuple(f'event "{event}"' for event in outcomes["event_id"].head(EXAMPLES).to_list())
+    return SetAside(reason=reason, count=len(outcomes), places=places)
 
 
 def _match_positions(outcomes: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
@@ -310,6 +337,7 @@ __all__ = [
     "Name",
     "Outcome",
     "Record",
+    "SetAside",
     "Tally",
     "Value",
     "decode",

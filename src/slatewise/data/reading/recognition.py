@@ -24,6 +24,8 @@ ITEMS = "items.parquet"
 """Optional item table in a folder of decisions and outcomes."""
 _CATALOG = re.compile(r"catalog-[0-9a-f]+\.parquet")
 """Items of a version of the catalog, which the service writes beside its log."""
+_SAMPLE = 10
+"""Lines of which one must be a decision, an outcome or a catalog."""
 _EVENT = {"timestamp", "event_id", "session_id", "position", "propensity", "logp", "outcome"}
 
 
@@ -225,7 +227,8 @@ def _holds_events(file: Path) -> bool:
         head = read_head(file)
     except InputError:
         return False
-    return head.startswith(b"{") and is_events(head.partition(b"\n")[0])
+    # the first of its lines may be damaged
+    return any(is_events(line) for line in head.split(b"\n", _SAMPLE)[:_SAMPLE] if line.startswith(b"{"))
 
 
 def _format(part: SourceFile) -> str:

@@ -118,9 +118,15 @@ def _events(source: Source, options: Options) -> list[Check]:
         events = load_events(source.events, rewards=options.outcomes or None)
     except InputError as error:
         return [check_of("every line is a decision, an outcome or a catalog", [str(error)], stops=True)]
+    tally = events.tally
     checks = [
-        check_of("every line is a decision, an outcome or a catalog", []),
-        check_of("every record counts once and has its decision", events.tally.sentences()),
+        check_of(
+            "every line is a decision, an outcome or a catalog",
+            [str(reason) for reason in tally.set_aside],
+            count=sum(reason.count for reason in tally.set_aside),
+            advice="The import sets them aside.",
+        ),
+        check_of("every record counts once and has its decision", replace(tally, set_aside=()).sentences()),
     ]
     if events.frame.height == 0:
         return [*checks, check_of("there are rows that can be used", ["none"], stops=True)]
