@@ -536,11 +536,11 @@ CASES: dict[str, Case] = {
         advice="Correct or remove the line",
     ),
     "unknown type of record": Case(
-        make=folder(events__jsonl=DECISION + '{"record":"applause","event_id":"e"}\n'),
+        make=folder(events__jsonl=DECISION + '{"record":"applause","event_id":"e"}\n' * 2),
         file="events.jsonl",
         line=2,
-        says="applause",
-        advice="Correct or remove the line",
+        says="2 lines are no records, 1 are",
+        advice="Correct or remove the lines",
     ),
     "NUL in JSON": Case(
         make=text(b'{"user":"a","item":"b","time":1}\n{"user":"a\0","item":"b","time":1}\n', "log.jsonl"),

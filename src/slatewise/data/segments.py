@@ -27,7 +27,7 @@ from slatewise.data.records import (
     decode,
     decode_line,
 )
-from slatewise.errors import InputError, input_error
+from slatewise.errors import input_error
 
 BLOCK = 16 << 20
 """Bytes of a file that are decoded at a time."""
@@ -61,8 +61,7 @@ class _Faults:
 
     def __init__(self) -> None:
         self.torn: list[Path] = []
-        self.first: InputError | None = None
-        """The first of them, as an error."""
+        self.first: tuple[Path, int, LineError] | None = None
         self._counts: Counter[str] = Counter()
         self._places: defaultdict[str, list[str]] = defaultdict(list)
 
@@ -70,7 +69,7 @@ class _Faults:
         self._counts[error.reason] += 1
         if self._counts[error.reason] <= EXAMPLES:
             self._places[error.reason].append(f"{file.name}, line {line:,}: {error.what}")
-        self.first = self.first or input_error(f"{error.reason}: {error.what}", file=file, row=line)
+        self.first = self.first or (file, line, error)
 
     @property
     def count(self) -> int:
@@ -158,10 +157,13 @@ def read_columns(files: Sequence[Path]) -> Columns:
                 catalogs += [(file.parent, record) for record in records if isinstance(record, CatalogRecord)]
                 events += len(served)
     if faults.first is not None and faults.count > count:
+        file, line, error = faults.first
         raise input_error(
-            f"{faults.count:,} lines are no records, {count:,} are; the first of them is {faults.first}",
-            advice="Nothing was imported. Check that these are decisions, outcomes and catalogs.",
-        )
+            f"{error}; {faults.count:,} lines are no records, {count:,} are",
+            file=file,
+            row=line,
+            advice="Nothing was imported. Correct or remove the lines, or check that this is a log of decisions.",
+        ) from error
     none: list[Decision] = []
     return Columns(
         decisions=pl.concat([_decisions(none), *decisions]),
