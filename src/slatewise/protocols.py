@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise.log import Catalog, LogPart
-from slatewise.types import Estimate, Observation, SlateRequest, Slates, Step, Trajectories, Uses
+from slatewise.types import Estimate, Observation, Phase, SlateRequest, Slates, Step, Trajectories, Uses
 
 Own = TypeVar("Own")  # the run-time checker of the tests does not take typing.Self outside decorated classes
 
@@ -30,6 +30,13 @@ class ResolvesFromLog(Protocol):
     """Settings of an encoder or a method that leave something open, which the training part of a log fills in."""
 
     def resolve(self: Own, part: LogPart, /) -> Own: ...
+
+
+@runtime_checkable
+class HasRetiredKeys(Protocol):
+    """Settings that once had other keys: old key → what to write in its place."""
+
+    retired_keys: ClassVar[Mapping[str, str]]
 
 
 @runtime_checkable
@@ -111,6 +118,34 @@ class Prepares(Protocol):
     """A learner that reads something off the training part of a log before its first update (a tree of the items)."""
 
     def prepare(self, part: LogPart, /) -> None: ...
+
+
+@runtime_checkable
+class HasPhases(Protocol):
+    """A learner whose training has phases with objectives of their own; patience counts from the last one on.
+
+    `phase` is the phase of the next update.
+    """
+
+    @property
+    def phase(self) -> Phase: ...
+
+
+@runtime_checkable
+class Plans(Protocol):
+    """A learner that is told before its first update how long training will be.
+
+    `ValueError`: it would end before the learner's last phase begins.
+    """
+
+    def plan(self, *, updates_per_epoch: int, epochs: int) -> None: ...
+
+
+@runtime_checkable
+class HasNotes(Protocol):
+    """A learner that reports, once it is trained, what it did with its log; one sentence a note."""
+
+    def notes(self) -> tuple[str, ...]: ...
 
 
 @runtime_checkable

@@ -263,6 +263,16 @@ class SlateRequest:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What a learner learns from at a point of its training."""
+
+    name: str
+    """For messages: "imitation"."""
+    last: bool
+    """True where no other phase follows."""
+
+
 Verdict = Literal["can judge", "weak", "cannot judge"]
 
 

@@ -196,7 +196,10 @@ def test_stop_gradient_can_be_lifted() -> None:
 
 
 def test_the_rate_changes_when_rewards_begin_to_count() -> None:
-    machine, log = learner(imitation=ImitationConfig(updates=1, lr=0.01), lr=1e-9), toy_log(toy_catalog())
+    machine, log = learner(imitation=ImitationConfig(epochs=1.0, lr=0.01), lr=1e-9), toy_log(toy_catalog())
+    with pytest.raises(ValueError, match="imitation is measured in epochs: call plan"):
+        machine.update(log)
+    machine.plan(updates_per_epoch=1, epochs=2)
     steps = []
     for _ in range(2):
         before = {name: value.clone() for name, value in machine.policy.state_dict().items()}
@@ -208,5 +211,5 @@ def test_the_rate_changes_when_rewards_begin_to_count() -> None:
     assert 0 <= steps[1] < 1e-7
     with pytest.raises(ValueError, match=r"lr is 0\.0; expected a number above 0"):
         ImitationConfig(lr=0.0)
-    with pytest.raises(ValueError, match="updates is -1; expected 0 or more"):
-        ImitationConfig(updates=-1)
+    with pytest.raises(ValueError, match=r"epochs is -1.0; expected 0 or more"):
+        ImitationConfig(epochs=-1.0)

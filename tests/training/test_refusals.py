@@ -162,7 +162,13 @@ def test_a_run_folder_is_not_overwritten_by_itself(
     code, said = command(monkeypatch, capsys, config, "--out", run, "--overwrite", "--set", "method.lr=0.5")
     assert code == 0
     # nothing of the old run may be taken for the new one's
-    assert sorted(path.name for path in run.iterdir()) == ["artifact", "checkpoint", "config.toml", "metrics.jsonl"]
+    assert sorted(path.name for path in run.iterdir()) == [
+        "artifact",
+        "checkpoint",
+        "config.toml",
+        "metrics.jsonl",
+        "training.json",
+    ]
     assert configs.read_toml(run / "artifact" / "config.toml")["method"]["lr"] == 0.5
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slatewise.cli._console import JsonFlag, answer, progress
+
+if TYPE_CHECKING:
+    from slatewise.training.loop import Result
 
 HELP = """Train a policy from a prepared log into a run folder.
 
@@ -58,15 +61,19 @@ def train(
 
         result = run_training(settings, folder, resume=resume, overwrite=overwrite, on_step=on_step)
     value = {**asdict(result), "folder": str(result.folder)}
-    violations = (result.violation,) if result.violation else ()
-    note = "".join(f"Note: {sentence}\n" for sentence in (*result.notes, *violations))
-    answer(
-        value,
-        as_json=as_json,
-        text=(
-            f"{result.folder}: {result.epochs} epochs, {result.steps} steps, {result.seconds:.1f} s, "
-            f"{result.interactions_per_second:,.0f} interactions/s; validation {result.select} = {result.value:.4f} "
-            f"after epoch {result.best_epoch + 1}\n"
-            f"{note}Next: slatewise evaluate {result.folder}"
-        ),
-    )
+    answer(value, as_json=as_json, text=_summary(result))
+
+
+def _summary(result: Result) -> str:
+    """How training ended, in a few lines."""
+    lines = [
+        f"{result.folder}: {result.epochs} epochs, {result.steps} steps, {result.seconds:.1f} s, "
+        f"{result.interactions_per_second:,.0f} interactions/s; validation {result.select} = {result.value:.4f} "
+        f"after epoch {result.best_epoch + 1}"
+    ]
+    if result.phase is not None:
+        lines.append(f"Phase reached: {result.phase}; phase of the weights kept: {result.best_phase}")
+    lines += [f"Note: {note}" for note in result.notes]
+    if result.violation:
+        lines.append(f"Note: {result.violation}")
+    return "\n".join([*lines, f"Next: slatewise evaluate {result.folder}"])

@@ -16,7 +16,7 @@ import msgspec
 import tomli_w
 
 from slatewise.errors import input_error
-from slatewise.protocols import Settings
+from slatewise.protocols import HasRetiredKeys, Settings
 
 C = TypeVar("C")
 
@@ -53,6 +53,8 @@ def convert(cls: type[C], table: Mapping[str, Any], *, where: str) -> C:
     values = dict(table)
     for key, value in table.items():
         if key not in known_keys:
+            if isinstance(cls, HasRetiredKeys) and key in cls.retired_keys:
+                raise input_error(f'{where} has the key "{key}", which there is no more', advice=cls.retired_keys[key])
             near = _nested_keys(key, nested) or difflib.get_close_matches(key, known_keys, n=1)
             hint = f'did you mean "{near[0]}"? ' if near else ""
             raise input_error(f'{where} has an unknown key "{key}"; {hint}known keys: {", ".join(known_keys)}')

@@ -28,6 +28,12 @@ class Progress:
     best: float = float("-inf")
     best_epoch: int = -1
     """Epoch that validated best; −1 before the first validation."""
+    best_phase: str = ""
+    """Phase in which that epoch ended; "" where the learner has no phases."""
+    phase: str = ""
+    """Phase of the last update."""
+    early_epoch: int = -1
+    """Last epoch with an update before the last phase; patience counts from there."""
     seconds: float = 0.0
     """Spent in updates."""
     interactions: int = 0

@@ -4,16 +4,18 @@ A run folder holds
     config.toml        every setting, as it was resolved
     checkpoint         learner, best weights so far and where the loop stands
     metrics.jsonl      one line per logged step and per validation
+    training.json      how training ended: phases, the epoch whose weights were kept, notes of the learner
     artifact/          the policy that validation chose
 """
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,15 @@ from slatewise.data import batches
 from slatewise.errors import InputError, SlatewiseError, input_error
 from slatewise.files import atomic_file
 from slatewise.log import Windows
-from slatewise.protocols import ConstraintAware, Policy, SelfEvaluating
+from slatewise.protocols import ConstraintAware, HasNotes, HasPhases, Plans, Policy, SelfEvaluating
 from slatewise.training import checkpoint
 from slatewise.training.checkpoint import Checkpoint, Progress
 from slatewise.training.fit import fit
 from slatewise.training.run import Run, lay_out
-from slatewise.types import Trajectories
+from slatewise.types import Phase, Trajectories
+
+BY_CLOCK = ("folder", "seconds", "interactions_per_second")
+"""Fields of a result that differ between two runs of the same settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +51,13 @@ class Result:
     value: float
     seconds: float
     interactions_per_second: float
+    phase: str | None = None
+    """Phase that training reached; None where the learner has no phases."""
+    best_phase: str | None = None
+    """Phase of the weights that were kept."""
     notes: tuple[str, ...] = ()
-    """Whom the split could not hold out, and the like."""
+    """Whom the split could not hold out, what the learner did with its log, and which phase the weights kept are of
+    where it is not the last."""
     violation: str | None = None
     """The learner's warning, if it has a constraint and violates it."""
 
@@ -78,13 +88,12 @@ def train(
     wins = run.split.part("train").windows(max_length=run.config.train.max_length, burn_in=run.config.train.burn_in)
     if not len(wins):
         raise input_error("nothing to train on: the training part of the split is empty", file=run.dataset.path)
-    start, best = _begin(run, resume=resume, overwrite=overwrite)
     epochs = 1 if run.learner.single_pass else run.config.train.epochs
-    total = batches.num_batches(wins, run.config.train.batch_size) * epochs
-    state = _State(run=run, progress=start, best=best, total=total, on_step=on_step)
-    while (
-        state.progress.epoch < epochs and state.progress.epoch - state.progress.best_epoch <= run.config.train.patience
-    ):
+    per_epoch = batches.num_batches(wins, run.config.train.batch_size)
+    _plan(run, updates_per_epoch=per_epoch, epochs=epochs)
+    start, best = _begin(run, resume=resume, overwrite=overwrite)
+    state = _State(run=run, progress=start, best=best, total=per_epoch * epochs, on_step=on_step)
+    while state.progress.epoch < epochs and not state.out_of_patience:
         state.fit_epoch(wins)
         state.validate()
         state.save()
@@ -108,6 +117,15 @@ class _State:
     """Of metrics.jsonl, since the last checkpoint."""
     _interactions: int = 0
     _started: float = 0.0
+    _phase: Phase | None = None
+    """Of the update under way."""
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether too many epochs of the last phase went by without a better figure."""
+        progress = self.progress
+        # epochs before the last phase are no reason to stop it
+        return progress.epoch - max(progress.best_epoch, progress.early_epoch) > self.run.config.train.patience
 
     def fit_epoch(self, wins: Windows) -> None:
         """The rest of an epoch, with checkpoints on the way."""
@@ -129,10 +147,11 @@ class _State:
     def validate(self) -> None:
         """End the epoch; keep the weights where they are better than all before."""
         value, line = _validate(self.run, self.progress)
-        self.lines.append(line)
-        if value > self.progress.best or not self.best:
+        progress = self.progress
+        self.lines.append(line | ({"phase": progress.phase} if progress.phase else {}))
+        if value > progress.best or not self.best:
             self.best = _weights(self.run.learner.policy)
-            self.progress = replace(self.progress, best=value, best_epoch=self.progress.epoch)
+            self.progress = replace(progress, best=value, best_epoch=progress.epoch, best_phase=progress.phase)
         self.progress = replace(self.progress, epoch=self.progress.epoch + 1, step_in_epoch=0)
 
     def save(self) -> None:
@@ -142,7 +161,9 @@ class _State:
         self.lines.clear()
 
     def _with_start_times(self, shuffled: Iterable[Trajectories]) -> Iterator[Trajectories]:
+        learner = self.run.learner
         for batch in shuffled:
+            self._phase = learner.phase if isinstance(learner, HasPhases) else None
             self._interactions, self._started = int(batch.learn.sum()), time.monotonic()
             yield batch
 
@@ -154,6 +175,8 @@ class _State:
             step_in_epoch=self.progress.step_in_epoch + 1,
             seconds=self.progress.seconds + time.monotonic() - self._started,
             interactions=self.progress.interactions + self._interactions,
+            phase="" if self._phase is None else self._phase.name,
+            early_epoch=self.progress.early_epoch if self._phase is None or self._phase.last else self.progress.epoch,
         )
         if self.progress.step % self.run.config.train.log_every == 0:
             self.lines.append({"step": self.progress.step, "epoch": self.progress.epoch, **metrics})
@@ -161,6 +184,15 @@ class _State:
             self.save()
         if self.on_step is not None:
             self.on_step(self.progress, self.total)
+
+
+def _plan(run: Run, *, updates_per_epoch: int, epochs: int) -> None:
+    """Let the learner know how long training will be."""
+    if isinstance(run.learner, Plans):
+        try:
+            run.learner.plan(updates_per_epoch=updates_per_epoch, epochs=epochs)
+        except ValueError as error:
+            raise InputError(f"{run.folder / 'config.toml'}: {error}.") from error
 
 
 def _begin(run: Run, *, resume: bool, overwrite: bool) -> tuple[Progress, dict[str, Tensor]]:
@@ -190,7 +222,7 @@ def _begin(run: Run, *, resume: bool, overwrite: bool) -> tuple[Progress, dict[s
             file=run.folder,
             advice="--resume goes on with it, --overwrite replaces it, --out names another folder.",
         )
-    for old in ("checkpoint", "metrics.jsonl", "evaluation.json", "report.html"):
+    for old in ("checkpoint", "metrics.jsonl", "training.json", "evaluation.json", "report.html"):
         (run.folder / old).unlink(missing_ok=True)
     for old in ("artifact", "behaviour"):
         shutil.rmtree(run.folder / old, ignore_errors=True)
@@ -247,7 +279,11 @@ def _finish(run: Run, progress: Progress, best: dict[str, Tensor]) -> Result:
             name=run.dataset.name, fingerprint=run.dataset.fingerprint, simulated=run.dataset.simulated
         ),
     )
-    return _result(run, progress)
+    result = _result(run, progress)
+    ended = {name: value for name, value in asdict(result).items() if name not in BY_CLOCK}
+    with atomic_file(run.folder / "training.json") as temporary:
+        temporary.write_text(json.dumps(ended, indent=2), encoding="utf-8")
+    return result
 
 
 def _whole(folder: Path) -> bool:
@@ -257,6 +293,18 @@ def _whole(folder: Path) -> bool:
     except InputError:
         return False
     return True
+
+
+def _notes(run: Run, progress: Progress) -> tuple[str, ...]:
+    notes = run.split.notes + (run.learner.notes() if isinstance(run.learner, HasNotes) else ())
+    if progress.best_phase == progress.phase:
+        return notes
+    select = run.config.train.select
+    kept = (
+        f'the weights kept are those of epoch {progress.best_epoch + 1}, of the phase "{progress.best_phase}": no '
+        f'epoch of the phase "{progress.phase}" has a better {select}'
+    )
+    return (*notes, kept)
 
 
 def _result(run: Run, progress: Progress) -> Result:
@@ -269,6 +317,8 @@ def _result(run: Run, progress: Progress) -> Result:
         value=progress.best,
         seconds=progress.seconds,
         interactions_per_second=progress.interactions / max(progress.seconds, 1e-9),
-        notes=run.split.notes,
+        phase=progress.phase or None,
+        best_phase=progress.best_phase or None,
+        notes=_notes(run, progress),
         violation=run.learner.violation() if isinstance(run.learner, ConstraintAware) else None,
     )

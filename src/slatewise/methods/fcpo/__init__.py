@@ -34,13 +34,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from slatewise.data.ratings import ratings
-from slatewise.errors import input_error
 from slatewise.item_vectors.ratings import factorise
 from slatewise.log import FIRST_ITEM, Catalog, LogPart
 from slatewise.methods.fcpo.constraint import ConstraintMonitor, MultiplierConfig
 from slatewise.methods.fcpo.exposure import Exposure, ExposureConfig
 from slatewise.methods.fcpo.gaussian_lists import GaussianListPolicy
-from slatewise.methods.fcpo.list_batch import ListBatch, read_lists
+from slatewise.methods.fcpo.list_batch import ListBatch, check_slates, read_lists
 from slatewise.methods.fcpo.pretraining import Imitation, ImitationConfig
 from slatewise.methods.fcpo.slot_critic import SlotCritic, SlotCriticConfig
 from slatewise.methods.fcpo.trust_region import Step
@@ -50,7 +49,7 @@ from slatewise.nn.state_dict import flat_state, restore_state, under
 from slatewise.ops.returns import threshold
 from slatewise.protocols import StateEncoder
 from slatewise.schedules import value_at
-from slatewise.types import Trajectories
+from slatewise.types import Phase, Trajectories
 
 __all__ = [
     "DEFAULT_ENCODER",
@@ -178,6 +177,8 @@ class Learner:
         self.region = TrustRegion([p for p in weights if p is not self.policy.item.weight])
         self.exposure = Exposure(config.popular, catalog.num_rows)
         self.constraint = ConstraintMonitor(config.multiplier, limit=config.cost_limit)
+        self.imitates = False
+        """The log shows single items, which can only be imitated."""
         let_dropout_draw(encoder, generator)
 
     def prepare(self, part: LogPart) -> None:
@@ -187,6 +188,7 @@ class Learner:
             InputError: no rating in the training part.
             ValueError: features that cannot be V.
         """
+        self.imitates = self._shows_single_items(part.interactions.slate_size)
         training_ratings = ratings(part, num_rows=self.catalog.num_rows)
         self.start_exposure(training_ratings.counts().float())
         if self.config.vectors == "features":
@@ -215,6 +217,11 @@ class Learner:
             what = "is 0" if at_least is None else f"is below reward_at_least = {at_least:g}"
             raise ValueError(f"every reward of the training part {what}, so no list can be made of what users liked")
 
+    @property
+    def phase(self) -> Phase:
+        """Imitation of what users liked, all along where a log shows single items; else the trust region."""
+        return Phase(name="imitation" if self.imitates else "constrained policy optimisation", last=True)
+
     def update(self, trajectories: Trajectories, rows: Float[Tensor, "B T K E"] | None = None) -> dict[str, float]:
         """One step on a batch: of lists by constrained policy optimisation, of single items by imitation.
 
@@ -232,13 +239,17 @@ class Learner:
         Raises:
             InputError: lists longer than slate_size, or items that the catalog does not have.
         """
-        self._check_slates(trajectories.slate)
-        if trajectories.slate.shape[2] == 1 and self.config.slate_size > 1:
+        check_slates(trajectories.slate, num_rows=self.policy.num_rows, slate_size=self.config.slate_size)
+        self.imitates = self._shows_single_items(trajectories.slate.shape[2])
+        if self.imitates:
             return self._imitate(trajectories)
         steps = trajectories.learn & (trajectories.slate >= FIRST_ITEM).any(dim=2)
         if not bool(steps.any()):
             return {"loss": 0.0}
         return self._improve(trajectories, steps, rows)
+
+    def _shows_single_items(self, size: int) -> bool:
+        return size == 1 < self.config.slate_size
 
     def _improve(
         self, trajectories: Trajectories, steps: Bool[Tensor, "B T"], rows: Float[Tensor, "B T K E"] | None
@@ -361,19 +372,6 @@ class Learner:
         """Count what was shown, and mark what is popular by it."""
         self.exposure.count(items)
         self.policy.mark_popular(self.exposure.popular)
-
-    def _check_slates(self, slate: Int[Tensor, "B T K"]) -> None:
-        size, highest = slate.shape[2], int(slate.max()) if slate.numel() else 0
-        if highest >= self.policy.num_rows:
-            raise input_error(
-                f"a slate shows item number {highest}, the catalog ends at {self.policy.num_rows - 1}",
-                advice="Number the items of the log by the policy's own catalog.",
-            )
-        if size > self.config.slate_size:
-            raise input_error(
-                f"the log shows lists of {size}, slate_size is {self.config.slate_size}",
-                advice=f"Set method.slate_size to {size} or more.",
-            )
 
     def violation(self) -> str | None:
         """A warning if the cost limit is not met after learning; None where there is none, or it is met."""

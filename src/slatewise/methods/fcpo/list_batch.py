@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM
 from slatewise.methods.fcpo.drawn_lists import Drawn, RowGaussians, RowSoftmaxes
 from slatewise.methods.fcpo.gaussian_lists import GaussianListPolicy
@@ -44,6 +45,30 @@ class ListBatch:
     def slot_mask(self) -> Bool[Tensor, "P K"]:
         """True where a slot holds an item."""
         return self.slate >= FIRST_ITEM
+
+
+def check_slates(slate: Int[Tensor, "B T K"], *, num_rows: int, slate_size: int) -> None:
+    """Refuse slates that a policy could not show.
+
+    Args:
+        slate: item numbers.
+        num_rows: rows of the policy's item table.
+        slate_size: most slots of its lists.
+
+    Raises:
+        InputError: lists longer than that, or items that the catalog does not have.
+    """
+    size, highest = slate.shape[2], int(slate.max()) if slate.numel() else 0
+    if highest >= num_rows:
+        raise input_error(
+            f"a slate shows item number {highest}, the catalog ends at {num_rows - 1}",
+            advice="Number the items of the log by the policy's own catalog.",
+        )
+    if size > slate_size:
+        raise input_error(
+            f"the log shows lists of {size}, slate_size is {slate_size}",
+            advice=f"Set method.slate_size to {size} or more.",
+        )
 
 
 def read_lists(

@@ -24,12 +24,13 @@ from torch import Generator, Tensor, nn
 
 from slatewise.errors import InputError
 from slatewise.log import FIRST_ITEM, Catalog, LogPart
+from slatewise.methods.reinforce.settings import BehaviourConfig, ImitationConfig, NegativesConfig
 from slatewise.nn.allocator import keep_freed_memory
 from slatewise.nn.behaviour import Behaviour, BehaviourByPolicy, BehaviourFrequency, BehaviourHead
 from slatewise.nn.descent import descend
 from slatewise.nn.dropout import let_dropout_draw
 from slatewise.nn.item_table import RowWiseAdagrad, item_tables
-from slatewise.nn.negatives import NegativeSampler, Sampler
+from slatewise.nn.negatives import NegativeSampler
 from slatewise.nn.softmax import SoftmaxHead
 from slatewise.nn.state_dict import flat_state, restore_state, under
 from slatewise.ops.importance import (
@@ -45,65 +46,19 @@ from slatewise.ops.shown_rows import at_steps
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.schedules import Schedule, value_at
-from slatewise.types import Trajectories
+from slatewise.types import Phase, Trajectories
 
+__all__ = [
+    "DEFAULT_ENCODER",
+    "BehaviourConfig",
+    "Config",
+    "ImitationConfig",
+    "Learner",
+    "NegativesConfig",
+    "Policy",
+]
 DEFAULT_ENCODER = "gru"
 HOUR = 3_600_000_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class BehaviourConfig:
-    """Where β̂ comes from."""
-
-    model: Literal["shared", "by_policy", "separate", "frequency"] = "shared"
-    """A head on π's state with the gradient stopped (the paper's), such a head for every policy that the log names, one
-    with an encoder of its own, or how often an item was shown, whatever the state."""
-    logging_policies: int = 0
-    """Heads of by_policy: the policies that the log names, and one for what has no name."""
-
-    def __post_init__(self) -> None:
-        if (self.model == "by_policy") != (self.logging_policies > 0):
-            raise ValueError(
-                f'logging_policies is {self.logging_policies} with model "{self.model}"; expected the number of '
-                'logging policies + 1 with model "by_policy", and 0 with every other'
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImitationConfig:
-    """First updates in which π learns every shown item, rewarded or not, as cloning does.
-
-    Rewards are fewer than items shown, and what imitation teaches the state is a better start than chance.
-    """
-
-    updates: int = 0
-    lr: float | Schedule | None = None
-    """Learning rate until rewards count; None = the method's lr. A lower one afterwards keeps more of it."""
-
-    def __post_init__(self) -> None:
-        if self.updates < 0:
-            raise ValueError(f"updates is {self.updates}; expected 0 or more")
-        if self.lr is not None and not value_at(self.lr, 0) > 0:
-            raise ValueError(f"lr is {self.lr}; expected a number above 0, or none at all")
-
-
-@dataclass(frozen=True, kw_only=True)
-class NegativesConfig:
-    """Items that stand for the catalog in the softmax of a step."""
-
-    count: int | None = None
-    """0 = all of the catalog, exactly; None = 0 up to 50,000 items, 2,048 above. With negatives, item tables are
-    learned by the rows a step reads."""
-    sampler: Sampler = "popularity"
-    """Where the negatives come from."""
-    table_lr: float = 0.05
-    """Learning rate of item tables that are learned by row (row-wise Adagrad)."""
-
-    def __post_init__(self) -> None:
-        if self.count is not None and self.count < 0:
-            raise ValueError(f"count is {self.count}; expected 0 (all items) or more")
-        if not self.table_lr > 0:
-            raise ValueError(f"table_lr is {self.table_lr}; expected a number above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,9 +186,31 @@ class Learner:
         )
         self.generator = generator
         self.updates = 0
+        self.imitation_updates: int | None = None if config.imitation.epochs else 0
+        """First updates that imitate; None until `plan` says how many an epoch has."""
         for part in (encoder, self.policy.behaviour_encoder):
             if part is not None:
                 let_dropout_draw(part, generator)
+
+    def plan(self, *, updates_per_epoch: int, epochs: int) -> None:
+        """Turn the epochs of imitation into updates.
+
+        Raises:
+            ValueError: imitation takes all of training.
+        """
+        imitation = self.config.imitation.epochs
+        self.imitation_updates = round(imitation * updates_per_epoch)
+        if self.imitation_updates and self.imitation_updates >= epochs * updates_per_epoch:
+            raise ValueError(
+                f"method.imitation.epochs is {imitation:g} and [train] epochs {epochs}: no update is left to learn "
+                'from rewards. Imitate for less, train for longer, or choose the method "cloning", which only imitates'
+            )
+
+    @property
+    def phase(self) -> Phase:
+        """Imitation of the log, or the policy gradient."""
+        imitates = self.updates < (self.imitation_updates or 0)
+        return Phase(name="imitation" if imitates else "policy gradient", last=not imitates)
 
     def check_log(self, part: LogPart) -> None:
         """Refuse a log that nothing can be learned from, before any time is spent on it.
@@ -289,7 +266,9 @@ class Learner:
         log_beta = behaviour.log_beta(behaviour_state, slate, trajectories.policy_id[steps], negatives)
         behaviour_loss = -log_beta[shown].mean()
 
-        imitates = self.updates < config.imitation.updates
+        if self.imitation_updates is None:
+            raise ValueError("imitation is measured in epochs: call plan(updates_per_epoch=…, epochs=…) before update")
+        imitates = not self.phase.last
         if imitates:
             log_pi = self.policy.head.log_prob(state.index_select(0, shown.nonzero()[:, 0]), slate[shown], negatives)
             loss, weight, ratio = -log_pi.mean(), torch.ones_like(log_pi), torch.zeros_like(log_pi)
