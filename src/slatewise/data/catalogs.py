@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool
 
+from slatewise.data.prepared import Dataset
 from slatewise.data.records import CatalogRecord
 from slatewise.errors import SlatewiseError, input_error
 from slatewise.files import atomic_file
+from slatewise.log import FIRST_ITEM, UNKNOWN, Catalog, Interactions
 
 
 def catalog_version(names: pa.StringArray, *, masked: Bool[np.ndarray, "N"] | None = None) -> str:
@@ -56,6 +59,19 @@ def write_items(
         except OSError as error:
             raise SlatewiseError(f"{file}: {error.strerror or error}. Make room, or name another folder.") from error
     return file.name
+
+
+def with_items_of(dataset: Dataset, catalog: Catalog) -> tuple[Interactions, int]:
+    """A log in the item numbers of another catalog, and how many of its own items that one does not have.
+
+    Items are matched by name; those without a match become the unknown item.
+    """
+    if dataset.catalog.vocabulary.names.equals(catalog.vocabulary.names):
+        return dataset.interactions, 0
+    number = catalog.vocabulary.encode(dataset.catalog.vocabulary.names)
+    number = np.concatenate([np.arange(FIRST_ITEM), number]).astype(np.int32)
+    items = number[np.asarray(dataset.interactions.item)]
+    return replace(dataset.interactions, item=items), int((number[FIRST_ITEM:] == UNKNOWN).sum())
 
 
 def recorded_items(catalogs: Sequence[tuple[Path, CatalogRecord]]) -> tuple[list[pa.StringArray], tuple[str, ...]]:

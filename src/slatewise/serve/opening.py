@@ -13,6 +13,7 @@ from slatewise import artifact as artifacts
 from slatewise.artifact import Artifact
 from slatewise.config import ServeConfig
 from slatewise.data import prepared
+from slatewise.data.prepared import Dataset
 from slatewise.errors import InputError, input_error
 from slatewise.names import are_names, name_fault
 from slatewise.serve.events.files import SegmentedLog
@@ -67,9 +68,8 @@ def open_recommender(run: Path, options: Options) -> Recommender:
         SlatewiseError: log or store cannot be opened.
     """
     folder = find_artifact(run)
-    artifact = artifacts.load(folder, allow_modules=options.allow_modules)
+    artifact, config = open_artifact(run, options)
     _check_item_names(artifact)
-    config = _config(artifact, options)
     history = _history(artifact, options.data)
     # never inside the artifact: training anew replaces that folder
     beside = folder.resolve().parent / "serve"
@@ -104,6 +104,33 @@ def _check_item_names(artifact: Artifact) -> None:
                 column="item_id",
                 advice="Rename the item, import the log again and train anew.",
             )
+
+
+def open_artifact(run: Path, options: Options) -> tuple[Artifact, ServeConfig]:
+    """The policy of a run, and its [serve] with what stands above it.
+
+    Raises:
+        InputError: no run, a file of it that was changed, or a setting that cannot be used.
+    """
+    artifact = artifacts.load(find_artifact(run), allow_modules=options.allow_modules)
+    return artifact, _config(artifact, options)
+
+
+def open_history(artifact: Artifact, data: Path | None) -> Dataset:
+    """The log of the users' histories: the one named, or the one of the training.
+
+    Raises:
+        InputError: it is not there.
+    """
+    trained_on = artifact.config.data
+    if data is None and trained_on is None:
+        raise input_error("the run names no prepared log", file=artifact.path, advice="Name one with --data.")
+    path = data or Path(trained_on.path if trained_on else "")
+    if not prepared.is_prepared(path):
+        raise input_error(
+            "the log of the users' histories is not here", file=path, advice="Name the right folder with --data."
+        )
+    return prepared.load(path)
 
 
 def _config(artifact: Artifact, options: Options) -> ServeConfig:

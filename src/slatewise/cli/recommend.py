@@ -1,0 +1,164 @@
+"""slatewise recommend RUN."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from slatewise.cli._console import AllowModule, JsonFlag, answer, progress
+from slatewise.cli.serve import AllowRepeats, Greedy, Keep, Temperature, TopM
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+    from jaxtyping import Int
+
+    from slatewise.artifact import Artifact
+    from slatewise.data.prepared import Dataset
+    from slatewise.serve.batch import Audience
+
+HELP = """Write a slate for every user of a file, or of the log, into one table.
+
+Columns: user_id, position (from 0), item_id, title, score (log-probability of the item in one draw from the whole
+catalog) and logp (log-propensity of the position under the conditions of the slate). Histories come from the log that
+the run was trained on, to its end, or from --data. A stopped command goes on where it was when it is given again.
+
+Example: slatewise recommend runs/reinforce --all --k 10 --out recs.parquet
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("recommend", help=HELP)(recommend)
+
+
+def recommend(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run or artifact folder.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="File to write: NAME.parquet or NAME.csv.", show_default=False)],
+    users: Annotated[
+        Path | None, typer.Option(help="File of users: one a line, or a table with user_id (and context columns).")
+    ] = None,
+    everybody: Annotated[bool, typer.Option("--all", help="Every user of the log.")] = False,
+    k: Annotated[int, typer.Option(help="Items of a slate.", min=1)] = 10,
+    data: Annotated[Path | None, typer.Option(help="Prepared log of the histories; default that of the run.")] = None,
+    exclude: Annotated[
+        Path | None, typer.Option(help="File of items never to show: one a line, or a table with item_id (user_id).")
+    ] = None,
+    candidates: Annotated[Path | None, typer.Option(help="File of the only items to show.")] = None,
+    top_m: TopM = None,
+    keep: Keep = None,
+    temperature: Temperature = None,
+    greedy: Greedy = None,
+    allow_repeats: AllowRepeats = None,
+    seed: Annotated[int, typer.Option(help="Of the draws.", min=0)] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    allow_module: AllowModule = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Recommend; see HELP."""
+    from slatewise.errors import input_error
+    from slatewise.serve.batch import Conditions, SlateWriter
+    from slatewise.serve.opening import Options, open_artifact, open_history
+
+    if everybody == (users is not None):
+        raise input_error("expected either --users FILE or --all")
+    options = Options(
+        data=data,
+        top_m=top_m,
+        keep=keep,
+        temperature=temperature,
+        greedy=greedy,
+        allow_repeats=allow_repeats,
+        allow_modules=allow_module,
+    )
+    artifact, config = open_artifact(run, options)
+    dataset = open_history(artifact, data)
+    audience, notes = _audience(artifact, dataset, users)
+    conditions = Conditions(
+        k=k,
+        exploration=None if config.greedy else config.exploration(k),
+        exclude_seen=not config.allow_repeats,
+        seed=seed,
+        **_rules(artifact, audience, exclude, candidates, notes),
+    )
+    with progress(show=not as_json) as bars:
+        task = bars.add_task("recommending", total=len(audience.names), note="users")
+        writer = SlateWriter(artifact, dataset)
+        summary = writer.write(
+            out, audience, conditions, overwrite=overwrite, on_users=lambda done: bars.update(task, completed=done)
+        )
+    notes += summary.notes(k)
+    words = [f"{out}: {summary.rows:,} rows for {summary.users:,} users", *(f"Note: {note}." for note in notes)]
+    answer({"out": str(out), **asdict(summary), "notes": notes}, as_json=as_json, text="\n".join(words))
+
+
+def _audience(artifact: Artifact, dataset: Dataset, users: Path | None) -> tuple[Audience, list[str]]:
+    """Who gets a slate, and what is to be said of the file that lists them."""
+    import numpy as np
+    import pyarrow as pa
+
+    from slatewise.data.reading.name_lists import read_name_list
+    from slatewise.errors import input_error
+    from slatewise.protocols import ReadsContext
+    from slatewise.serve.batch import Audience
+
+    encoder = artifact.policy.encoder
+    width = encoder.context_width if isinstance(encoder, ReadsContext) else 0
+    names = dataset.manifest["context"]
+    if users is None:
+        if width:
+            raise input_error(
+                f"the policy reads {width} numbers of context, which --all does not give",
+                advice=f"Pass a table: --users FILE with user_id, {', '.join(names)}.",
+            )
+        return Audience(names=dataset.users.names), []
+    frame = read_name_list(users, ["user_id"])
+    again = frame.height - frame["user_id"].n_unique()
+    frame = frame.unique("user_id", keep="first", maintain_order=True)
+    notes = [f"{again:,} rows of {users.name} name a user again; the first one counts"] if again else []
+    missing = [name for name in names if name not in frame.columns] if width else []
+    if missing:
+        raise input_error(f"the policy reads context; columns {', '.join(missing)} are missing", file=users)
+    context = frame.select(names).to_numpy().astype(np.float32) if width else None
+    return Audience(names=frame["user_id"].to_arrow().cast(pa.string()), context=context), notes
+
+
+def _rules(
+    artifact: Artifact, audience: Audience, exclude: Path | None, candidates: Path | None, notes: list[str]
+) -> dict[str, Any]:
+    """Exclusions and candidates in item numbers; items that the policy does not know are noted."""
+    import numpy as np
+    import pyarrow as pa
+
+    from slatewise.data.reading.name_lists import read_name_list
+    from slatewise.errors import input_error
+    from slatewise.log import FIRST_ITEM, ItemLists, Vocabulary
+
+    def numbers(file: Path, names: pl.Series) -> Int[np.ndarray, "N"]:
+        number = artifact.catalog.vocabulary.encode(names.to_arrow().cast(pa.string()))
+        if unknown := int((number < FIRST_ITEM).sum()):
+            notes.append(f"{unknown:,} items of {file.name} are not in the catalog of the run")
+        return number
+
+    rules: dict[str, Any] = {}
+    if candidates is not None:
+        item = numbers(candidates, read_name_list(candidates, ["item_id"])["item_id"])
+        rules["candidates"] = np.unique(item[item >= FIRST_ITEM])
+        if not len(rules["candidates"]):
+            raise input_error("none of its items is in the catalog of the run", file=candidates)
+    if exclude is not None:
+        frame = read_name_list(exclude, ["item_id", "user_id"])
+        item = numbers(exclude, frame["item_id"])
+        if "user_id" not in frame.columns:
+            rules["exclude"] = np.unique(item[item >= FIRST_ITEM])
+            return rules
+        users = Vocabulary(names=audience.names, first=0, unknown=-1)
+        place = users.encode(frame["user_id"].to_arrow().cast(pa.string()))
+        known = np.flatnonzero((place >= 0) & (item >= FIRST_ITEM))
+        known = known[np.argsort(place[known], kind="stable")]
+        offsets = np.searchsorted(place[known], np.arange(len(users) + 1))
+        rules["exclude_of_user"] = ItemLists(offsets=offsets, item=item[known])
+    return rules

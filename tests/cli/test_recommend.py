@@ -1,0 +1,72 @@
+"""slatewise recommend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from tests.cli.conftest import Command
+from tests.serve.world import catalog, save_artifact
+
+from slatewise.log import FIRST_ITEM
+from slatewise.testing import toy_dataset, written_log
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Of eleven users, user u used u of the forty items."""
+    users = [[{"items": [FIRST_ITEM + 3 * user + place]} for place in range(user)] for user in range(11)]
+    toy_dataset(tmp_path / "data", written_log(users), catalog=catalog())
+    save_artifact(tmp_path / "run" / "artifact", tables={"data": {"path": str(tmp_path / "data")}})
+    return tmp_path / "run"
+
+
+def test_the_command(run: Path, tmp_path: Path, slatewise: Command) -> None:
+    out = tmp_path / "recs.csv"
+    said = slatewise("recommend", run, "--all", "--k", "3", "--greedy", "--out", out)
+    assert (said.code, said.out) == (0, f"{out}: 33 rows for 11 users\n")
+    assert set(pl.read_csv(out)["logp"]) == {0.0}
+    users = tmp_path / "users.txt"
+    users.write_text("user_id\nu0\nu3\nnobody\nu3\n", encoding="utf-8")
+    (tmp_path / "never.csv").write_text("item_id\ni1\ni2\nno such item\n", encoding="utf-8")
+    arguments = ("recommend", run, "--users", users, "--exclude", tmp_path / "never.csv", "--out", out)
+    said = slatewise(*arguments)
+    assert said.code == 2
+    assert "it is there already" in said.err
+    value = slatewise(*arguments, "--overwrite", "--k", "37", "--json").value
+    assert (value["users"], value["unknown_users"], value["short_slates"]) == (3, 1, 1)
+    assert value["notes"] == [
+        "1 rows of users.txt name a user again; the first one counts",
+        "1 items of never.csv are not in the catalog of the run",
+        "1 users are not in the log; they get what an unknown user gets",
+        "1 users get fewer than 37 items: no more were left",
+    ]
+    assert not {"i1", "i2"} & set(pl.read_csv(out)["item_id"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "users.csv: the file is empty"),
+        ("user_id\n", "users.csv: it lists no user_id"),
+        ("item_id\ni1\n", "users.csv: no column user_id; the file has: item_id"),
+        ("user_id,age\nu1,3\n ,4\n", 'users.csv, line 3, column "user_id": the cell is empty or unreadable'),
+        ("name;age\nu1;3\n", "users.csv, line 1: its first line names no column user_id"),
+    ],
+)
+def test_a_users_file_that_cannot_be_read(
+    content: str, message: str, run: Path, tmp_path: Path, slatewise: Command
+) -> None:
+    (tmp_path / "users.csv").write_text(content, encoding="utf-8")
+    said = slatewise("recommend", run, "--users", tmp_path / "users.csv", "--out", tmp_path / "recs.csv")
+    assert said.code == 2
+    assert message in said.err
+    assert not (tmp_path / "recs.csv").exists()
+
+
+def test_a_log_that_was_moved_is_an_error(run: Path, tmp_path: Path, slatewise: Command) -> None:
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    said = slatewise("recommend", run, "--all", "--out", tmp_path / "recs.csv")
+    assert said.code == 2
+    assert f"{tmp_path / 'data'}: the log of the users' histories is not here. Name the right folder" in said.err
