@@ -12,7 +12,7 @@ from torch import Generator
 
 from slatewise.data.batches import trajectories
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
-from slatewise.log import Windows
+from slatewise.log import LogPart, Windows
 from slatewise.methods import cloning, reinforce
 from slatewise.testing import check_method, toy_catalog, written_log
 from slatewise.types import Trajectories
@@ -139,6 +139,89 @@ def test_the_baseline_is_weighted_as_the_returns_are() -> None:
     figures = half_and_quarter(baseline=True, gamma=0.0).update(batch([seen(2, 1.0), seen(3, 5.0)]))
     # b = (2 · 1 + 1 · 5) / 3: advantages −4/3 and 8/3, of which 2 · −4/3 · log ½ + 8/3 · log ¼ = −8/3 · log 2
     assert figures["loss"] == pytest.approx(8 / 3 * math.log(2) / 2)
+
+
+def test_the_baseline_is_a_mean_over_all_that_was_shown() -> None:
+    figures = half_and_quarter(baseline=True, gamma=0.0).update(batch([seen(2, 1.0), seen(3, 0.0)]))
+    # b = (2 · 1 + 1 · 0) / 3: advantages 1/3 and −2/3, of which 2 · 1/3 · log ½ − 2/3 · log ¼ = 2/3 · log 2
+    assert figures["loss"] == pytest.approx(-2 / 3 * math.log(2) / 2)
+
+
+def test_weights_are_normalised_by_their_mean_over_all_that_was_shown() -> None:
+    figures = half_and_quarter(self_normalise=True, gamma=0.0).update(batch([seen(2, 3.0), seen(3, 0.0)]))
+    # ω = 2 and 1, of mean 3/2: −½ · 4/3 · 3 · log ½
+    assert figures["loss"] == pytest.approx(2 * math.log(2))
+    assert figures["weight"] == pytest.approx(1.0)
+
+
+def test_a_baseline_finds_the_item_that_is_clicked_most() -> None:
+    """Items clicked with .1, .2, .3 and .8, shown uniformly: of the clicks alone, every advantage would be 0."""
+    clicks = [
+        seen(item, float(number < 10 * rate), end=True)
+        for item, rate in zip((2, 3, 4, 5), (0.1, 0.2, 0.3, 0.8), strict=True)
+        for number in range(10)
+    ]
+    learner, shown = untouched(correction="standard", baseline=True, gamma=0.0, lr=0.05), batch(clicks)
+    for _ in range(250):
+        learner.update(shown)
+    pi = learner.policy.log_pi(torch.zeros(1, 1), torch.tensor([[2, 3, 4, 5]])).detach().exp()[0]
+    assert float(pi[3]) > 0.99
+
+
+def test_a_baseline_that_equals_every_reward_is_refused() -> None:
+    learner = untouched(correction="standard", baseline=True)
+    same = LogPart.whole(written_log([[seen(2, 1.0), seen(3, 1.0)]]))
+    with pytest.raises(ValueError, match=r"all that the training part shows earns 1, .*: set method\.baseline = false"):
+        learner.check_log(same)
+    learner.check_log(LogPart.whole(written_log([[seen(2, 1.0), seen(3, 0.0)]])))
+    untouched(correction="standard").check_log(same)
+
+
+def test_logged_propensities_of_single_items_are_the_weights() -> None:
+    known, unknown = seen(2, 3.0, logp=[math.log(1 / 8)]), seen(3, 3.0)
+    settings = {"correction": "standard", "gamma": 0.0}
+    # π = ¼: ω = ¼ / ⅛ where the log says so, ¼ / ¼ by β̂ where it does not
+    figures = untouched(**settings).update(batch([known, unknown]))
+    assert figures["loss"] == pytest.approx(0.5 * (2 + 1) * 3 * LOG4)
+    estimated = untouched(**settings, behaviour=reinforce.BehaviourConfig(propensities="estimated"))
+    assert estimated.update(batch([known, unknown]))["loss"] == pytest.approx(0.5 * (1 + 1) * 3 * LOG4)
+
+
+def test_factors_of_slates_are_no_propensities_of_single_draws() -> None:
+    slate = {"items": [2, 3], "rewards": [3.0, 0.0], "logp": [math.log(1 / 8), 0.0]}
+    figures = untouched(correction="standard", gamma=0.0).update(batch([slate]))
+    assert figures["loss"] == pytest.approx(0.5 * 1 * 3 * LOG4)
+
+
+@pytest.mark.parametrize(
+    ("events", "settings", "note"),
+    [
+        ([seen(2, 1.0, logp=[-1.0])] * 2, {}, "the weights are π/β with the 2 logged propensities"),
+        (
+            [seen(2, 1.0, logp=[-1.0]), seen(3, 1.0)],
+            {},
+            "the weights are π/β with the 1 logged propensities; 1 of 2 rows have none and are weighted by β̂",
+        ),
+        ([seen(2, 1.0)], {}, None),
+        ([seen(2, 1.0, logp=[-1.0])], {"correction": "none"}, None),
+        (
+            [seen(2, 1.0, logp=[-1.0])],
+            {"behaviour": reinforce.BehaviourConfig(propensities="estimated")},
+            "the weights are π/β̂: method.behaviour.propensities sets the logged propensities aside",
+        ),
+        (
+            [{"items": [2, 3], "rewards": [1.0, 0.0], "logp": [-1.0, -1.0]}],
+            {},
+            "the weights are π/β̂: the logged propensities are factors of slates, not of single draws",
+        ),
+    ],
+)
+def test_training_reports_what_the_weights_were(
+    events: list[dict[str, Any]], settings: dict[str, Any], note: str | None
+) -> None:
+    learner = untouched(**settings)
+    learner.check_log(LogPart.whole(written_log([events])))
+    assert learner.notes() == (() if note is None else (note,))
 
 
 def test_the_divergence_penalty_by_hand() -> None:

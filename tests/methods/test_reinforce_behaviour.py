@@ -176,7 +176,8 @@ def test_a_slate_teaches_as_its_items_one_by_one() -> None:
         },
         context=log.context.repeat_interleave(3, dim=0),
     )
-    other = learner(gamma=0.0)
+    # β̂ on both sides: single items would be weighted by their propensities
+    other = learner(gamma=0.0, behaviour=BehaviourConfig(propensities="estimated"))
     other.update(single)
     assert catalog.num_items == 20
     for name, value in machine.policy.state_dict().items():

@@ -6,9 +6,11 @@ Chen et al., "Top-K Off-Policy Correction for a REINFORCE Recommender System", W
 
 π and β share the state; β's head stops the gradient (sec. 4.2). π learns from rewarded items, β from all.
 
-Deviations: a self-normalised baseline can be subtracted, and the first updates can imitate (the paper has neither); β
-is estimated as a single-draw probability also where the log has propensities of slates, because those are factors of
-another procedure.
+Deviations: a self-normalised baseline can be subtracted, and the first updates can imitate (the paper has neither); in
+a log of single items, β is the logged propensity where there is one (the paper's log has none). It is estimated as a
+single-draw probability where the log has propensities of slates, because those are factors of another procedure.
+
+Unknown users: the state without history, in which π is the most likely item of somebody who comes new.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from torch import Generator, Tensor, nn
 
 from slatewise.errors import InputError
 from slatewise.log import FIRST_ITEM, Catalog, LogPart
+from slatewise.methods.reinforce.log_checks import behaviour_note, check_baseline, check_rewards
 from slatewise.methods.reinforce.settings import BehaviourConfig, ImitationConfig, NegativesConfig
 from slatewise.nn.allocator import keep_freed_memory
 from slatewise.nn.behaviour import Behaviour, BehaviourByPolicy, BehaviourFrequency, BehaviourHead
@@ -72,9 +75,9 @@ class Config:
     weight_cap: float = math.exp(3)
     """c: upper limit of π/β. The paper lost .52 % of watch time at e⁵."""
     self_normalise: bool = False
-    """NIS: divide the weights by their mean over the batch."""
+    """NIS: divide the weights by their mean over all that the batch shows."""
     baseline: bool = False
-    """Subtract the batch's self-normalised mean return; for logs in which every shown item earns something."""
+    """Subtract the self-normalised mean return of all that the batch shows."""
     behaviour: BehaviourConfig = field(default_factory=BehaviourConfig)
     """β̂."""
     kl_penalty: float = 0.0
@@ -105,8 +108,10 @@ class Config:
             raise ValueError(f"gamma is {self.gamma}; expected a discount in [0, 1]")
         if self.kl_penalty < 0:
             raise ValueError(f"kl_penalty is {self.kl_penalty}; expected 0 or more")
-        if self.correction == "none" and (self.baseline or self.kl_penalty):
-            raise ValueError("baseline and kl_penalty need importance weights: choose correction standard or top_k")
+        if self.correction == "none" and (self.baseline or self.kl_penalty or self.self_normalise):
+            raise ValueError(
+                "baseline, kl_penalty and self_normalise need importance weights: choose correction standard or top_k"
+            )
         if self.horizon_hours is not None and not self.horizon_hours > 0:
             raise ValueError(f"horizon_hours is {self.horizon_hours}; expected a number above 0")
 
@@ -186,6 +191,7 @@ class Learner:
         )
         self.generator = generator
         self.updates = 0
+        self._note: str | None = None
         self.imitation_updates: int | None = None if config.imitation.epochs else 0
         """First updates that imitate; None until `plan` says how many an epoch has."""
         for part in (encoder, self.policy.behaviour_encoder):
@@ -216,27 +222,25 @@ class Learner:
         """Refuse a log that nothing can be learned from, before any time is spent on it.
 
         Raises:
-            ValueError: no reward counts, or the log names more policies than there are heads of β̂.
+            ValueError: no reward counts, all that is shown earns the same while a baseline subtracts it, or the log
+                names more policies than there are heads of β̂.
         """
-        config, rewards = self.config, part.rewards()
+        config = self.config
+        check_rewards(part, config.reward_at_least)
+        if config.baseline:
+            check_baseline(part, config.reward_at_least)
+        self._note = None if config.correction == "none" else behaviour_note(part, config.behaviour.propensities)
         num_policies = part.interactions.num_policies
-        if not len(rewards):
-            raise ValueError(
-                "nothing that the training part shows was picked or rewarded: there is nothing to learn from"
-            )
-        counts = rewards != 0 if config.reward_at_least is None else rewards >= config.reward_at_least
-        if not counts.any():
-            what = (
-                "is 0" if config.reward_at_least is None else f"is below reward_at_least = {config.reward_at_least:g}"
-            )
-            highest = f"; the highest is {rewards.max():g}" if config.reward_at_least else ""
-            raise ValueError(f"every reward of the training part {what}{highest}, so there is nothing to learn from")
         heads = config.behaviour.logging_policies
         if config.behaviour.model == "by_policy" and num_policies > heads:
             raise ValueError(
                 f"the log names {num_policies - 1} policies, logging_policies is {heads}; expected "
                 f"{num_policies}: one each, and one for what has no name"
             )
+
+    def notes(self) -> tuple[str, ...]:
+        """What β was."""
+        return () if self._note is None else (self._note,)
 
     def update(self, trajectories: Trajectories) -> dict[str, float]:
         """One step on a batch; loss is the surrogate −Σ ω λ R log π per shown item, behaviour_loss −mean log β̂."""
@@ -263,8 +267,9 @@ class Learner:
         if isinstance(behaviour, BehaviourFrequency):
             behaviour.count(slate[shown])
         behaviour_state = state if own_encoder is None else at_steps(own_encoder(trajectories), steps)
-        log_beta = behaviour.log_beta(behaviour_state, slate, trajectories.policy_id[steps], negatives)
-        behaviour_loss = -log_beta[shown].mean()
+        estimated = behaviour.log_beta(behaviour_state, slate, trajectories.policy_id[steps], negatives)
+        behaviour_loss = -estimated[shown].mean()
+        log_beta = self._log_beta(trajectories, steps, estimated.detach())
 
         if self.imitation_updates is None:
             raise ValueError("imitation is measured in epochs: call plan(updates_per_epoch=…, epochs=…) before update")
@@ -334,8 +339,8 @@ class Learner:
         # the step's return without what the other items of its slate earned
         gain = (returns - reward.sum(dim=2))[steps].unsqueeze(1) + item_reward
         earned = shown & (item_reward != 0)
-        if config.kl_penalty:
-            # the penalty is a mean over what β drew, so it needs every shown item
+        if config.kl_penalty or config.baseline or config.self_normalise:
+            # the penalty, the baseline and the mean weight are means over what β drew, so they need every shown item
             learned = shown
             log_pi = self.policy.head.log_prob_slate(state, slate, negatives)[learned]
         else:
@@ -352,6 +357,14 @@ class Learner:
             toward = divergence_weight(log_pi.detach(), log_beta[learned].detach(), cap=config.weight_cap)
             push = push - config.kl_penalty * toward
         return -(push * log_pi).sum() / int(shown.sum()), weight, ratio
+
+    def _log_beta(
+        self, trajectories: Trajectories, steps: Bool[Tensor, "B T"], estimated: Float[Tensor, "P K"]
+    ) -> Float[Tensor, "P K"]:
+        """Log β: of single items as logged where it is, else as estimated."""
+        if self.config.behaviour.propensities == "estimated" or trajectories.slate.shape[2] > 1:
+            return estimated
+        return torch.where(trajectories.logp_known[steps].unsqueeze(1), trajectories.logp[steps], estimated)
 
     def _weight(
         self, log_pi: Float[Tensor, " P"], log_beta: Float[Tensor, " P"]

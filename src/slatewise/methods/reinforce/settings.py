@@ -18,6 +18,9 @@ class BehaviourConfig:
     model: Literal["shared", "by_policy", "separate", "frequency"] = "shared"
     """A head on π's state with the gradient stopped (the paper's), such a head for every policy that the log names, one
     with an encoder of its own, or how often an item was shown, whatever the state."""
+    propensities: Literal["logged", "estimated"] = "logged"
+    """logged: from a log of single items, β is the propensity that the log has, and β̂ where a row has none; estimated:
+    β̂ everywhere. Slates are weighted by β̂ either way."""
     logging_policies: int = 0
     """Heads of by_policy: the policies that the log names, and one for what has no name."""
 
