@@ -11,9 +11,11 @@ import pytest
 import torch
 from tests.serve.world import NUM_ITEMS, Open, catalog, history, imported, in_numbers_of, save_artifact
 
+from slatewise.data.records import Outcome
 from slatewise.ops.history import history_of
 from slatewise.serve import Feedback, Recommender, RecommendRequest
 from slatewise.serve.http.schema import Explore
+from slatewise.serve.journal import outcome_key
 from slatewise.serve.memory import carry_after_each
 from slatewise.serve.refused import RefusedError, UnknownEventError
 from slatewise.types import SlateRequest
@@ -265,6 +267,23 @@ def test_an_outcome_that_does_not_fit_is_refused(
     with pytest.raises(RefusedError, match=message):
         recommender.feedback([feedback])
     assert len(lines(recommender)) == 1
+
+
+def test_keys_of_outcomes_do_not_run_together() -> None:
+    # built without the check of names: such outcomes stand in logs of before it
+    def use(user_id: str, outcome_id: str | None = None, event_id: str = "1") -> Outcome:
+        outcome = Outcome(event_id="1", timestamp=1, item_id="i1", type="click", user_id="ann", outcome_id="x")
+        for field, value in (("user_id", user_id), ("outcome_id", outcome_id), ("event_id", event_id)):
+            msgspec.structs.force_setattr(outcome, field, value)
+        return outcome
+
+    assert outcome_key(use("a\nb", "c"), 0) != outcome_key(use("a", "b\nc"), 0)
+    assert outcome_key(use("a", event_id='b","c'), 0) != outcome_key(use("a", "c", event_id="b"), 0)
+    assert outcome_key(use("a", "c", event_id="1"), 0) == outcome_key(use("a", "c", event_id="2"), 0)
+    slate = Outcome(event_id="1", timestamp=1, position=1, type="0")
+    keys = {outcome_key(slate, position) for position in (0, 1, 10)}
+    keys |= {outcome_key(msgspec.structs.replace(slate, outcome_id="1"), 0)}
+    assert keys == {'["at","1",0,"0"]', '["at","1",1,"0"]', '["at","1",10,"0"]', '["id","1","1"]'}
 
 
 def test_an_unknown_event_is_one_that_was_not_served_here(run: Path, serve: Open) -> None:

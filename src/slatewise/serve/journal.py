@@ -174,8 +174,12 @@ def outcome_key(outcome: Outcome, position: int) -> str:
 
     Its outcome_id within its event (for a use outside of any slate: within its user), without one position and type.
     """
+    parts: list[str | int]
     if outcome.user_id is not None and outcome.position is None:
-        return f"use\n{outcome.user_id}\n{outcome.outcome_id}" if outcome.outcome_id else f"use\n{outcome.event_id}"
-    if outcome.outcome_id:
-        return f"id\n{outcome.event_id}\n{outcome.outcome_id}"
-    return f"at\n{outcome.event_id}\n{position}\n{outcome.type}"
+        parts = ["use", outcome.user_id, outcome.outcome_id] if outcome.outcome_id else ["use", outcome.event_id]
+    elif outcome.outcome_id:
+        parts = ["id", outcome.event_id, outcome.outcome_id]
+    else:
+        parts = ["at", outcome.event_id, position, outcome.type]
+    # quoted: parts that only run together alike stay apart
+    return msgspec.json.encode(parts).decode()

@@ -113,7 +113,7 @@ def test_a_store_of_another_format_is_emptied(tmp_path: Path) -> None:
     store.close()
     environment = lmdb.open(str(tmp_path), max_dbs=5)
     with environment.begin(write=True) as transaction:
-        transaction.put(b"format", b"1", db=environment.open_db(b"meta", txn=transaction))
+        transaction.put(b"format", b"2", db=environment.open_db(b"meta", txn=transaction))
     environment.close()
     store = Store(tmp_path)
     with store.transaction():

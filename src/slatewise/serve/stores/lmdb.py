@@ -23,7 +23,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 MAP_BYTES = 1 << 36
 """Address space for the map; the file grows only as it is filled."""
-FORMAT = b"2"
+FORMAT = b"3"
 """Of the records; a store of another format is emptied, and made again from the event log."""
 LONGEST_KEY = 480
 """LMDB takes keys of 511 bytes."""
