@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import torch
+from msgspec.structs import replace
 from tests.serve.events.test_files import disk_of
 from tests.serve.world import NUM_ITEMS, Open, imported, save_artifact, state_of
 from tests.test_artifact import reseal
 
 from slatewise import config as configs
 from slatewise.data import prepare
+from slatewise.data.records import Outcome, encode
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.log import FIRST_ITEM
+from slatewise.protocols import Carry, StateEncoder
 from slatewise.serve import Feedback, Recommender, RecommendRequest
 from slatewise.serve.clock import system_clock
 from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.http.schema import Explore
+from slatewise.serve.refused import AbandonedError, RefusedError
 from slatewise.serve.stores.lmdb import Store
+from slatewise.types import Uses
 
 EVERYTHING = RecommendRequest(user_id="ann", k=NUM_ITEMS, explore=Explore(keep=NUM_ITEMS))
 
@@ -210,34 +217,139 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(run: Path, serve: Open)
     assert recommender.feedback([Feedback(event_id=waiting, position=0)]).outcomes[0].moved
 
 
-def test_a_store_that_could_not_keep_up_is_brought_up_to_date(run: Path, serve: Open) -> None:
+def test_what_the_log_has_is_acknowledged_although_the_store_is_full(run: Path, serve: Open) -> None:
     recommender = serve(run)
-    answer = recommender.recommend(RecommendRequest(user_id="ann", k=4))
     before = state(recommender)
     log = recommender.events_folder / "events-00000001.jsonl"
-    room = log.stat().st_size + 2000  # enough for the log, not for the pages of the store
-    outcome = Feedback(event_id=answer.event_id, position=2, outcome_id="x")
-    with disk_of(room), pytest.raises(SlatewiseError, match="The event log has what was acknowledged"):
-        recommender.feedback([outcome])
-    assert '"outcome_id":"x"' in log.read_text()
-    # nobody was told that it was taken, so it comes again: it is known by now, and has moved the state once
-    assert recommender.feedback([outcome]).duplicates == 1
+    use = Feedback(user_id="ann", item_id="i7")  # nothing names it: sent twice it would count twice
+    with disk_of(log.stat().st_size + 2000):  # enough for the log, not for the pages of the store
+        (receipt,) = recommender.feedback([use]).outcomes
+        assert (receipt.status, receipt.moved) == ("accepted", True)
+        recorded = log.read_text()
+        assert recorded.count('"i7"') == 1
+        for request in (use, Feedback(user_id="ann", item_id="i8")):
+            with pytest.raises(SlatewiseError, match="File too large"):
+                recommender.feedback([request])
+        assert log.read_text() == recorded  # what is refused was not recorded
+    assert seen_items(recommender) == []  # the store is behind
+    (receipt,) = recommender.feedback([Feedback(user_id="ann", item_id="i8")]).outcomes
+    assert receipt.moved
+    assert seen_items(recommender) == [7 + FIRST_ITEM, 8 + FIRST_ITEM]
     assert not torch.equal(state(recommender), before)
-    assert log.read_text().count('"outcome_id":"x"') == 1
+    after = state(recommender)
+    recommender.close()
+    shutil.rmtree(run / "serve" / "store")
+    assert torch.equal(state(serve(run)), after)
 
 
-def test_a_foreign_line_in_the_log_is_named_and_nothing_stays_locked(run: Path, serve: Open) -> None:
+def test_what_a_full_map_refuses_was_not_recorded(run: Path, serve: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slatewise.serve.opening.Store", partial(Store, map_bytes=1 << 18))
+    recommender = serve(run)
+    log = recommender.events_folder / "events-00000001.jsonl"
+    recorded = ""
+
+    def fill() -> None:
+        nonlocal recorded
+        for number in range(10_000):
+            recorded = log.read_text()
+            recommender.feedback([Feedback(user_id=f"user {number}", item_id="i7")])
+
+    with pytest.raises(SlatewiseError, match="MDB_MAP_FULL"):
+        fill()
+    assert len(recorded.splitlines()) > 10
+    assert log.read_text() == recorded
+
+
+@pytest.mark.parametrize("stopped", ["before the append", "after the append"])
+def test_a_request_that_was_given_up_is_recorded_or_not_as_its_answer_says(
+    run: Path, serve: Open, stopped: str
+) -> None:
+    recommender = serve(run)
+    log = recommender.events_folder / "events-00000001.jsonl"
+    recorded = log.read_text()
+    asked = iter([False, False, stopped == "before the append"] + [True] * 10)  # once a record, once before the append
+    uses = [Feedback(user_id="ann", item_id=item) for item in ("i7", "i8")]
+    if stopped == "before the append":
+        with pytest.raises(AbandonedError, match="Nothing was recorded"):
+            recommender.feedback(uses, lambda: next(asked))
+        assert log.read_text() == recorded
+        assert seen_items(recommender) == []
+    else:
+        assert recommender.feedback(uses, lambda: next(asked)).accepted == 2
+        assert len(seen_items(recommender)) == 2
+    assert recommender.outcomes == len(seen_items(recommender))
+
+
+def test_a_foreign_line_in_the_log_is_set_aside(run: Path, serve: Open, caplog: pytest.LogCaptureFixture) -> None:
     first = serve(run)
     live(first, 1)
     first.close()
     log = first.events_folder / "events-00000001.jsonl"
-    good = log.read_bytes()
-    log.write_bytes(good + b'{"record":"surprise"}\n')
-    for _ in range(2):
-        with pytest.raises(InputError, match=r"events-00000001\.jsonl: no decision, outcome or catalog"):
-            serve(run)
-    log.write_bytes(good)
-    serve(run)
+    bad = (
+        b'{"record":"surprise"}\n' + b"hello\n" + log.read_bytes().splitlines(keepends=True)[1].replace(b"ann", b"a\\n")
+    )
+    log.write_bytes(log.read_bytes() + bad)
+    live(second := serve(run), 1)
+    places = {reason.reason: reason.places for reason in second.set_aside}
+    assert places.keys() == {"not a decision, outcome or catalog", "not valid JSON", "a name that cannot be used"}
+    assert [where[0].partition(":")[0] for where in places.values()] == [
+        f"events-00000001.jsonl, line {line}" for line in (4, 5, 6)
+    ]
+    assert sum("records set aside" in message for message in caplog.messages) == 3
+    assert len(seen_items(second)) == 2
+    second.close()
+    assert serve(run).set_aside == ()  # followed before
+
+
+def test_a_reward_that_no_state_can_hold_is_refused_and_set_aside(tmp_path: Path, serve: Open) -> None:
+    run = tmp_path / "run"
+    save_artifact(run / "artifact", tables={"serve": {"rewards": {"click": 1e10, "like": 1.0}}})
+    first = serve(run)
+    log = first.events_folder / "events-00000001.jsonl"
+    good = Feedback(user_id="ann", item_id="i1", type="like")
+    for value, index in ((2e20, 0), (1e300, 0), (-2e20, 1)):
+        sent = [good] * index + [Feedback(user_id="ann", item_id="i2", value=value)]
+        with pytest.raises(RefusedError, match=r"a reward that no state can hold: .*e\+30") as refused:
+            first.feedback(sent)
+        assert refused.value.error.startswith(f"outcome {index}: " if index else "a reward")
+    assert len(log.read_text().splitlines()) == 1
+    assert seen_items(first) == []
+    first.feedback([good])
+    before = state(first)
+    first.close()
+    # a service of before it was refused has logged one
+    outcome = Outcome(event_id="5", timestamp=1, item_id="i2", type="click", value=2e25, user_id="ann")
+    log.write_bytes(log.read_bytes() + encode([outcome]) + encode([replace(outcome, event_id="6", value=1e-10)]))
+    second = serve(run)
+    (reason,) = second.set_aside
+    assert (reason.count, reason.places[0].partition(":")[0]) == (1, "events-00000001.jsonl, line 3")
+    assert not torch.equal(state(second), before)  # the record after it was applied
+    assert len(seen_items(second)) == 2
+
+
+def test_a_use_that_makes_a_state_infinite_is_refused_and_moves_no_state(
+    run: Path, serve: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = serve(run)
+    first.feedback([Feedback(user_id="ann", item_id="i1"), Feedback(user_id="ann", item_id="i2", value=101.0)])
+    first.close()
+    step = type(first.users.encoder).step
+
+    def overflowing(encoder: StateEncoder, carry: Carry, uses: Uses) -> Carry:
+        return step(encoder, carry, uses) * (math.inf if float(uses.reward) > 100 else 1)
+
+    monkeypatch.setattr(type(first.users.encoder), "step", overflowing)
+    save_artifact(run / "artifact", seed=5)
+    second = serve(run)
+    assert "i2" not in ranking(second)
+    assert bool(torch.isfinite(state(second)).all())
+    assert seen_items(second) == [1 + FIRST_ITEM, 2 + FIRST_ITEM]
+    assert "does not move the state under this policy: 101 for an item used by 'ann'" in caplog.text
+    log = second.events_folder / "events-00000001.jsonl"
+    recorded = log.read_text()
+    with pytest.raises(RefusedError, match="102 for an item used by 'ann' makes their state infinite"):
+        second.feedback([Feedback(user_id="ann", item_id="i3", value=102.0)])
+    assert log.read_text() == recorded
 
 
 def test_two_services_do_not_share_their_folders(run: Path, serve: Open, tmp_path: Path) -> None:

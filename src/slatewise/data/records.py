@@ -155,6 +155,7 @@ Record = Decision | Outcome | CatalogRecord
 NOT_JSON = "not valid JSON"
 NOT_A_RECORD = "not a decision, outcome or catalog"
 UNUSABLE_NAME = "a name that cannot be used"
+UNUSABLE_REWARD = "a reward that no state can hold"
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding a line raises."""
 LARGEST_REWARD = 1e30

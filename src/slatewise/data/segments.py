@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,12 +26,11 @@ from slatewise.data.records import (
     decode,
     decode_line,
 )
+from slatewise.data.set_aside import SetAside, UnusableLines
 from slatewise.errors import input_error
 
 BLOCK = 16 << 20
 """Bytes of a file that are decoded at a time."""
-EXAMPLES = 3
-"""Places that are named of the lines set aside for one reason."""
 _TEXT = ("event_id", "user_id", "session_id", "policy_version", "item_id", "type", "outcome_id")
 _DECISION = ("event_id", "timestamp", "user_id", "session_id", "policy_version")
 _OUTCOME = ("event_id", "timestamp", "received", "item_id", "position", "type", "value", "outcome_id", "user_id")
@@ -40,46 +38,6 @@ _OUTCOME = ("event_id", "timestamp", "received", "item_id", "position", "type", 
 
 class _Tagged(msgspec.Struct):
     record: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SetAside:
-    """Records of a log that cannot be used, for one reason; all others are read."""
-
-    reason: str
-    count: int
-    places: tuple[str, ...]
-    """Where the first of them stand, and what is wrong there."""
-
-    def __str__(self) -> str:
-        more = f"; and {self.count - len(self.places):,} more" if self.count > len(self.places) else ""
-        return f"records set aside, {self.reason}: {self.count:,} ({'; '.join(self.places)}{more})"
-
-
-class _Faults:
-    """Lines that are set aside while a log is read."""
-
-    def __init__(self) -> None:
-        self.torn: list[Path] = []
-        self.first: tuple[Path, int, LineError] | None = None
-        self._counts: Counter[str] = Counter()
-        self._places: defaultdict[str, list[str]] = defaultdict(list)
-
-    def add(self, error: LineError, file: Path, line: int) -> None:
-        self._counts[error.reason] += 1
-        if self._counts[error.reason] <= EXAMPLES:
-            self._places[error.reason].append(f"{file.name}, line {line:,}: {error.what}")
-        self.first = self.first or (file, line, error)
-
-    @property
-    def count(self) -> int:
-        return self._counts.total()
-
-    def by_reason(self) -> tuple[SetAside, ...]:
-        return tuple(
-            SetAside(reason=reason, count=count, places=tuple(self._places[reason]))
-            for reason, count in self._counts.most_common()
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,12 +97,12 @@ def read_columns(files: Sequence[Path]) -> Columns:
     outcomes: list[pl.DataFrame] = []
     conditions: list[Conditions] = []
     catalogs: list[tuple[Path, CatalogRecord]] = []
-    faults = _Faults()
+    faults, torn = UnusableLines(), list[Path]()
     events = count = 0
     width = 0
     with _no_collection():
         for file in files:
-            for records in _blocks(file, faults):
+            for records in _blocks(file, faults, torn):
                 count += len(records)
                 served = [record for record in records if isinstance(record, Decision)]
                 decisions.append(_decisions(served))
@@ -172,12 +130,12 @@ def read_columns(files: Sequence[Path]) -> Columns:
         outcomes=pl.concat([_table([], _OUTCOME), *outcomes]),
         conditions=concatenate(conditions),
         catalogs=tuple(catalogs),
-        torn=tuple(faults.torn),
+        torn=tuple(torn),
         set_aside=faults.by_reason(),
     )
 
 
-def _blocks(file: Path, faults: _Faults) -> Iterator[list[Record]]:
+def _blocks(file: Path, faults: UnusableLines, torn: list[Path]) -> Iterator[list[Record]]:
     line = 1
     rest = b""
     try:
@@ -197,12 +155,12 @@ def _blocks(file: Path, faults: _Faults) -> Iterator[list[Record]]:
         try:
             last = decode_line(rest)
         except LineError:
-            faults.torn.append(file)
+            torn.append(file)
         else:
             yield [last]
 
 
-def _decode_lines(lines: bytes, file: Path, first: int, faults: _Faults) -> list[Record]:
+def _decode_lines(lines: bytes, file: Path, first: int, faults: UnusableLines) -> list[Record]:
     try:
         return decode(lines)
     except UNREADABLE:

@@ -32,7 +32,8 @@ from slatewise.data.records import (
     decode,
     encode,
 )
-from slatewise.data.segments import EXAMPLES, Columns, SetAside, is_events, read_columns, segments
+from slatewise.data.segments import Columns, is_events, read_columns, segments
+from slatewise.data.set_aside import EXAMPLES, SetAside
 from slatewise.errors import input_error
 
 _log = logging.getLogger(__name__)

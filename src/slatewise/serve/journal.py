@@ -1,27 +1,48 @@
-"""Log and store kept in step: a record is appended to the log, then applied to the store; never the other way round.
+"""Log and store kept in step.
 
-Applying is the same whether a record is new or read from the log again, and applying it twice changes nothing.
+A new record is checked and applied inside a transaction of the store, then appended to the log, then the transaction is
+committed. What fails before the append leaves nothing anywhere. What fails after it leaves the store behind the log,
+which has the record: the next transaction begins by following the log. So nobody is told that a record was not taken
+which stands in the log.
+
+Applying is the same whether a record is new or read from the log again, and applying it twice changes nothing. A line
+of the log that cannot be applied is set aside, counted and named; it stops nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 import msgspec
 
-from slatewise.data.wire import CatalogRecord, Decision, Outcome, Record
-from slatewise.errors import input_error
+from slatewise.data.records import (
+    LARGEST_REWARD,
+    UNUSABLE_REWARD,
+    CatalogRecord,
+    Decision,
+    LineError,
+    Outcome,
+    Record,
+    decode_line,
+)
+from slatewise.data.set_aside import SetAside, UnusableLines
+from slatewise.errors import SlatewiseError
 from slatewise.serve.events.files import START, Position, SegmentedLog
+from slatewise.serve.refused import AbandonedError
 from slatewise.serve.stores.lmdb import Play, Store, UseRecord, use_key
 from slatewise.serve.users import Users
 
 BLOCK = 1000
 """Records of the log that one transaction follows."""
+REWARDS_EXPECTED = f"expected rewards from -{LARGEST_REWARD:g} to {LARGEST_REWARD:g}"
+_logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """What was served and what came of it. `record` and `follow` are for one thread."""
+    """What was served and what came of it. All but `sync` is for one thread."""
 
     def __init__(self, log: SegmentedLog, store: Store, users: Users, *, reward: Callable[[Outcome], float]) -> None:
         self._log = log
@@ -30,12 +51,18 @@ class Journal:
         self._reward = reward
         self._name = str(log.folder.resolve())
         self._followed = START
+        self._unusable = UnusableLines()
+
+    @property
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """Lines of the log that could not be applied when it was followed."""
+        return self._unusable.by_reason()
 
     def follow(self) -> None:
         """Apply what stands in the log and not in the store: after a start, a crash, a full disk.
 
         Raises:
-            InputError: a line of the log that is no record.
+            SlatewiseError: the store cannot take it, or a segment cannot be read.
         """
         if self._followed == self._log.position:
             return
@@ -47,14 +74,16 @@ class Journal:
         if position == START:
             with self._store.transaction():
                 self._store.put_catalog("")
-        records = self._log.since(position)
-        while block := list(islice(records, BLOCK)):
+        known = self._unusable.count
+        lines = self._log.lines(position)
+        while block := list(islice(lines, BLOCK)):
             with self._store.transaction():
-                records_read = [self._read(record, end.segment) for end, record in block]
-                for record in records_read:
-                    self._apply(record)
-                self._put_followed(block[-1][0], records_read)
+                records = [record for end, line in block if (record := self._apply_line(line, end)) is not None]
+                self._put_followed(block[-1][0], records)
         self._followed = self._log.position
+        if self._unusable.count > known:
+            for reason in self.set_aside:
+                _logger.warning("%s: %s", self._log.folder, reason)
 
     def record_catalog(self, record: CatalogRecord) -> None:
         """Append what can be shown from now on, unless the log ends with that catalog in force.
@@ -62,34 +91,56 @@ class Journal:
         Raises:
             SlatewiseError: nothing was recorded.
         """
-        with self._store.transaction():
-            if self._log.position > START and self._store.catalog() == record.catalog_version:
-                return
-            self.record([record])
-        self.mark_recorded()
+        with self.recording() as apply:
+            if self._log.position == START or self._store.catalog() != record.catalog_version:
+                apply(record)
 
-    def record(self, records: Sequence[Record]) -> list[bool]:
-        """Append records and apply them inside the store's open transaction; call `recorded` when that is over.
+    @contextmanager
+    def recording(self, abandoned: Callable[[], bool] = lambda: False) -> Iterator[Callable[[Record], bool]]:
+        """A transaction of the store in which records are applied; at its end they are appended, then it is committed.
 
-        Returns:
-            For each record whether it moved a user's state.
+        Yields a function that applies one record and returns whether it moved a user's state.
+
+        Args:
+            abandoned: True once nobody waits for the answer any more; asked before every record and before the append.
 
         Raises:
-            SlatewiseError: nothing was recorded.
+            AbandonedError: nobody waits; nothing was recorded.
+            SlatewiseError: log or store cannot take them; nothing was recorded.
         """
-        self._log.append([msgspec.to_builtins(record) for record in records])
-        moved = [self._apply(record) for record in records]
-        self._put_followed(self._log.position, records)
-        return moved
+        self.follow()
+        records: list[Record] = []
+
+        def check_awaited() -> None:
+            if abandoned():
+                raise AbandonedError("The service stops, or the client is gone. Nothing was recorded.")
+
+        def apply(record: Record) -> bool:
+            check_awaited()
+            moved = self._apply(record)
+            records.append(record)
+            return moved
+
+        appended = False
+        try:
+            with self._store.transaction():
+                yield apply
+                check_awaited()
+                self._log.append([msgspec.to_builtins(record) for record in records])
+                appended = bool(records)
+                if appended:
+                    self._put_followed(self._log.position, records)
+        except SlatewiseError as error:
+            if not appended:
+                raise
+            _logger.error("recorded in the log, not yet in the store: %s", error)
+        else:
+            self._followed = self._log.position
 
     def _put_followed(self, position: Position, records: Sequence[Record]) -> None:
         self._store.put_followed(self._name, position)
         moments = [record.received or 0 if isinstance(record, Outcome) else record.timestamp for record in records]
         self._store.put_latest_time(max([self._store.latest_time(), *moments]))
-
-    def mark_recorded(self) -> None:
-        """The transaction around `record` was kept."""
-        self._followed = self._log.position
 
     def sync(self) -> None:
         """Wait until the disk has all; may be called from another thread."""
@@ -101,18 +152,23 @@ class Journal:
         self._log.close()
         self._store.close()
 
-    def _read(self, record: dict[str, object], segment: int) -> Record:
+    def _apply_line(self, line: bytes, end: Position) -> Record | None:
+        """Apply a line of the log; None where it is set aside."""
         try:
-            typed_record: Record = msgspec.convert(record, Record)
-        except msgspec.ValidationError as error:
-            raise input_error(
-                f"no decision, outcome or catalog: {error}",
-                file=self._log.folder / f"events-{segment:08d}.jsonl",
-                advice="Something else wrote to this file: mend or remove the line.",
-            ) from error
-        return typed_record
+            record = decode_line(line)
+            self._apply(record)
+        except LineError as error:
+            file, number = self._log.line_before(end)
+            self._unusable.add(error, file, number)
+            return None
+        return record
 
     def _apply(self, record: Record) -> bool:
+        """Apply a record to the store's open transaction; gives whether it moved a user's state.
+
+        Raises:
+            LineError: a record that no state can hold; nothing of it was applied.
+        """
         if isinstance(record, CatalogRecord):
             self._store.put_catalog(record.catalog_version)
             return False
@@ -123,6 +179,9 @@ class Journal:
                     Play(user_id=record.user_id, timestamp=record.timestamp, slate=record.slate),
                 )
             return False
+        reward = self._reward(record)
+        if not abs(reward) <= LARGEST_REWARD:
+            raise LineError(UNUSABLE_REWARD, f"{reward:g} for an outcome of type {record.type!r}; {REWARDS_EXPECTED}")
         play = self._store.play(record.event_id)
         if play is None:
             play = play_of(record)
@@ -133,19 +192,18 @@ class Journal:
         key = outcome_key(record, position)
         if self._store.event_of(key) is not None:
             return False
+        moved = reward > 0 and self._store.use(use_key(record.event_id, position)) is None
+        if moved:
+            use = UseRecord(
+                event_id=record.event_id,
+                position=position,
+                item_id=play.slate[position],
+                reward=reward,
+                time=max(arrival(record), play.timestamp),
+            )
+            self._users.move(play.user_id, use)
         self._store.put_outcome(key, record.event_id)
-        reward = self._reward(record)
-        if reward <= 0 or self._store.use(use_key(record.event_id, position)) is not None:
-            return False
-        use = UseRecord(
-            event_id=record.event_id,
-            position=position,
-            item_id=play.slate[position],
-            reward=reward,
-            time=max(arrival(record), play.timestamp),
-        )
-        self._users.move(play.user_id, use)
-        return True
+        return moved
 
 
 def arrival(outcome: Outcome) -> int:

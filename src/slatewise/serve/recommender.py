@@ -11,7 +11,7 @@ same states (`ops.history`).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, nn
@@ -19,14 +19,15 @@ from torch import Generator, nn
 from slatewise.artifact import Artifact
 from slatewise.config import ServeConfig
 from slatewise.data.catalogs import catalog_version, write_items
-from slatewise.data.wire import CatalogRecord, Decision, LoggedExploration, Outcome
+from slatewise.data.records import CatalogRecord, Decision, LineError, LoggedExploration, Outcome
+from slatewise.data.set_aside import SetAside
 from slatewise.log import PAD
 from slatewise.protocols import ReadsContext
 from slatewise.serve.clock import Clock, event_name
 from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.history import LoggedHistory
 from slatewise.serve.http.schema import Feedback, FeedbackAnswer, Receipt, RecommendAnswer, RecommendRequest, Shown
-from slatewise.serve.journal import Journal
+from slatewise.serve.journal import REWARDS_EXPECTED, Journal
 from slatewise.serve.refused import RefusedError
 from slatewise.serve.requests import Door
 from slatewise.serve.stores.lmdb import Store
@@ -60,7 +61,6 @@ class Recommender:
             clock: rising microseconds.
 
         Raises:
-            InputError: the log holds something that is no record.
             SlatewiseError: store or log cannot be used.
         """
         if isinstance(artifact.policy, nn.Module):
@@ -108,13 +108,22 @@ class Recommender:
         )
 
     @property
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """Lines of the log that could not be applied."""
+        return self._journal.set_aside
+
+    @property
     def simulated(self) -> bool:
         """True where the policy learned from a simulated log."""
         return self.artifact.manifest.source.simulated
 
     @torch.inference_mode()
-    def recommend(self, request: RecommendRequest) -> RecommendAnswer:
+    def recommend(self, request: RecommendRequest, abandoned: Callable[[], bool] = lambda: False) -> RecommendAnswer:
         """A slate for one user, recorded before it is given out.
+
+        Args:
+            request: what is asked.
+            abandoned: True once nobody waits for the answer any more.
 
         Raises:
             RefusedError: a slate that cannot be made; nothing is recorded.
@@ -122,8 +131,7 @@ class Recommender:
         """
         conditions = self._door.conditions(request)
         context = self._door.context(request)
-        self._journal.follow()
-        with self.store.transaction():
+        with self._journal.recording(abandoned) as apply:
             user = self.users.find(request.user_id)
             slates = self.artifact.policy.recommend(
                 self.users.state(user, context),
@@ -132,37 +140,47 @@ class Recommender:
             )
             numbers, logp = _served_items(slates, request)
             decision = self._decision(request, conditions, numbers, logp, context)
-            self._journal.record([decision])
-        self._journal.mark_recorded()
+            answer = self._answer(decision, numbers, logp)
+            apply(decision)
         self.decisions += 1
-        return self._answer(decision, numbers, logp)
+        return answer
 
     @torch.inference_mode()
-    def feedback(self, feedback: Sequence[Feedback]) -> FeedbackAnswer:
+    def feedback(self, feedback: Sequence[Feedback], abandoned: Callable[[], bool] = lambda: False) -> FeedbackAnswer:
         """Record outcomes and move the states of their users; all of them, or none if one cannot be used.
+
+        Args:
+            feedback: the outcomes.
+            abandoned: True once nobody waits for the answer any more.
 
         Raises:
             UnknownEventError: an outcome of a slate that was not served here.
-            RefusedError: an outcome that does not fit its slate.
-            SlatewiseError: they could not be recorded.
+            RefusedError: an outcome that does not fit its slate, or whose reward no state can hold.
+            SlatewiseError: they could not be recorded; none was.
         """
-        self._journal.follow()
-        with self.store.transaction():
-            arrivals = self._door.arrivals(feedback, clock=self._clock)
-            new = [arrival.outcome for arrival in arrivals if arrival.known_as is None]
-            moved = iter(self._journal.record(new))
-            receipts = [
-                Receipt(
-                    event_id=arrival.known_as or arrival.outcome.event_id,
-                    outcome_id=arrival.outcome.outcome_id,
-                    status="accepted" if arrival.known_as is None else "duplicate",
-                    moved=arrival.known_as is None and next(moved),
+        receipts: list[Receipt] = []
+        with self._journal.recording(abandoned) as apply:
+            for index, arrival in enumerate(self._door.arrivals(feedback, clock=self._clock)):
+                new = arrival.known_as is None
+                try:
+                    moved = new and apply(arrival.outcome)
+                except LineError as error:
+                    raise RefusedError(
+                        f"{f'outcome {index}: ' if len(feedback) > 1 else ''}{error}",
+                        expected=REWARDS_EXPECTED,
+                        advice="Send a smaller value, or lower the weight of its type in [serve] rewards.",
+                    ) from error
+                receipts.append(
+                    Receipt(
+                        event_id=arrival.known_as or arrival.outcome.event_id,
+                        outcome_id=arrival.outcome.outcome_id,
+                        status="accepted" if new else "duplicate",
+                        moved=moved,
+                    )
                 )
-                for arrival in arrivals
-            ]
-        self._journal.mark_recorded()
-        self.outcomes += len(new)
-        return FeedbackAnswer(accepted=len(new), duplicates=len(receipts) - len(new), outcomes=receipts)
+        accepted = sum(receipt.status == "accepted" for receipt in receipts)
+        self.outcomes += accepted
+        return FeedbackAnswer(accepted=accepted, duplicates=len(receipts) - accepted, outcomes=receipts)
 
     def sync(self) -> None:
         """Wait until the disk has all; may be called from another thread."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slatewise.errors import InputError
+from slatewise.errors import InputError, SlatewiseError
 
 
 class RefusedError(InputError):
@@ -17,3 +17,7 @@ class RefusedError(InputError):
 
 class UnknownEventError(RefusedError):
     """An outcome of a slate that was never served here."""
+
+
+class AbandonedError(SlatewiseError):
+    """A request whose answer nobody waits for any more; nothing was recorded."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import msgspec
@@ -10,13 +11,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from slatewise.data.records import UNUSABLE_REWARD, LineError
 from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.protocols import Carry, StateEncoder
 from slatewise.serve.history import LoggedHistory
 from slatewise.serve.memory import carry_bytes, carry_from
-from slatewise.serve.stores.lmdb import Store, UseRecord, UserRecord
+from slatewise.serve.stores.lmdb import Store, UseRecord, UserRecord, use_key
 from slatewise.types import Observation, Uses
 
+_logger = logging.getLogger(__name__)
 _NOTHING = np.zeros(0, np.int64)
 
 
@@ -69,7 +72,7 @@ class Users:
         for key, use in self._uses(record):
             # a log that was imported after these uses has them already
             if not (use.event_id.isdecimal() and (int(use.event_id), use.position) in logged):
-                user = self._moved_by(user, key, use)
+                user = self._moved_by(user, key, use, skip_infinite=True)
         if record is not None:
             user = User(user_id=user_id, carry=user.carry, used_items=user.used_items, latest=record.latest)
         if beginning is not None or record is not None:
@@ -83,12 +86,28 @@ class Users:
         return self.encoder.state(user.carry, Observation(user=torch.tensor([number]), context=row))
 
     def move(self, user_id: str, use: UseRecord) -> None:
-        """Move a user's memory by a use, and keep both."""
-        user = self.find(user_id)
-        key = self._store.put_use(msgspec.structs.replace(use, previous=user.latest))
-        self._save(self._moved_by(user, key, use))
+        """Move a user's memory by a use, and keep both.
 
-    def _moved_by(self, user: User, key: str, use: UseRecord) -> User:
+        Raises:
+            LineError: the memory would hold numbers that are not finite; nothing was kept.
+        """
+        user = self.find(user_id)
+        moved = self._moved_by(user, use_key(use.event_id, use.position), use)
+        self._store.put_use(msgspec.structs.replace(use, previous=user.latest))
+        self._save(moved)
+
+    def _moved_by(self, user: User, key: str, use: UseRecord, *, skip_infinite: bool = False) -> User:
+        """A user after a use.
+
+        Args:
+            user: before it.
+            key: of the use.
+            use: what was used.
+            skip_infinite: leave the memory as it was where it cannot hold the use.
+
+        Raises:
+            LineError: the memory cannot hold the use.
+        """
         item = self._catalog.vocabulary.number(use.item_id)
         uses = Uses(
             item=torch.tensor([[item]]),
@@ -96,9 +115,16 @@ class Users:
             time=torch.tensor([[use.time]]),
             present=torch.tensor([[True]]),
         )
+        carry = self.encoder.step(user.carry, uses)
+        if not bool(torch.isfinite(carry).all()):
+            fault = f"{use.reward:g} for an item used by {user.user_id!r} makes their state infinite"
+            if not skip_infinite:
+                raise LineError(UNUSABLE_REWARD, fault)
+            _logger.warning("the use in event %s does not move the state under this policy: %s", use.event_id, fault)
+            carry = user.carry
         return User(
             user_id=user.user_id,
-            carry=self.encoder.step(user.carry, uses),
+            carry=carry,
             used_items=np.union1d(user.used_items, [item]) if item >= FIRST_ITEM else user.used_items,
             latest=key,
         )

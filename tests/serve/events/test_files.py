@@ -72,12 +72,16 @@ def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
     middle = log.position
     for n in range(1, 4):
         log.append([{"n": n}])
-    assert [record["n"] for _, record in log.since(middle)] == [1, 2, 3]
-    assert [end for end, _ in log.since(middle)] == [Position(1, 16), Position(2, 8), Position(2, 16)]
-    assert list(log.since(log.position)) == []
+    assert list(log.lines(middle)) == [
+        (Position(1, 16), b'{"n":1}\n'),
+        (Position(2, 8), b'{"n":2}\n'),
+        (Position(2, 16), b'{"n":3}\n'),
+    ]
+    assert list(log.lines(log.position)) == []
+    assert log.line_before(Position(2, 16)) == (tmp_path / "events-00000002.jsonl", 2)
     (tmp_path / "events-00000001.jsonl").unlink()  # moved away after an import
-    assert [record["n"] for _, record in log.since(middle)] == [2, 3]
-    assert [record["n"] for _, record in log.since(START)] == [2, 3]
+    assert [line for _, line in log.lines(middle)] == [b'{"n":2}\n', b'{"n":3}\n']
+    assert [line for _, line in log.lines(START)] == [b'{"n":2}\n', b'{"n":3}\n']
     log.close()
 
 
@@ -128,7 +132,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 def test_a_line_of_something_else_is_named(tmp_path: Path) -> None:
     (tmp_path / "events-00000001.jsonl").write_bytes(b'{"n":0}\nhello\n')
     log = SegmentedLog(tmp_path)
-    with pytest.raises(InputError, match=r"events-00000001\.jsonl: the line that ends at byte 14 is no JSON object"):
+    with pytest.raises(InputError, match=r"events-00000001\.jsonl, line 2: no JSON object"):
         list(log)
     log.close()
 

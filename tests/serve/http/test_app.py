@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import threading
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -23,8 +24,10 @@ from tests.serve.events.test_files import disk_of
 from tests.serve.world import NUM_ITEMS, save_artifact
 
 from slatewise.serve import Options, create_app, open_recommender
+from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.http.app import MAX_BODY
 from slatewise.serve.http.openapi import document
+from slatewise.serve.users import Users
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +189,53 @@ def test_a_log_that_cannot_be_written_is_no_answer(tmp_path: Path) -> None:
         with disk_of(10):
             assert "Nothing was recorded" in problem(started.post("/recommend", json={"user_id": "a"}), 503)["error"]
         assert started.post("/recommend", json={"user_id": "a"}).status_code == 200
+
+
+@pytest.mark.parametrize("moment", ["while it is computed", "while it is written"])
+def test_a_request_that_the_end_of_the_service_cancels_is_answered_with_what_became_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    save_artifact(tmp_path / "artifact")
+    recommender = open_recommender(tmp_path, Options())
+    app = create_app(recommender)
+    inside, go_on = threading.Event(), threading.Event()
+    before, name = (Users.move, "move") if moment == "while it is computed" else (SegmentedLog.append, "append")
+
+    def wait(*arguments: Any) -> Any:
+        inside.set()
+        assert go_on.wait(60)
+        return before(*arguments)
+
+    monkeypatch.setattr(Users if name == "move" else SegmentedLog, name, wait)
+    body = json.dumps([{"user_id": "ann", "item_id": f"i{item}"} for item in range(3)]).encode()
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def cancel_in_the_middle() -> None:
+        scope = {"type": "http", "method": "POST", "path": "/feedback", "query_string": b"", "headers": []}
+        async with app.router.lifespan_context(app):
+            request = asyncio.ensure_future(app(scope, receive, send))
+            await asyncio.to_thread(inside.wait, 60)
+            request.cancel()  # as uvicorn does when its patience ends
+            await asyncio.sleep(0)
+            go_on.set()
+            await request
+
+    asyncio.run(cancel_in_the_middle())
+    log = (tmp_path / "serve" / "events" / "events-00000001.jsonl").read_text()
+    if moment == "while it is computed":
+        assert sent[0]["status"] == 503
+        assert "Nothing was recorded" in json.loads(sent[1]["body"])["error"]
+        assert log.count('"outcome"') == 0
+    else:
+        assert sent[0]["status"] == 200
+        assert json.loads(sent[1]["body"])["accepted"] == 3
+        assert log.count('"outcome"') == 3
 
 
 def test_a_failure_of_ours_is_json_too(tmp_path: Path) -> None:

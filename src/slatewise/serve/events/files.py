@@ -114,28 +114,52 @@ class SegmentedLog:
                 numbers.append(int(number))
         return sorted(numbers)
 
-    def since(self, position: Position = START) -> Iterator[tuple[Position, dict[str, Any]]]:
-        """Records after a place, each with the place behind it. Segments that were moved away are passed over.
+    def lines(self, position: Position = START) -> Iterator[tuple[Position, bytes]]:
+        """Lines after a place, each with the place behind it; segments that were moved away are passed over.
+
+        A torn last line is none of them.
 
         Raises:
-            InputError: a line that is no JSON object (a torn last line is none of that: it is not read).
+            SlatewiseError: a segment that cannot be read.
         """
         for segment in self.segments():
             if segment < position.segment:
                 continue
             offset = position.offset if segment == position.segment else 0
-            with self._path(segment).open("rb") as file:
-                file.seek(offset)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        break
-                    offset += len(line)
-                    yield Position(segment, offset), self._decode(line, segment, offset)
+            try:
+                with self._path(segment).open("rb") as file:
+                    file.seek(offset)
+                    for line in file:
+                        if not line.endswith(b"\n"):
+                            break
+                        offset += len(line)
+                        yield Position(segment, offset), line
+            except OSError as error:
+                raise SlatewiseError(f"{self._path(segment)} cannot be read: {error.strerror}.") from error
+
+    def line_before(self, position: Position) -> tuple[Path, int]:
+        """File and number of the line that ends at a place; reads the file up to there."""
+        path = self._path(position.segment)
+        with path.open("rb") as file:
+            return path, file.read(position.offset).count(b"\n")
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Every record, oldest first."""
-        for _, record in self.since():
-            yield record
+        """Every record, oldest first.
+
+        Raises:
+            InputError: a line that is no JSON object.
+        """
+        for position, line in self.lines():
+            try:
+                yield msgspec.json.decode(line, type=dict[str, Any])
+            except msgspec.MsgspecError as error:
+                file, number = self.line_before(position)
+                raise input_error(
+                    f"no JSON object: {error}",
+                    file=file,
+                    row=number,
+                    advice="Something else wrote to this file: correct or remove the line.",
+                ) from error
 
     def close(self) -> None:
         """Flush to the disk and let others write."""
@@ -145,17 +169,6 @@ class SegmentedLog:
                 os.close(self._handle)
                 os.close(self._folder_handle)
                 self._handle = -1
-
-    def _decode(self, line: bytes, segment: int, offset: int) -> dict[str, Any]:
-        try:
-            record: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
-        except msgspec.MsgspecError as error:
-            raise input_error(
-                f"the line that ends at byte {offset:,} is no JSON object: {error}",
-                file=self._path(segment),
-                advice="Something else wrote to this file: mend or remove the line.",
-            ) from error
-        return record
 
     def _path(self, segment: int) -> Path:
         return self.folder / f"events-{segment:08d}.jsonl"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import html
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ from slatewise.serve.recommender import Recommender
 from slatewise.serve.refused import RefusedError, UnknownEventError
 
 A = TypeVar("A")
+R = TypeVar("R")
 
 MAX_BODY = 1 << 20
 """Bytes of a request's body."""
@@ -94,7 +96,7 @@ class _Service:
 
         async def answer() -> Any:
             recommend_request = _recommend.decode(await self._body(request))
-            return await self._run(self._recommender.recommend, recommend_request)
+            return await self._record(self._recommender.recommend, recommend_request)
 
         return await _respond(answer)
 
@@ -110,7 +112,7 @@ class _Service:
                     expected=f"1 to {MOST_OUTCOMES:,}",
                     advice="Send several lists.",
                 )
-            return await self._run(self._recommender.feedback, outcomes)
+            return await self._record(self._recommender.feedback, outcomes)
 
         return await _respond(answer)
 
@@ -167,6 +169,20 @@ class _Service:
 
     async def _run(self, work: Callable[..., A], *args: Any) -> A:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
+
+    async def _record(self, work: Callable[[R, Callable[[], bool]], A], request: R) -> A:
+        """Work that records something; where its task is cancelled, it still ends with what became of it.
+
+        A thread cannot be stopped. It is asked to record nothing any more; if it has done so by then, that is the
+        answer.
+        """
+        abandoned = threading.Event()
+        running = asyncio.ensure_future(self._run(work, request, abandoned.is_set))
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            abandoned.set()
+            return await running
 
     async def _sync(self, ending: asyncio.Event) -> None:
         while self._sync_seconds is not None and not ending.is_set():

@@ -1,0 +1,55 @@
+"""Records of a log that cannot be used: counted by reason, the first of each named; all others are read."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from slatewise.data.records import LineError
+
+EXAMPLES = 3
+"""Places that are named for one reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetAside:
+    """Records that were set aside for one reason."""
+
+    reason: str
+    count: int
+    places: tuple[str, ...]
+    """Where the first of them stand, and what is wrong there."""
+
+    def __str__(self) -> str:
+        more = f"; and {self.count - len(self.places):,} more" if self.count > len(self.places) else ""
+        return f"records set aside, {self.reason}: {self.count:,} ({'; '.join(self.places)}{more})"
+
+
+class UnusableLines:
+    """Collects the lines that are set aside while a log is read."""
+
+    def __init__(self) -> None:
+        self.first: tuple[Path, int, LineError] | None = None
+        """File, line and fault of the first of them."""
+        self._counts: Counter[str] = Counter()
+        self._places: defaultdict[str, list[str]] = defaultdict(list)
+
+    def add(self, error: LineError, file: Path, line: int) -> None:
+        """Count a line, and remember the first of its kind."""
+        self._counts[error.reason] += 1
+        if self._counts[error.reason] <= EXAMPLES:
+            self._places[error.reason].append(f"{file.name}, line {line:,}: {error.what}")
+        self.first = self.first or (file, line, error)
+
+    @property
+    def count(self) -> int:
+        """Of all of them."""
+        return self._counts.total()
+
+    def by_reason(self) -> tuple[SetAside, ...]:
+        """The most frequent reason first."""
+        return tuple(
+            SetAside(reason=reason, count=count, places=tuple(self._places[reason]))
+            for reason, count in self._counts.most_common()
+        )
