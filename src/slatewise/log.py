@@ -11,7 +11,7 @@ A table over items has ``catalog.num_rows = catalog.num_items + 2`` rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -82,7 +82,9 @@ class LoggedRequests:
         """The conditions of these events, in their order."""
 
         def taken(values: Int[np.ndarray, "V"] | ItemLists | None) -> Any:
-            return values.take(events) if isinstance(values, ItemLists) else values and np.asarray(values)[events]
+            if values is None or isinstance(values, ItemLists):
+                return values and values.take(events)
+            return np.asarray(values)[events]
 
         return LoggedRequests(**{column.name: taken(getattr(self, column.name)) for column in fields(self)})
 
@@ -149,6 +151,19 @@ class Interactions:
         """Logging policies, one for "the log does not say" included."""
         return int(self.policy_id.max(initial=0)) + 1
 
+    def take(self, events: Int[np.ndarray, "W"]) -> Interactions:
+        """Some events, one after the other in this order, as if they were one user's."""
+        rows, event_offsets = _ragged(np.asarray(self.event_offsets), events)
+        of_events = ("event_id", "policy_id", "time", "session_end", "context")
+        of_rows = ("item", "reward", "cost", "logp", "logp_known", "used", "used_time", "use_reward")
+        return Interactions(
+            user_offsets=np.array([0, len(events)]),
+            event_offsets=event_offsets,
+            requests=None if self.requests is None else self.requests.take(events),
+            **{name: np.asarray(getattr(self, name))[events] for name in of_events},
+            **{name: np.asarray(getattr(self, name))[rows] for name in of_rows},
+        )
+
     def reordered(self, events: Int[np.ndarray, "V"]) -> Interactions:
         """The log with the events of each user in another order; their times are dealt out anew, ascending.
 
@@ -157,27 +172,15 @@ class Interactions:
         Args:
             events: a permutation that moves no event to another user.
         """
-        rows, event_offsets = _ragged(np.asarray(self.event_offsets), events)
-        time, used = np.asarray(self.time), np.asarray(self.used)[rows]
-        size = np.diff(event_offsets)
-        later = np.asarray(self.used_time)[rows] - np.repeat(time[events], size)
-        return Interactions(
+        taken, time = self.take(events), np.asarray(self.time)
+        size = np.diff(taken.event_offsets)
+        later = taken.used_time - np.repeat(taken.time, size)
+        return replace(
+            taken,
             user_offsets=self.user_offsets,
-            event_offsets=event_offsets,
-            event_id=np.asarray(self.event_id)[events],
-            policy_id=np.asarray(self.policy_id)[events],
             time=time,
             session_end=np.zeros(len(events), np.bool_),
-            context=np.asarray(self.context)[events],
-            item=np.asarray(self.item)[rows],
-            reward=np.asarray(self.reward)[rows],
-            cost=np.asarray(self.cost)[rows],
-            logp=np.asarray(self.logp)[rows],
-            logp_known=np.asarray(self.logp_known)[rows],
-            used=used,
-            used_time=np.where(used, np.repeat(time, size) + later, 0),
-            use_reward=np.asarray(self.use_reward)[rows],
-            requests=None if self.requests is None else self.requests.take(events),
+            used_time=np.where(taken.used, np.repeat(time, size) + later, 0),
         )
 
 

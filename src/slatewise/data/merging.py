@@ -1,0 +1,352 @@
+"""Two prepared data sets as one: names decide what is the same, and the first one keeps its numbers.
+
+Events that the first one has already are left out; an outcome of the second that belongs to a slate of the first,
+because it arrived after the first was written, goes to that slate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int
+
+from slatewise.data import prepared
+from slatewise.data.prepared import Dataset
+from slatewise.errors import input_error
+from slatewise.log import Catalog, Interactions, ItemLists, LoggedRequests, Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeAccount:
+    """What became of the events of the second data set."""
+
+    added: int
+    """Events that the first did not have."""
+    known: int
+    """Events that it had already: left out."""
+    late_outcomes: int
+    """Outcomes that arrived for its slates."""
+    set_aside: int
+    """Events that contradict it: their id is another user's event, or a slate that did not show their item."""
+    new_users: int
+    new_items: int
+    featureless_items: int
+    """New items without features, where the others have them."""
+
+    def sentences(self) -> list[str]:
+        """The account in words."""
+        lines = [
+            f"{self.added:,} events added, {self.new_users:,} new users, {self.new_items:,} new items.",
+        ]
+        if self.known:
+            lines.append(f"{self.known:,} events were there already: left out.")
+        if self.late_outcomes:
+            lines.append(f"{self.late_outcomes:,} outcomes belonged to slates that were there.")
+        if self.set_aside:
+            lines.append(
+                f"{self.set_aside:,} events set aside: their ids are those of another user's events, or of slates that "
+                "did not show their item."
+            )
+        if self.featureless_items:
+            lines.append(
+                f"{self.featureless_items:,} new items have no features; import with --items to give them some."
+            )
+        return lines
+
+
+def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None) -> tuple[Dataset, MergeAccount]:
+    """Write the events of two data sets as one.
+
+    Args:
+        first: its users, items and policies keep their numbers.
+        second: what it has in addition is numbered after them.
+        out: folder to create; may be that of one of the two.
+        name: short name; default that of the first.
+
+    Raises:
+        InputError: they differ in kind, clock, context or in being simulated, or `out` holds something else.
+    """
+    _check_alike(first, second)
+    users, user = _union(first.users, second.users)
+    items, item = _union(first.catalog.vocabulary, second.catalog.vocabulary)
+    policies, policy = _union(first.policies, second.policies)
+    versions, version = _union(first.catalogs, second.catalogs)
+    theirs = _renumbered(second.interactions, item=item, policy=policy, version=version)
+    ours = first.interactions
+    their_user = user[_user_of_event(theirs)]
+    if _is_numbered(ours) or _is_numbered(theirs):
+        kept = ~_known_rows(ours, theirs, their_user)
+        late = set_aside = 0
+        theirs = replace(theirs, event_id=int(ours.event_id.max(initial=-1)) + kept.cumsum())
+    else:
+        ours, kept, late, set_aside = _match_events(ours, theirs, their_user)
+    merged = _joined(ours, theirs, np.flatnonzero(kept), their_user, num_users=len(users))
+    account = MergeAccount(
+        added=int(kept.sum()),
+        known=len(kept) - int(kept.sum()) - late - set_aside,
+        late_outcomes=late,
+        set_aside=set_aside,
+        new_users=len(users) - len(first.users),
+        new_items=len(items) - len(first.catalog.vocabulary),
+        featureless_items=(len(items) - first.catalog.num_items) * bool(first.catalog.features.shape[1]),
+    )
+    source = first.manifest["source"]
+    dataset = prepared.write(
+        out,
+        name=name or first.name,
+        interactions=merged,
+        catalog=merge_catalogs(first.catalog, second.catalog),
+        users=users,
+        policies=policies,
+        catalogs=versions,
+        kind=first.kind,
+        source={**source, "appended": [*source.get("appended", []), {**second.manifest["source"], **asdict(account)}]},
+        context=tuple(first.manifest["context"]),
+        clock=first.clock,
+        simulated=first.simulated,
+        licence=first.manifest["licence"] or second.manifest["licence"],
+        citation=first.manifest["citation"] or second.manifest["citation"],
+    )
+    return dataset, account
+
+
+def merge_catalogs(first: Catalog, second: Catalog) -> Catalog:
+    """The items of the first, then those that only the second has.
+
+    Text and group of an item are the first's, where it has none the second's; features are the first's alone, because
+    those of the second were standardised over other items.
+    """
+    items, number = _union(first.vocabulary, second.vocabulary)
+    text = [*first.text, *[""] * (len(items) - first.num_items)]
+    group_names, group_number = _union_of_names(pa.array(first.group_names), pa.array(second.group_names))
+    group = np.concatenate([first.group, np.zeros(len(items) - first.num_items, np.int64)])
+    for own, row in enumerate(number.tolist()):
+        text[row] = text[row] or second.text[own]
+        group[row] = group[row] or group_number[second.group[own]]
+    features = np.zeros((len(text), first.features.shape[1]), np.float32)
+    features[: len(first.features)] = first.features
+    return Catalog(
+        vocabulary=items,
+        text=tuple(text),
+        group=group,
+        group_names=tuple(group_names.to_pylist()),
+        features=features,
+    )
+
+
+def _check_alike(first: Dataset, second: Dataset) -> None:
+    for what, one, other in (
+        ("kind", first.kind, second.kind),
+        ("clock", first.clock, second.clock),
+        ("simulated", first.simulated, second.simulated),
+        ("context", first.manifest["context"], second.manifest["context"]),
+    ):
+        if one != other:
+            raise input_error(
+                f"{what} is {other!r}, that of {first.name} is {one!r}; logs of one data set agree in it",
+                file=second.path,
+                advice="Import it with the same options, or as a data set of its own.",
+            )
+
+
+def _union(first: Vocabulary, second: Vocabulary) -> tuple[Vocabulary, Int[np.ndarray, "rows"]]:
+    """The names of both, and the number there of every number of the second; reserved numbers stay."""
+    names, place = _union_of_names(first.names, second.names)
+    reserved = np.arange(first.first)
+    return replace(first, names=names), np.concatenate([reserved, place + first.first])
+
+
+def _union_of_names(first: pa.StringArray, second: pa.StringArray) -> tuple[pa.StringArray, Int[np.ndarray, "N"]]:
+    """The names of the first, then the others; and the place there of every name of the second."""
+    new = second.filter(pc.invert(pc.is_in(second, value_set=first)))
+    names = pa.concat_arrays([first, new])
+    return names, np.asarray(pc.index_in(second, value_set=names), np.int64)
+
+
+def _renumbered(
+    log: Interactions,
+    *,
+    item: Int[np.ndarray, "rows"],
+    policy: Int[np.ndarray, "P"],
+    version: Int[np.ndarray, "C"],
+) -> Interactions:
+    """A log with its items, policies and catalog versions in other numbers."""
+
+    def in_new_numbers(lists: ItemLists | None) -> ItemLists | None:
+        return lists and replace(lists, item=item[np.asarray(lists.item)].astype(np.int32))
+
+    requests = log.requests
+    if requests is not None:
+        requests = replace(
+            requests,
+            catalog=version[np.asarray(requests.catalog)].astype(np.int32),
+            exclude=in_new_numbers(requests.exclude),
+            candidates=in_new_numbers(requests.candidates),
+            fixed=in_new_numbers(requests.fixed),
+        )
+    return replace(
+        log,
+        item=item[np.asarray(log.item)].astype(np.int32),
+        policy_id=policy[np.asarray(log.policy_id)].astype(np.int32),
+        requests=requests,
+    )
+
+
+def _user_of_event(log: Interactions) -> Int[np.ndarray, "V"]:
+    return np.repeat(np.arange(log.num_users), np.diff(np.asarray(log.user_offsets)))
+
+
+def _is_numbered(log: Interactions) -> bool:
+    """True where the log had no names of events, and the import numbered its rows."""
+    return log.slate_size == 1 and np.array_equal(np.sort(np.asarray(log.event_id)), np.arange(log.num_events))
+
+
+def _known_rows(ours: Interactions, theirs: Interactions, their_user: Int[np.ndarray, "V"]) -> Bool[np.ndarray, "V"]:
+    """Events of one row and without a name that the first log has: the same user, time, item and reward."""
+
+    def rows(log: Interactions, user: Int[np.ndarray, "V"]) -> pl.DataFrame:
+        columns = {"time": log.time, "item": log.item, "reward": log.reward}
+        return pl.DataFrame({"user": user} | {name: np.asarray(values) for name, values in columns.items()})
+
+    known = (
+        rows(theirs, their_user)
+        .with_row_index()
+        .join(rows(ours, _user_of_event(ours)), on=["user", "time", "item", "reward"], how="semi")
+    )
+    result = np.zeros(theirs.num_events, np.bool_)
+    result[known["index"].to_numpy()] = True
+    return result
+
+
+def _match_events(
+    ours: Interactions, theirs: Interactions, their_user: Int[np.ndarray, "V"]
+) -> tuple[Interactions, Bool[np.ndarray, "V"], int, int]:
+    """The first log with the outcomes that came late, which events of the second are new, late ones, contradictions."""
+    order = np.argsort(np.asarray(ours.event_id), kind="stable")
+    sorted_ids = np.asarray(ours.event_id)[order]
+    place = np.searchsorted(sorted_ids, theirs.event_id)
+    inside = np.minimum(place, max(len(order) - 1, 0))
+    named = sorted_ids[inside] == theirs.event_id if len(order) else np.zeros(theirs.num_events, np.bool_)
+    own_event = order[inside] if len(order) else inside
+    twin = np.flatnonzero(named)
+    is_others = _user_of_event(ours)[own_event[twin]] != their_user[twin]
+    # an outcome without its slate is read as an event of its own: one row, used, of no policy and without a propensity
+    start = np.asarray(theirs.event_offsets)[twin]
+    alone = (np.diff(np.asarray(theirs.event_offsets))[twin] == 1) & np.asarray(theirs.used)[start]
+    alone &= (np.asarray(theirs.policy_id)[twin] == 0) & ~np.asarray(theirs.logp_known)[start]
+    ours_is_slate = (np.asarray(ours.policy_id)[own_event[twin]] != 0) | (
+        np.diff(np.asarray(ours.event_offsets))[own_event[twin]] > 1
+    )
+    is_late = alone & ours_is_slate & ~is_others
+    row = _row_of_item(ours, own_event[twin[is_late]], np.asarray(theirs.item)[start[is_late]])
+    changed = _with_outcomes(ours, row[row >= 0], theirs, start[is_late][row >= 0])
+    missing = int((row < 0).sum())
+    return changed, ~named, int((row >= 0).sum()), missing + int(is_others.sum())
+
+
+def _row_of_item(log: Interactions, event: Int[np.ndarray, "W"], item: Int[np.ndarray, "W"]) -> Int[np.ndarray, "W"]:
+    """Where in the log each event shows an item; −1 where it does not."""
+    offsets = np.asarray(log.event_offsets)
+    rows = np.full(len(event), -1, np.int64)
+    for position in range(log.slate_size):
+        row = offsets[event] + position
+        inside = row < offsets[event + 1]
+        shows = inside & (np.asarray(log.item)[np.where(inside, row, 0)] == item) & (rows < 0)
+        rows[shows] = row[shows]
+    return rows
+
+
+def _with_outcomes(
+    log: Interactions, row: Int[np.ndarray, "W"], theirs: Interactions, their_row: Int[np.ndarray, "W"]
+) -> Interactions:
+    """The log after further outcomes of some rows: rewards add up, the first use counts."""
+    if not len(row):
+        return log
+    reward, used = np.array(log.reward), np.array(log.used)
+    used_time, use_reward = np.array(log.used_time), np.array(log.use_reward)
+    np.add.at(reward, row, np.asarray(theirs.reward)[their_row])
+    # of several for one row the earliest is its use: assigned last
+    order = np.argsort(-np.asarray(theirs.used_time)[their_row], kind="stable")
+    order = order[~used[row[order]]]
+    used_time[row[order]] = np.asarray(theirs.used_time)[their_row[order]]
+    use_reward[row[order]] = np.asarray(theirs.use_reward)[their_row[order]]
+    used[row] = True
+    return replace(log, reward=reward, used=used, used_time=used_time, use_reward=use_reward)
+
+
+def _joined(
+    ours: Interactions,
+    theirs: Interactions,
+    kept: Int[np.ndarray, "W"],
+    their_user: Int[np.ndarray, "V"],
+    *,
+    num_users: int,
+) -> Interactions:
+    """All events of the first and some of the second, by user and time."""
+    user = np.concatenate([_user_of_event(ours), their_user[kept]])
+    event = np.concatenate([np.arange(ours.num_events), ours.num_events + kept])
+    both = _stacked(ours, theirs)
+    order = np.lexsort((np.asarray(both.time)[event], user))
+    offsets = np.searchsorted(user[order], np.arange(num_users + 1)).astype(np.int64)
+    return replace(both.take(event[order]), user_offsets=offsets)
+
+
+def _stacked(ours: Interactions, theirs: Interactions) -> Interactions:
+    """The events of both, those of the second after those of the first, whoever's they are."""
+    columns = {
+        column.name: np.concatenate([getattr(ours, column.name), getattr(theirs, column.name)])
+        for column in fields(Interactions)
+        if column.name not in ("user_offsets", "event_offsets", "requests")
+    }
+    requests = None
+    if ours.requests is not None or theirs.requests is not None:
+        requests = _stacked_requests(_requests(ours), _requests(theirs))
+    return Interactions(
+        user_offsets=np.array([0, ours.num_events + theirs.num_events]),
+        event_offsets=_stacked_offsets(np.asarray(ours.event_offsets), np.asarray(theirs.event_offsets)),
+        requests=requests,
+        **columns,
+    )
+
+
+def _stacked_offsets(first: Int[np.ndarray, "V1"], second: Int[np.ndarray, "W1"]) -> Int[np.ndarray, "X1"]:
+    return np.concatenate([first, first[-1] + second[1:]])
+
+
+def _stacked_requests(first: LoggedRequests, second: LoggedRequests) -> LoggedRequests:
+    def lists(name: str) -> ItemLists | None:
+        one, other = (getattr(requests, name) for requests in (first, second))
+        if one is None and other is None:
+            return None
+        one, other = (
+            ItemLists(offsets=np.zeros(len(requests.k) + 1, np.int64), item=np.zeros(0, np.int32))
+            if given is None
+            else given
+            for given, requests in ((one, first), (other, second))
+        )
+        return ItemLists(
+            offsets=_stacked_offsets(np.asarray(one.offsets), np.asarray(other.offsets)),
+            item=np.concatenate([one.item, other.item]),
+        )
+
+    names = ("k", "top_m", "keep", "temperature", "exclude_seen", "catalog")
+    scalars = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
+    return LoggedRequests(**scalars, exclude=lists("exclude"), candidates=lists("candidates"), fixed=lists("fixed"))
+
+
+def _requests(log: Interactions) -> LoggedRequests:
+    """The conditions of a log's events; of one that says nothing, conditions that say nothing."""
+    nothing = np.zeros(log.num_events, np.int32)
+    return log.requests or LoggedRequests(
+        k=nothing,
+        top_m=nothing,
+        keep=nothing,
+        temperature=np.ones(log.num_events),
+        exclude_seen=nothing.astype(np.bool_),
+        catalog=nothing,
+    )
