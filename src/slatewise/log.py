@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from numpy.typing import NDArray
 
 PAD = 0
@@ -81,7 +81,7 @@ class LoggedRequests:
     def take(self, events: Int[np.ndarray, "V"]) -> LoggedRequests:
         """The conditions of these events, in their order."""
 
-        def taken(values: Int[np.ndarray, "V"] | ItemLists | None) -> Any:
+        def taken(values: Shaped[np.ndarray, "V"] | ItemLists | None) -> Any:
             if values is None or isinstance(values, ItemLists):
                 return values and values.take(events)
             return np.asarray(values)[events]
