@@ -67,7 +67,7 @@ def from_likes() -> Trajectories:
 
 
 def rows_of_a_log() -> Trajectories:
-    return learners.logged(200, 1, 10, 20, 5).rows(torch.tensor([3, 0, 3])).trim()
+    return learners.record_log(200, 1, 10, 20, 5).rows(torch.tensor([3, 0, 3])).trim()
 
 
 @pytest.mark.parametrize("build", [from_a_log, from_a_replay, from_an_env, from_likes, rows_of_a_log])

@@ -105,25 +105,25 @@ def test_a_long_batch_is_timed_by_its_first_pieces() -> None:
 
 
 def test_a_policy_that_cannot_score_all_chooses_among_its_candidates() -> None:
-    world = learners.opened(5000, 1)
+    world = learners.open_world(5000, 1)
     policy = popularity.Policy(popularity.Config(), StatelessEncoder(), learners.open_env(5000, 1, 2).catalog)
     policy.count += torch.arange(5002)
     settings = {"items": 5000, "seed": 4, "method": "popularity", "candidates": 50}
     among = learners.candidates(5000, 50, 4)
-    assert runs.decided(policy, world, settings).tolist() == [int(among.max()) - 2] * 128
-    assert runs.decided(policy, world, {**settings, "candidates": 9999}).tolist() == [4999] * 128
+    assert runs.greedy_items(policy, world, settings).tolist() == [int(among.max()) - 2] * 128
+    assert runs.greedy_items(policy, world, {**settings, "candidates": 9999}).tolist() == [4999] * 128
     assert len(among) <= 50
     assert torch.equal(learners.candidates(30, 50, 4), torch.arange(2, 32))
 
 
 def test_a_log_of_single_items_becomes_lists_with_an_empty_place() -> None:
-    record = learners.logged(200, 1, 10, 20, 5)
+    record = learners.record_log(200, 1, 10, 20, 5)
     lists = learners.as_lists(record)
     assert lists.slate.shape[2] == 2
     assert torch.equal(lists.slate[..., :1], record.slate)
     assert not bool(lists.slate[..., 1].any())
     env = learners.open_env(200, 1, 10)
-    learner = learners.built("slateq", {}, env, generator=Generator().manual_seed(0))
+    learner = learners.build("slateq", {}, env, generator=Generator().manual_seed(0))
     assert isinstance(learner, slateq.Learner)
     assert learner.update(lists)["loss"] > 0
 
@@ -132,7 +132,7 @@ def test_a_map_of_what_is_seen_is_what_is_seen_at_first() -> None:
     env = learners.open_env(200, 1, 10)
     encoder, seen = learners.Mapped(env), env.reset(seed=0)
     torch.testing.assert_close(encoder.state(encoder.initial(len(seen.user)), seen), seen.context)
-    record = learners.logged(200, 1, 10, 20, 5)
+    record = learners.record_log(200, 1, 10, 20, 5)
     carry = encoder.step(encoder.initial(len(record.mask)), uses_of(record.step(0)))
     torch.testing.assert_close(encoder.state(carry, record.observation(1)), encoder(record)[:, 1])
 
@@ -140,10 +140,10 @@ def test_a_map_of_what_is_seen_is_what_is_seen_at_first() -> None:
 @pytest.mark.parametrize("items", [200, 60_000])
 def test_the_softmax_learns_with_all_items_and_with_negatives(items: int) -> None:
     env = learners.open_env(items, 1, 10)
-    learner = learners.built("reinforce", ways.WAYS[ways.LOGGED].at(items), env, generator=Generator().manual_seed(0))
+    learner = learners.build("reinforce", ways.WAYS[ways.LOGGED].at(items), env, generator=Generator().manual_seed(0))
     before = learners.states_of(learner.policy, env.world.appearance).clone()
     for _ in range(3):
-        assert learner.update(learners.logged(items, 1, 10, 20, 5))["behaviour_loss"] > 0
+        assert learner.update(learners.record_log(items, 1, 10, 20, 5))["behaviour_loss"] > 0
     assert not torch.equal(learners.states_of(learner.policy, env.world.appearance), before)
 
 

@@ -93,7 +93,7 @@ def test_every_kind_of_cell_runs_and_repeats_itself(name: str) -> None:
 def test_weights_set_by_hand_show_what_is_most_likely_accepted() -> None:
     env = Env(Config(num_items=120, width=5, world_seed=3), num_users=1)
     settings = to_table(replace(wolpertinger.KNOWING, neighbour_share=1.0))
-    policy = runs.knowing(settings, env, seed=0)
+    policy = runs.set_by_hand(settings, env, seed=0)
     states = env.world.appearance(torch.arange(120))
     best = torch.cat([chance.argmax(dim=1) for _, chance in env.world.rows()])
     assert torch.equal(policy.recommend(states, SlateRequest(k=1)).items[:, 0] - 2, best)
@@ -106,7 +106,7 @@ def test_weights_set_by_hand_show_what_is_most_likely_accepted() -> None:
 
 def test_the_return_from_some_states_is_that_from_all_where_these_are_all() -> None:
     env = Env(Config(num_items=120, width=5, world_seed=3), num_users=1)
-    policy = runs.knowing(to_table(replace(wolpertinger.KNOWING, neighbours=7)), env, seed=0)
+    policy = runs.set_by_hand(to_table(replace(wolpertinger.KNOWING, neighbours=7)), env, seed=0)
     everywhere = runs.return_from(policy, env.world, torch.arange(120))
     assert everywhere == pytest.approx(runs.measure(policy, env.world), abs=1e-5)
     # two starts, and what is shown from there on: closer to all than to nothing

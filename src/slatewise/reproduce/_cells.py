@@ -101,7 +101,7 @@ def reproduce(
 def _compute(tasks: list[Task], processes: int) -> Iterator[tuple[str, dict[str, Any]]]:
     if processes == 1 or len(tasks) == 1:
         for task in tasks:
-            with _named(task.cell):
+            with _name_failures(task.cell):
                 result = _work(task)
             yield task.cell.name, result
         return
@@ -120,7 +120,7 @@ def _compute(tasks: list[Task], processes: int) -> Iterator[tuple[str, dict[str,
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     cell = running.pop(future)
-                    with _named(cell):
+                    with _name_failures(cell):
                         result = future.result()
                     yield cell.name, result
         finally:
@@ -128,7 +128,7 @@ def _compute(tasks: list[Task], processes: int) -> Iterator[tuple[str, dict[str,
 
 
 @contextmanager
-def _named(cell: Cell) -> Iterator[None]:
+def _name_failures(cell: Cell) -> Iterator[None]:
     try:
         yield
     except Exception as error:

@@ -63,7 +63,7 @@ class Variant:
 
 def variants() -> tuple[Variant, ...]:
     """The lines of the table, from the shipped configurations."""
-    table = configs.read_toml(_shipped() / "demo.toml")
+    table = configs.read_toml(_config_folder() / "demo.toml")
     return tuple(
         configs.convert(Variant, run, where=f"demo.toml [[run]] {number}")
         for number, run in enumerate(table["run"], start=1)
@@ -78,7 +78,7 @@ def config_of(variant: Variant, dataset: Dataset, *, seed: int = 0) -> RunConfig
         dataset: the log, MovieLens or another.
         seed: of weights, order and draws.
     """
-    config = RunConfig.from_toml(_shipped() / variant.config, variant.set)
+    config = RunConfig.from_toml(_config_folder() / variant.config, variant.set)
     items = dataset.catalog.num_items
     has_ratings = float(dataset.interactions.reward.max(initial=0.0)) >= RATING
     k, settings = min(10, items), config.method.settings
@@ -177,5 +177,5 @@ def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int)
     return Story(rows=tuple(rows.values()), checks=tuple(checks), charts=(chart,), notes=notes)
 
 
-def _shipped() -> Path:
+def _config_folder() -> Path:
     return Path(str(resources.files("slatewise"))) / "configs" / "ml-100k"

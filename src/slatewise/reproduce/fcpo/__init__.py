@@ -55,7 +55,7 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
 
 def run(cell: Cell) -> dict[str, Any]:
     """One of them."""
-    return (times.speed if cell.settings["kind"] == "speed" else runs.limited)(cell.settings)
+    return (times.speed if cell.settings["kind"] == "speed" else runs.keep_limits)(cell.settings)
 
 
 def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int) -> Story:
@@ -144,7 +144,7 @@ def _limit_checks(results: Results, limits: Sequence[float]) -> Iterator[Check]:
     ]
     yield Check(
         name="Gini falls with every limit",
-        holds=all(after < before for before, after in pairwise(gini)),
+        holds=all(lower < higher for higher, lower in pairwise(gini)),
         figure=" → ".join(f"{value:.3f}" for value in gini),
     )
     ndcg = (results.values("trust_region", name, "judged", "ndcg") for name in ("0.4", "off"))
@@ -174,7 +174,7 @@ def _drift_checks(results: Results) -> Iterator[Check]:
         once, drifting = (results.values("trust_region", "drifting", group, "now") for group in ("once", "drifting"))
         name = f"rate of what is popular now ≤ limit + 1 point at {DRIFT_LIMIT:g}, groups drifting"
         yield check(name, drifting, partial(_below, DRIFT_LIMIT + POINT))
-        less = [before - after for before, after in zip(once, drifting, strict=True)]
+        less = [rate_once - rate_drifting for rate_once, rate_drifting in zip(once, drifting, strict=True)]
         yield check("less of what is popular now than with groups fixed once", less, _positive)
 
 
@@ -189,7 +189,7 @@ def above(point: Mapping[str, float], line: Sequence[Mapping[str, float]], metri
     A line that does not come down so far is held by its lowest end: what is better in both is above it, and nothing can
     be said (NaN) of a point that is lower in both.
     """
-    ordered = sorted((one[metric], one["ndcg"]) for one in line)
+    ordered = sorted((entry[metric], entry["ndcg"]) for entry in line)
     at, ndcg = np.array([x for x, _ in ordered]), np.array([y for _, y in ordered])
     if point[metric] < at[0]:
         gap = point["ndcg"] - float(ndcg[0])

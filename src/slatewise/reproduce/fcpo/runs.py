@@ -288,7 +288,7 @@ def evaluate(
     }
 
 
-def limited(settings: Mapping[str, Any]) -> dict[str, Any]:
+def keep_limits(settings: Mapping[str, Any]) -> dict[str, Any]:
     """One way of keeping limits, one seed, everything from the same start.
 
     By the trust region: no limit as well, and what a re-ranker makes of that policy; and one limit on what is popular
@@ -301,8 +301,8 @@ def limited(settings: Mapping[str, Any]) -> dict[str, Any]:
     imitator = imitate(experiment, seed)
     results: dict[str, Any] = {}
 
-    def judge(policy: Policy, number: int, **more: Any) -> dict[str, float]:
-        return evaluate(experiment, policy, part=settings["part"], seed=stream_seed(seed, 100 + number), **more)
+    def judge(policy: Policy, number: int, **options: Any) -> dict[str, float]:
+        return evaluate(experiment, policy, part=settings["part"], seed=stream_seed(seed, 100 + number), **options)
 
     def teach(by_rows: bool = False, **changes: Any) -> tuple[fcpo.Learner, dict[str, Any]]:
         learner = fresh(experiment, seed=seed, **changes)
@@ -361,10 +361,10 @@ def likes(experiment: Experiment) -> Float[Tensor, " rows"]:
 
 def follow(learner: fcpo.Learner, first: Bool[Tensor, " rows"], judge: Judge) -> dict[str, float]:
     """How much is shown of what its own exposure has made popular, and how much of that was popular at first."""
-    now = learner.exposure.most_shown()
+    popular_now = learner.exposure.most_shown()
     return {
-        "now": judge(learner.policy, 40, popular=now)["rate"],
-        "kept": float((now & first).sum() / first.sum()),
+        "now": judge(learner.policy, 40, popular=popular_now)["rate"],
+        "kept": float((popular_now & first).sum() / first.sum()),
     }
 
 

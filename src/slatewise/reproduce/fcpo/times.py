@@ -27,13 +27,13 @@ def speed(settings: Mapping[str, Any]) -> dict[str, Any]:
     policy, k = fresh(experiment, seed=0).policy, experiment.slate_size
     results: dict[str, Any] = {}
     for batch in (1, 64):
-        _, step, after = next(play(experiment.env("train", batch), [Arm(policy=policy)], seed=0))
+        _, step, observation = next(play(experiment.env("train", batch), [Arm(policy=policy)], seed=0))
         carry = policy.encoder.step(policy.encoder.initial(batch), uses_of(step))
-        state = policy.encoder.state(carry, after)
+        state = policy.encoder.state(carry, observation)
         works: dict[str, Callable[[], object]] = {
             "list": partial(policy.recommend, state, SlateRequest(k=k)),
-            "picks": partial(_single_picks, policy, k, carry, state, after=after, moving=True),
-            "bare": partial(_single_picks, policy, k, carry, state, after=after, moving=False),
+            "picks": partial(_single_picks, policy, k, carry, state, observation=observation, moving=True),
+            "bare": partial(_single_picks, policy, k, carry, state, observation=observation, moving=False),
         }
         repeat = {name: partial(_repeat, work, settings["repeats"]) for name, work in works.items()}
         seconds = cpu_seconds(repeat, blocks=settings["turns"])
@@ -52,7 +52,7 @@ def _repeat(work: Callable[[], object], times: int, block: int) -> None:
 
 
 def _single_picks(
-    policy: fcpo.Policy, k: int, carry: Carry, state: Tensor, *, after: Observation, moving: bool
+    policy: fcpo.Policy, k: int, carry: Carry, state: Tensor, *, observation: Observation, moving: bool
 ) -> None:
     """K lists of one, what was shown excluded; with `moving`, each as if it had been used."""
     shown = torch.zeros(len(state), 0, dtype=torch.int64)
@@ -60,7 +60,7 @@ def _single_picks(
         slates = policy.recommend(state, SlateRequest(k=1, exclude=shown))
         shown = torch.cat([shown, slates.items], dim=1)
         if moving:
-            item, one = slates.items, torch.ones_like(slates.logp)
-            uses = Uses(item=item, reward=one, time=torch.zeros_like(item), present=item != PAD)
+            item, reward = slates.items, torch.ones_like(slates.logp)
+            uses = Uses(item=item, reward=reward, time=torch.zeros_like(item), present=item != PAD)
             carry = policy.encoder.step(carry, uses)
-            state = policy.encoder.state(carry, after)
+            state = policy.encoder.state(carry, observation)

@@ -36,7 +36,7 @@ REFERENCES = {"optimum": "optimum", "greedy": "best next step", "logging": "logg
 def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     """Times of decisions by size; then by size and seed the references and every method that goes so far."""
     parts = []
-    for items in timed(quick):
+    for items in timed_sizes(quick):
         settings = {"kind": "times", "items": items, "seed": seed_base, "world_seed": seed_base}
         settings |= {"methods": ways.deciders(items), "blocks": QUICK_BLOCKS if quick else BLOCKS, "longest": LONGEST}
         parts.append(Cell(name=f"times-{items}", settings=settings))
@@ -64,7 +64,7 @@ def sizes(quick: bool) -> tuple[int, ...]:
     return ways.SIZES[:-1] if quick else ways.SIZES
 
 
-def timed(quick: bool) -> tuple[int, ...]:
+def timed_sizes(quick: bool) -> tuple[int, ...]:
     """Numbers of items at which decisions are timed."""
     return tuple(items for items in ways.TIMED if items <= sizes(quick)[-1])
 
@@ -97,7 +97,7 @@ class Learned:
 
     def __init__(self, cells: Mapping[str, Mapping[str, Any]], *, quick: bool) -> None:
         self.results = Results(cells)
-        self.sizes, self.timed = sizes(quick), timed(quick)
+        self.sizes, self.timed_sizes = sizes(quick), timed_sizes(quick)
 
     def has(self, name: str, items: int) -> bool:
         """Whether a method learned at a size."""
@@ -148,7 +148,9 @@ class Learned:
 
     def slope_of_time(self, name: str, batch: int) -> MeanInterval:
         """Growth of the time of a decision from FROM items on."""
-        return growth([(float(items), self.milliseconds(name, items, batch)) for items in self.timed if items >= FROM])
+        return growth(
+            [(float(items), self.milliseconds(name, items, batch)) for items in self.timed_sizes if items >= FROM]
+        )
 
 
 def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int) -> Story:
@@ -156,7 +158,7 @@ def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int)
     del seed_base
     learned = Learned(cells, quick=quick)
     rows = [row for items in learned.sizes for row in _rows(learned, items)]
-    rows += [row for items in learned.timed for row in _rows_of_times(learned, items)]
+    rows += [row for items in learned.timed_sizes for row in _rows_of_times(learned, items)]
     rows += _slopes(learned)
     return Story(rows=tuple(rows), checks=tuple(checks(learned)), charts=tuple(_charts(learned)), notes=_notes(quick))
 
@@ -218,7 +220,7 @@ def _checks_of_times(learned: Learned) -> Iterator[Check]:
         label = f"{name}: time of a decision at batch {batch:,} grows by N^.45 at most (interval)"
         yield check(label, learned.slope_of_time(name, batch), lambda slope: slope.high <= 0.45)
     for name in (ways.K1, ways.K_SHARE):
-        for items in (size for size in learned.timed if size >= 100_000 and size in ways.SIZES):
+        for items in (size for size in learned.timed_sizes if size >= 100_000 and size in ways.SIZES):
             faster = learned.milliseconds(ways.K_ALL, items, 1) / learned.milliseconds(name, items, 1)
             yield Check(
                 name=f"{items:,} items: {name} decides at least 5 times as fast as full search (batch 1)",
@@ -298,8 +300,8 @@ def _charts(learned: Learned) -> Iterator[LineChart]:
             curves=tuple(
                 Curve(
                     name=name,
-                    x=tuple(float(items) for items in learned.timed),
-                    y=tuple(learned.milliseconds(name, items, batch) for items in learned.timed),
+                    x=tuple(float(items) for items in learned.timed_sizes),
+                    y=tuple(learned.milliseconds(name, items, batch) for items in learned.timed_sizes),
                 )
                 for name in (times.RAW, *ways.deciders(FROM))
             ),

@@ -62,7 +62,7 @@ class Budget:
 
 
 @lru_cache(maxsize=1)
-def opened(items: int, world_seed: int) -> World:
+def open_world(items: int, world_seed: int) -> World:
     """The world of a cell; cells of the same world follow each other."""
     return World(Config(num_items=items, world_seed=world_seed))
 
@@ -70,12 +70,12 @@ def opened(items: int, world_seed: int) -> World:
 @lru_cache(maxsize=2)
 def open_env(items: int, world_seed: int, places: int) -> Env:
     """The environment of a cell; it is reset before each use."""
-    world = opened(items, world_seed)
+    world = open_world(items, world_seed)
     return Env(world.config, num_users=places, world=world)
 
 
 @lru_cache(maxsize=1)
-def logged(items: int, world_seed: int, places: int, steps: int, seed: int) -> Trajectories:
+def record_log(items: int, world_seed: int, places: int, steps: int, seed: int) -> Trajectories:
     """The log of a cell, a session per row, its propensities known."""
     env = open_env(items, world_seed, places)
     arms = [Arm(policy=logging_policy(env, what_is_seen(env)), policy_id=1)]
@@ -114,7 +114,7 @@ class Mapped(nn.Module):
         return observation.context @ self.map.T
 
 
-def built(method: str, settings: Settings, env: Env, *, generator: Generator) -> Learner:
+def build(method: str, settings: Settings, env: Env, *, generator: Generator) -> Learner:
     """An untrained learner of a method with the encoder it reads.
 
     Wolpertinger, SlateQ, FCPO and the tree see the items' features; the others know items by number alone.
@@ -135,19 +135,19 @@ def module_of(method: str) -> Any:
     return _methods[method]
 
 
-def laid_out(settings: Settings) -> Env:
+def open_cell(settings: Settings) -> Env:
     """What is there before a cell's method begins: the environment, and the log where it learns from one."""
     budget, where = Budget(**settings["budget"]), (settings["items"], settings["world_seed"])
     if settings["learns"] == "log":
-        logged(*where, budget.places, budget.steps, int(settings["seed"]))
+        record_log(*where, budget.places, budget.steps, int(settings["seed"]))
     return open_env(*where, budget.round_places if settings["learns"] == "rounds" else budget.places)
 
 
-def learned(settings: Settings) -> Policy:
+def learn(settings: Settings) -> Policy:
     """The policy of a cell, when all its interactions are spent."""
-    seed, budget, env = int(settings["seed"]), Budget(**settings["budget"]), laid_out(settings)
+    seed, budget, env = int(settings["seed"]), Budget(**settings["budget"]), open_cell(settings)
     generator = Generator().manual_seed(stream_seed(seed, 2))
-    learner = built(settings["method"], settings["settings"], env, generator=generator)
+    learner = build(settings["method"], settings["settings"], env, generator=generator)
     if settings["learns"] == "rounds":
         draws = Exploration(top_m=env.catalog.num_items)
         learn_on_policy(
@@ -157,7 +157,7 @@ def learned(settings: Settings) -> Policy:
         schedule = OffPolicyConfig(steps=budget.steps, replay=budget.steps, **settings["schedule"])
         learn_off_policy(env, learner, schedule, seed=stream_seed(seed, 3))
     else:
-        record = logged(settings["items"], settings["world_seed"], budget.places, budget.steps, seed)
+        record = record_log(settings["items"], settings["world_seed"], budget.places, budget.steps, seed)
         learn_from_log(learner, record, updates=settings.get("updates"), batch=settings.get("batch", 0))
     return learner.policy
 
@@ -186,15 +186,15 @@ def candidates(items: int, count: int, seed: int) -> Int[Tensor, " C"]:
         return torch.arange(FIRST_ITEM, FIRST_ITEM + items)
     draw = Generator().manual_seed(stream_seed(seed, 5))
     # with replacement, then each once: a permutation of 10⁶ numbers is not needed
-    found: Tensor = torch.unique(torch.randint(FIRST_ITEM, FIRST_ITEM + items, (count,), generator=draw))
-    return found
+    rows: Tensor = torch.unique(torch.randint(FIRST_ITEM, FIRST_ITEM + items, (count,), generator=draw))
+    return rows
 
 
 @torch.no_grad()
-def states_of(policy: Policy, seen: Float[Tensor, "B X"]) -> Float[Tensor, "B D"]:
+def states_of(policy: Policy, context: Float[Tensor, "B X"]) -> Float[Tensor, "B D"]:
     """The state that a policy reads where this is seen and nothing was shown before."""
-    observation = Observation(user=torch.arange(len(seen)), context=seen)
-    return policy.encoder.state(policy.encoder.initial(len(seen)), observation)
+    observation = Observation(user=torch.arange(len(context)), context=context)
+    return policy.encoder.state(policy.encoder.initial(len(context)), observation)
 
 
 _methods: dict[str, Any] = {

@@ -26,7 +26,7 @@ MOST_PLACES = 250
 
 def references(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Optimum, best next step, the logging policy and random, exactly."""
-    world = learners.opened(settings["items"], settings["world_seed"])
+    world = learners.open_world(settings["items"], settings["world_seed"])
     return {
         "optimum": topic_graph.optimum(world).value,
         "greedy": topic_graph.greedy(world).value,
@@ -37,19 +37,19 @@ def references(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def learn_and_measure(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Learn, then the return of the greedy policy: exact where it reads the state, by sessions where the history."""
-    world = learners.laid_out(settings).world
-    begun = time.process_time()
-    policy = learners.learned(settings)
-    seconds = time.process_time() - begun
+    world = learners.open_cell(settings).world
+    start = time.process_time()
+    policy = learners.learn(settings)
+    seconds = time.process_time() - start
     if "sessions" in settings:
-        value = _played(policy, settings)
+        value = _simulate(policy, settings)
     else:
-        value = topic_graph.value_of(world, decided(policy, world, settings)).value
+        value = topic_graph.value_of(world, greedy_items(policy, world, settings)).value
     return {"value": value, "seconds": seconds}
 
 
 @torch.no_grad()
-def decided(policy: Policy, world: World, settings: Mapping[str, Any]) -> Int[Tensor, " S"]:
+def greedy_items(policy: Policy, world: World, settings: Mapping[str, Any]) -> Int[Tensor, " S"]:
     """Row of the item that a greedy policy shows at each topic."""
     among = None
     width = world.config.num_items
@@ -57,16 +57,16 @@ def decided(policy: Policy, world: World, settings: Mapping[str, Any]) -> Int[Te
         among = learners.candidates(width, settings["candidates"], int(settings["seed"]))
         width = 100 * len(among)
     states = learners.states_of(policy, world.appearance)
-    found = [
+    items = [
         policy.recommend(
-            some, SlateRequest(k=1, candidates=None if among is None else among.expand(len(some), -1))
+            batch, SlateRequest(k=1, candidates=None if among is None else among.expand(len(batch), -1))
         ).items[:, 0]
-        for some in torch.split(states, max(1, SCORES // width))
+        for batch in torch.split(states, max(1, SCORES // width))
     ]
-    return torch.cat(found) - FIRST_ITEM
+    return torch.cat(items) - FIRST_ITEM
 
 
-def _played(policy: Policy, settings: Mapping[str, Any]) -> float:
+def _simulate(policy: Policy, settings: Mapping[str, Any]) -> float:
     """Mean return of sessions that were played."""
     places = max(4, min(MOST_PLACES, SCORES // settings["items"]))
     env = learners.open_env(settings["items"], settings["world_seed"], places)

@@ -41,19 +41,19 @@ def decision_times(settings: Mapping[str, Any]) -> dict[str, Any]:
     generator = Generator().manual_seed(stream_seed(seed, 7))
     world = env.world
     vectors = world.features.contiguous()
-    seen = world.appearance[torch.randint(len(world.appearance), (max(BATCHES),), generator=generator)]
+    contexts = world.appearance[torch.randint(len(world.appearance), (max(BATCHES),), generator=generator)]
     picks = torch.randint(FIRST_ITEM, env.catalog.num_rows, (max(BATCHES), learners.WINDOW), generator=generator)
     states = {"item_knn": torch.cat([picks.float(), torch.ones(picks.shape)], dim=1)}
     # the raw product reads no mood
     deciders: dict[str, tuple[Decide, int, Tensor]] = {
-        RAW: (lambda state: state @ vectors.T, items, seen[:, : world.config.width].contiguous())
+        RAW: (lambda state: state @ vectors.T, items, contexts[:, : world.config.width].contiguous())
     }
-    for name, given in settings["methods"].items():
-        policy = learners.built(given["method"], given["settings"], env, generator=generator).policy
+    for name, form in settings["methods"].items():
+        policy = learners.build(form["method"], form["settings"], env, generator=generator).policy
         if isinstance(policy, nn.Module):
             policy.eval()
-        read = states[given["method"]] if given["method"] in states else learners.states_of(policy, seen)
-        deciders[name] = (_decider(policy, given, items, seed), given.get("scores", items), read)
+        read = states[form["method"]] if form["method"] in states else learners.states_of(policy, contexts)
+        deciders[name] = (_decider(policy, form, items, seed), form.get("scores", items), read)
     milliseconds: dict[str, Any] = {name: {} for name in deciders}
     with torch.inference_mode():
         for batch in BATCHES:
@@ -86,16 +86,16 @@ def plan(decide: Decide, pieces: list[Tensor], longest: float) -> tuple[list[Ten
     return timed, max(1, min(50, int(0.01 / (once * len(timed)))))
 
 
-def _decider(policy: Policy, given: Mapping[str, Any], items: int, seed: int) -> Decide:
+def _decider(policy: Policy, form: Mapping[str, Any], items: int, seed: int) -> Decide:
     """What is called for one batch of states."""
     generator = Generator().manual_seed(stream_seed(seed, 8))
-    if given.get("retrieve"):
+    if form.get("retrieve"):
         assert isinstance(policy, RankedPolicy)
-        policy.retrieve_with(approximate.Approximate(approximate.Config(**given["retrieve"])))
-    if given.get("draws"):
+        policy.retrieve_with(approximate.Approximate(approximate.Config(**form["retrieve"])))
+    if form.get("draws"):
         anything = Exploration(top_m=items)
         return lambda state: policy.recommend(state, SlateRequest(k=1, exploration=anything), generator=generator)
-    if "candidates" in given:
-        among = learners.candidates(items, given["candidates"], seed)
+    if "candidates" in form:
+        among = learners.candidates(items, form["candidates"], seed)
         return lambda state: policy.recommend(state, SlateRequest(k=1, candidates=among.expand(len(state), -1)))
     return lambda state: policy.recommend(state, SlateRequest(k=1), generator=generator)

@@ -184,7 +184,7 @@ def deciders(items: int) -> dict[str, dict[str, Any]]:
     """What is timed: how each policy decides, and how many numbers that takes per state (for memory)."""
     beam = 32 * round(items ** (1 / 2)) * 40
     lists = {"flat_below": 20_000, "probes": 64}
-    found: dict[str, dict[str, Any]] = {
+    forms: dict[str, dict[str, Any]] = {
         RANDOM: {"method": "random", "settings": {}},
         POPULARITY: {"method": "popularity", "settings": {}},
         KNN: {"method": "item_knn", "settings": {}},
@@ -200,5 +200,5 @@ def deciders(items: int) -> dict[str, dict[str, Any]]:
     for name in (K1, K_SHARE, K_ALL):
         settings = WAYS[name].at(items)
         width = items if name == K_ALL else 64 * settings["neighbours"]
-        found[name] = {"method": "wolpertinger", "settings": settings, "scores": width}
-    return found
+        forms[name] = {"method": "wolpertinger", "settings": settings, "scores": width}
+    return forms

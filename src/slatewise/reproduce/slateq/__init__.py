@@ -45,14 +45,14 @@ def tell(computed: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: i
     results = Results(computed)
     parts = [_table(results, quick), _ours(results, quick), _from_logs(results)]
     if not quick:
-        parts += [_fitted(results), _cascade(results), _whole(results)]
+        parts += [_fitted_simulator(results), _cascade(results), _whole(results)]
     (prices,) = results["prices"]
     served: Mapping[str, Mapping[str, float]] = prices["served"]
-    charts = [_compared(results), _curves(results), _quality(results)] if not quick else []
+    charts = [_table_chart(results), _curves(results), _quality(results)] if not quick else []
     return Story(
         rows=(*(row for rows, _ in parts for row in rows), _ceiling(served)),
         checks=tuple(each for _, checks in parts for each in checks),
-        charts=(*charts, _priced(served)),
+        charts=(*charts, _price_chart(served)),
         notes=_notes(results, quick),
     )
 
@@ -168,7 +168,7 @@ def _from_logs(results: Results) -> Part:
     return rows, checks
 
 
-def _fitted(results: Results) -> Part:
+def _fitted_simulator(results: Results) -> Part:
     shares = {serving: _shares(results, fitted.NAME, serving) for serving in SERVINGS}
     return fitted.tell(results[fitted.NAME], shares)
 
@@ -205,7 +205,7 @@ def _ceiling(served: Mapping[str, Mapping[str, float]]) -> Row:
     )
 
 
-def _compared(results: Results) -> LineChart:
+def _table_chart(results: Results) -> LineChart:
     places = tuple(float(place) for place in range(len(PUBLISHED)))
     ours = [_values(results, _cell("mnl", row), _serving(row)) for row in PUBLISHED]
     return LineChart(
@@ -254,7 +254,7 @@ def _quality(results: Results) -> LineChart:
     )
 
 
-def _priced(prices: Mapping[str, Mapping[str, float]]) -> LineChart:
+def _price_chart(prices: Mapping[str, Mapping[str, float]]) -> LineChart:
     return LineChart(
         name="prices",
         title="Known user model, fixed price on time, best of all slates: the ceiling",

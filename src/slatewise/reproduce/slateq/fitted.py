@@ -110,7 +110,7 @@ def _fidelity(reports: list[Mapping[str, Any]]) -> dict[str, list[float]]:
 def _fit(record: Trajectories, env: Env, *, updates: int, seed: int) -> Learner:
     """A user model of some sessions."""
     reward = at_choice(record.reward, record.choice)[record.mask & (record.choice >= 0)].numpy()
-    seen = record.context[:, :-1][record.mask]
+    context = record.context[:, :-1][record.mask]
     config = ModelConfig(
         reads="match",
         hidden=(32,),
@@ -119,8 +119,8 @@ def _fit(record: Trajectories, env: Env, *, updates: int, seed: int) -> Learner:
         levels=levels(np.asarray(reward), 32),
         session_steps=int(record.mask.sum()) / max(1, int(record.terminated.sum())),
         ends=True,
-        low=tuple(seen.amin(dim=0).tolist()),
-        high=tuple(seen.amax(dim=0).tolist()),
+        low=tuple(context.amin(dim=0).tolist()),
+        high=tuple(context.amax(dim=0).tolist()),
     )
     model = Learner(config, runs.encoder(env), env.catalog, generator=Generator().manual_seed(stream_seed(seed, 13)))
     draws = Generator().manual_seed(stream_seed(seed, 14))

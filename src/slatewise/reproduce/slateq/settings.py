@@ -131,7 +131,7 @@ def _add_row(
     world: dict[str, Any],
     *,
     method: dict[str, Any] | None = None,
-    **more: Any,
+    **options: Any,
 ) -> None:
     if row == "Random":
         add(f"{table}-{row}", "random", seed, world=world)
@@ -140,4 +140,4 @@ def _add_row(
     settings = PAPER | (method or {}) | {"training": TRAINING[names[0]], "serving_slates": runs.LETTERS[names[-1][0]]}
     if names[0] == "QL":
         settings["training_slates"] = runs.LETTERS[names[1][0]]
-    add(f"{table}-{row}", "train", seed, world=world, method=settings, serve=[names[-1]], curve=False, **more)
+    add(f"{table}-{row}", "train", seed, world=world, method=settings, serve=[names[-1]], curve=False, **options)

@@ -70,8 +70,8 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
 
     def add_tree(cut: str, vectors: str, depth: int, *, seed: int, alpha: float = ALPHA, unrated: str = "zero") -> None:
         method = (SOFTMAX if depth == 1 else TREE) | {"tree": {"depth": depth, "cut": cut}}
-        more = {"beams": True} if (cut, vectors, depth) == MAIN else {}
-        add(tree_name(cut, vectors, depth), "tree", seed, alpha, unrated, method=method, vectors=vectors, **more)
+        options = {"beams": True} if (cut, vectors, depth) == MAIN else {}
+        add(tree_name(cut, vectors, depth), "tree", seed, alpha, unrated, method=method, vectors=vectors, **options)
 
     seeds = seed_range(seed_base, quick, short=1)
     alphas = (ALPHA,) if quick else ALPHAS
@@ -142,7 +142,7 @@ class _Policies:
         cells = self.results[_cell(name, alpha, unrated)]
         return bool(cells) and (served is None or served in cells[0])
 
-    def served(self, name: str) -> str:
+    def serving(self, name: str) -> str:
         """How a policy is served in the main rows."""
         if name == "softmax":
             return SERVED["softmax"]
@@ -157,7 +157,7 @@ class _Policies:
         served: str | None = None,
     ) -> list[float]:
         """One number per seed; what knows no seed stands for all."""
-        values = self.results.values(_cell(name, alpha, unrated), served or self.served(name), metric)
+        values = self.results.values(_cell(name, alpha, unrated), served or self.serving(name), metric)
         return values * self.num_seeds if name.replace("-", " ") in FIXED else values
 
     def share(self, name: str, served: str | None = None) -> list[float]:
@@ -186,7 +186,7 @@ def _rows(learned: _Policies) -> list[Row]:
     for name, label in learned.names.items():
         if not learned.has(name):
             continue
-        main = learned.served(name)
+        main = learned.serving(name)
         rows += [
             Row.of(label, f"{metric if metric == 'return' else metric + '@32'}, {main}", learned.values(name, metric))
             for metric in METRICS

@@ -66,24 +66,24 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     judge = Env(replace(config, part=settings["part"], in_turn=True), num_users=1, world=world)
     judge = Env(judge.config, num_users=judge.num_people, world=world)
     seed = int(settings["seed"])
-    begun = time.process_time()
-    found: dict[str, Any] = {}
+    start = time.process_time()
+    results: dict[str, Any] = {}
     if settings["kind"] == "changing tree":
-        found |= _changing(settings, env, lambda policy: judged(judge, policy, seed=seed, **_serving(env, "sharp")))
-        return {"seconds": time.process_time() - begun, **found}
+        results |= _changing(settings, env, lambda policy: measure(judge, policy, seed=seed, **_serving(env, "sharp")))
+        return {"seconds": time.process_time() - start, **results}
     policy = _policies[settings["kind"]](settings, env)
-    found["seconds"] = time.process_time() - begun
+    results["seconds"] = time.process_time() - start
     for name in ("greedy", "sharp", "drawn"):
-        found[name] = judged(judge, policy, seed=seed, **_serving(env, name))
+        results[name] = measure(judge, policy, seed=seed, **_serving(env, name))
     if settings.get("beams"):
         assert isinstance(policy, tpgr.Policy)
         for width in BEAMS:
             policy.beam_width = width
-            found[f"beam {width}"] = judged(judge, policy, seed=seed, **_serving(env, "greedy"))
-    return found
+            results[f"beam {width}"] = measure(judge, policy, seed=seed, **_serving(env, "greedy"))
+    return results
 
 
-def judged(env: Env, policy: Policy, *, exploration: Exploration | None, seed: int) -> dict[str, float]:
+def measure(env: Env, policy: Policy, *, exploration: Exploration | None, seed: int) -> dict[str, float]:
     """Mean over the people: return and mean reward a step, precision, recall and F1 of what a session showed."""
     steps = env.config.steps
     earned = torch.zeros(env.num_users)
@@ -97,8 +97,8 @@ def judged(env: Env, policy: Policy, *, exploration: Exploration | None, seed: i
             break
     # the people of the first sessions sit there again after a reset
     env.reset(seed=seed)
-    found, relevant = env.relevant(torch.cat(shown, dim=1))
-    hits, total = found.sum(dim=1).float(), relevant.float()
+    is_relevant, relevant = env.relevant(torch.cat(shown, dim=1))
+    hits, total = is_relevant.sum(dim=1).float(), relevant.float()
     precision, recall = hits / steps, hits / total.clamp(min=1)
     f1 = 2 * precision * recall / (precision + recall).clamp(min=1e-9)
     figures = {"return": earned, "reward": earned / steps, "precision": precision, "recall": recall, "f1": f1}
@@ -114,13 +114,13 @@ def _serving(env: Env, name: str) -> dict[str, Exploration | None]:
 
 def _tree(settings: Mapping[str, Any], env: Env) -> Policy:
     """Train the tree policy; depth 1 is the softmax over the catalog."""
-    learner, _ = _planted(settings, env)
+    learner, _ = _plant(settings, env)
     _imitate(settings, env, learner)
     _practise(settings, env, learner, rounds=int(settings["rounds"]))
     return learner.policy
 
 
-def _planted(settings: Mapping[str, Any], env: Env) -> tuple[tpgr.Learner, Tree | None]:
+def _plant(settings: Mapping[str, Any], env: Env) -> tuple[tpgr.Learner, Tree | None]:
     """A learner that has learned nothing yet, and the tree of its items."""
     generator = Generator().manual_seed(int(settings["seed"]))
     encoder = _encoder(env, generator)
@@ -136,7 +136,7 @@ def _vectors(kind: str, env: Env, generator: Generator) -> Float[Tensor, "rows E
     if kind == "text":
         return text_vectors(env.catalog)
     of_ratings: dict[str, Kind] = {"ratings": "ratings", "vae": "vae", "factors": "factors"}
-    return vectors_of(_known(env.world), of_ratings[kind], generator=generator)
+    return vectors_of(_training_ratings(env.world), of_ratings[kind], generator=generator)
 
 
 def text_vectors(catalog: Catalog) -> Float[Tensor, "rows E"]:
@@ -147,13 +147,13 @@ def text_vectors(catalog: Catalog) -> Float[Tensor, "rows E"]:
     ]
     shared = Counter(word for item in words for word in item)
     column = {word: number for number, word in enumerate(sorted(word for word, n in shared.items() if n > 1))}
-    found = torch.zeros(catalog.num_rows, len(column))
+    weights = torch.zeros(catalog.num_rows, len(column))
     for row, item in enumerate(words):
         for word, times in item.items():
             if word in column:
-                found[row, column[word]] = times
-    found *= torch.log(catalog.num_items / (found > 0).sum(dim=0).clamp(min=1))
-    both = torch.cat([found, torch.from_numpy(catalog.features.clip(min=0.0))], dim=1)
+                weights[row, column[word]] = times
+    weights *= torch.log(catalog.num_items / (weights > 0).sum(dim=0).clamp(min=1))
+    both = torch.cat([weights, torch.from_numpy(catalog.features.clip(min=0.0))], dim=1)
     return torch.nn.functional.normalize(both, dim=1)
 
 
@@ -184,23 +184,25 @@ def made_sessions(world: World, config: Config, *, passes: int, generator: Gener
     """A session of every person who trains, `passes` times: rated and unrated items in any order, answered."""
     people = world.parts["train"]
     env = Env(replace(config, part="train", alpha=0.0, in_turn=True), num_users=len(people), world=world)
-    known = _known(world)
-    rated = torch.zeros(len(people), known.num_rows, dtype=torch.bool)
-    rated[known.user, known.item] = True
-    popular = known.counts().double().log()
-    found = []
+    rated_log = _training_ratings(world)
+    rated = torch.zeros(len(people), rated_log.num_rows, dtype=torch.bool)
+    rated[rated_log.user, rated_log.item] = True
+    popular = rated_log.counts().double().log()
+    sessions = []
     for number in range(passes):
         noise = torch.rand(rated.shape, generator=generator)
         first = torch.where(rated, noise, -1.0).topk(config.steps, dim=1)
         gumbel = -torch.empty(rated.shape, dtype=torch.float64).exponential_(generator=generator).log_()
         other = (popular + gumbel).masked_fill(rated, -torch.inf).topk(config.steps, dim=1)
         fill = torch.rand(noise.shape[0], config.steps, generator=generator) < UNRATED_SHARE
-        own = (first.values >= 0) & ~(fill & (other.values > -torch.inf))
-        plan = torch.where(own, first.indices, other.indices.masked_fill(other.values == -torch.inf, PAD))
+        is_rated = (first.values >= 0) & ~(fill & (other.values > -torch.inf))
+        plan = torch.where(is_rated, first.indices, other.indices.masked_fill(other.values == -torch.inf, PAD))
         seed = stream_seed(config.split_seed, number)
-        made = record_trajectories(env, [Arm(policy=_Planned(plan, known.num_rows))], steps=config.steps, seed=seed)
-        found.append(made.replace(logp_known=torch.zeros_like(made.logp_known)))
-    return found
+        record = record_trajectories(
+            env, [Arm(policy=_Planned(plan, rated_log.num_rows))], steps=config.steps, seed=seed
+        )
+        sessions.append(record.replace(logp_known=torch.zeros_like(record.logp_known)))
+    return sessions
 
 
 def _practise(settings: Mapping[str, Any], env: Env, learner: tpgr.Learner, *, rounds: int) -> None:
@@ -230,34 +232,34 @@ def _changing(
     settings: Mapping[str, Any], env: Env, judge: Callable[[Policy], dict[str, float]]
 ) -> dict[str, dict[str, float]]:
     """A tree that loses and gets items: every tenth is missing while the policy learns, and is added afterwards."""
-    learner, tree = _planted(settings, env)
+    learner, tree = _plant(settings, env)
     assert tree is not None
     policy = learner.policy
     vectors = _vectors(settings["vectors"], env, Generator().manual_seed(int(settings["seed"])))
     order = torch.randperm(
         env.catalog.num_items, generator=Generator().manual_seed(stream_seed(int(settings["seed"]), 13))
     )
-    late, gone = (FIRST_ITEM + order).tensor_split(10)[:2]
+    late, removed = (FIRST_ITEM + order).tensor_split(10)[:2]
     tree.remove(late, vectors[late])
     policy.plant(tree)
     rounds = int(settings["rounds"])
     _imitate(settings, env, learner)
     _practise(settings, env, learner, rounds=rounds)
-    found = {"late items missing": judge(policy)}
+    results = {"late items missing": judge(policy)}
     tree.add(late, vectors[late])
     policy.plant(tree)
-    found["late items added"] = judge(policy)
+    results["late items added"] = judge(policy)
     # the same learner with another schedule, which begins where the first one ended
     config = replace(learner.config, lr=_falling(settings, learner.config.lr, rounds=rounds // 4, start=rounds))
     longer = tpgr.Learner(config, policy.encoder, env.catalog, generator=Generator())
     longer.load_state_dict(learner.state_dict())
     _practise(settings, env, longer, rounds=rounds // 4)
     policy = longer.policy
-    found["added and practised"] = judge(policy)
-    tree.remove(gone, vectors[gone])
+    results["added and practised"] = judge(policy)
+    tree.remove(removed, vectors[removed])
     policy.plant(tree)
-    found["other items removed"] = judge(policy)
-    return found
+    results["other items removed"] = judge(policy)
+    return results
 
 
 def _wolpertinger(settings: Mapping[str, Any], env: Env) -> Policy:
@@ -300,7 +302,7 @@ def _popular(settings: Mapping[str, Any], env: Env) -> Policy:
     """The items that most people rated; the same for everybody."""
     del settings
     policy = popularity.Policy(popularity.Config(), StatelessEncoder(), env.catalog)
-    policy.count += _known(env.world).counts()
+    policy.count += _training_ratings(env.world).counts()
     return policy
 
 
@@ -358,7 +360,7 @@ def _encoder(env: Env, generator: Generator) -> gru.Encoder:
     return encoder
 
 
-def _known(world: World) -> Ratings:
+def _training_ratings(world: World) -> Ratings:
     """What the people who train have rated."""
     return world.ratings.users(world.parts["train"])
 

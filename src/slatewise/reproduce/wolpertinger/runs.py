@@ -71,11 +71,11 @@ def measure(policy: wolpertinger.Policy, world: World) -> float:
 def decisions(policy: wolpertinger.Policy, world: World) -> Int[Tensor, " N"]:
     """Row of the item that the policy shows at each state."""
     everywhere = torch.arange(world.config.num_items)
-    found = [
+    items = [
         policy.recommend(state, SlateRequest(k=1)).items[:, 0]
         for state in torch.split(world.appearance(everywhere), CHUNK)
     ]
-    return torch.cat(found) - FIRST_ITEM
+    return torch.cat(items) - FIRST_ITEM
 
 
 def references(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,11 +97,11 @@ def decision_times(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     seed, rounds = settings["seed"], settings["rounds"]
     env = Env(world_config(settings["items"], settings), num_users=1)
-    policies = {name: knowing(method, env, seed=seed) for name, method in settings["methods"].items()}
+    policies = {name: set_by_hand(method, env, seed=seed) for name, method in settings["methods"].items()}
     draw = Generator().manual_seed(stream_seed(seed, 5))
     starts = torch.randint(env.config.num_items, (settings["starts"],), generator=draw)
     blocks = torch.randint(env.config.num_items, (rounds + 1, BLOCK, 1), generator=draw)
-    joint = read_together(policies[settings["few"]], draw)
+    joint = joint_deciders(policies[settings["few"]], draw)
     states = [[env.world.appearance(at) for at in block] for block in blocks]
     deciders: dict[str, Callable[[Tensor], object]] = {
         **{name: partial(policy.recommend, request=SlateRequest(k=1)) for name, policy in policies.items()},
@@ -130,7 +130,7 @@ def decision_times(settings: Mapping[str, Any]) -> dict[str, Any]:
     return times
 
 
-def read_together(policy: wolpertinger.Policy, draw: Generator) -> dict[str, Callable[[Tensor], Tensor]]:
+def joint_deciders(policy: wolpertinger.Policy, draw: Generator) -> dict[str, Callable[[Tensor], Tensor]]:
     """Decisions by a critic that is no product: 64 hidden units read state and item together, as in the paper.
 
     What the units read of the items is computed beforehand, in favour of full search; weights are drawn.
@@ -143,15 +143,15 @@ def read_together(policy: wolpertinger.Policy, draw: Generator) -> dict[str, Cal
         values: Tensor = (ready + state @ of_state).relu_() @ out
         return values.argmax() + FIRST_ITEM
 
-    def few(state: Tensor) -> Tensor:
+    def nearest_only(state: Tensor) -> Tensor:
         near = policy.nearest(policy.query(state), policy.count)[0][0]
         values: Tensor = (ready[near - FIRST_ITEM] + state @ of_state).relu_() @ out
         return near[values.argmax()]
 
-    return {JOINT_FULL: full, JOINT_FEW: few}
+    return {JOINT_FULL: full, JOINT_FEW: nearest_only}
 
 
-def knowing(settings: Mapping[str, Any], env: Env, *, seed: int) -> wolpertinger.Policy:
+def set_by_hand(settings: Mapping[str, Any], env: Env, *, seed: int) -> wolpertinger.Policy:
     """A policy that nobody trained: Q(s, a) = W + a constant, and the proto-action points along q."""
     config, policy = env.config, learner(settings, env, seed=seed).policy
     critic, width = policy.networks.critic(), env.config.width
@@ -183,13 +183,13 @@ def return_from(policy: wolpertinger.Policy, world: World, starts: Int[Tensor, "
     config, shown = world.config, torch.full((world.config.num_items,), -1)
     new = torch.unique(starts)
     while len(new):
-        some = torch.split(new, CHUNK)
+        batches = torch.split(new, CHUNK)
         shown[new] = (
-            torch.cat([policy.recommend(world.appearance(at), SlateRequest(k=1)).items[:, 0] for at in some])
+            torch.cat([policy.recommend(world.appearance(at), SlateRequest(k=1)).items[:, 0] for at in batches])
             - FIRST_ITEM
         )
-        after = torch.unique(shown[new])
-        new = after[shown[after] < 0]
+        following = torch.unique(shown[new])
+        new = following[shown[following] < 0]
     reached = (shown >= 0).nonzero().squeeze(1)
     p = world.accepts(reached, shown[reached]).double()
     values, change = torch.zeros(config.num_items, dtype=torch.float64), 1.0
@@ -203,8 +203,8 @@ def return_from(policy: wolpertinger.Policy, world: World, starts: Int[Tensor, "
 
 def _recall(policy: wolpertinger.Policy, exact: wolpertinger.Policy, proto: Float[Tensor, "B E"]) -> float:
     """Share of the k nearest items that a policy's search finds."""
-    found, _ = policy.nearest(proto, policy.count)
-    return float(overlap(found, exact.nearest(proto, policy.count)[0]).mean())
+    nearest, _ = policy.nearest(proto, policy.count)
+    return float(overlap(nearest, exact.nearest(proto, policy.count)[0]).mean())
 
 
 def lemma(settings: Mapping[str, Any]) -> dict[str, Any]:

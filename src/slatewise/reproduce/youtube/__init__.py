@@ -69,8 +69,8 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
             add("pair", "pair", seed, size, world=world, methods={name: site.VARIANTS[name] for name in PAIR})
             for variant in _variants(quick):
                 if seed in _seeds(quick, seed_base, world, variant):
-                    more = {"variant": variant, "serve": not quick and seed < seed_base + SEEDS}
-                    add(variant, "variant", seed, size, world=world, method=site.VARIANTS[variant], **more)
+                    options = {"variant": variant, "serve": not quick and seed < seed_base + SEEDS}
+                    add(variant, "variant", seed, size, world=world, method=site.VARIANTS[variant], **options)
     if not quick:
         for seed in _seeds(quick, seed_base, "strong", "exploration"):
             add("exploration", "exploration", seed, site.EXPLORATION, method={}, exploration=EXPLORE)
@@ -103,7 +103,7 @@ def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int)
         rows.append(Row.of(f"{world}: K = 1 against uncorrected", "% videos viewed", _change(test, control), 0.53))
         charts.append(_cdf(results, world))
         if not quick:
-            rows += _served(results, world)
+            rows += _serving_rows(results, world)
         checks += _quick_checks(minutes) if quick else _world_checks(world, minutes)
     if not quick:
         rows += _exploration_rows(results)
@@ -174,7 +174,7 @@ def _world_checks(world: str, minutes: dict[str, list[float]]) -> list[Check]:
         name = "uniform: nothing to correct, so K = 1 does not gain on uncorrected"
         change = _change(minutes["k1"], minutes["uncorrected"])
         return [check(name, change, lambda mean: mean.low <= 0, "+.2f", unit=" %")]
-    none, one, matched = (student_t(minutes[name]) for name in ("uncorrected", "k1", "k16"))
+    none, single, matched = (student_t(minutes[name]) for name in ("uncorrected", "k1", "k16"))
     return [
         *(
             _gains(f"{world}: {better} above {worse}", minutes[better], minutes[worse])
@@ -182,8 +182,8 @@ def _world_checks(world: str, minutes: dict[str, list[float]]) -> list[Check]:
         ),
         Check(
             name=f"{world}: intervals of uncorrected < K = 1 < matched K lie apart",
-            holds=none.high < one.low and one.high < matched.low,
-            figure=", ".join(mean.text(".1f") for mean in (none, one, matched)),
+            holds=none.high < single.low and single.high < matched.low,
+            figure=", ".join(mean.text(".1f") for mean in (none, single, matched)),
         ),
     ]
 
@@ -192,7 +192,7 @@ def _gains(name: str, ours: list[float], other: list[float]) -> Check:
     return check(f"{name} (paired interval)", _change(ours, other), lambda mean: mean.low > 0, "+.2f", unit=" %")
 
 
-def _served(results: Results, world: str) -> list[Row]:
+def _serving_rows(results: Results, world: str) -> list[Row]:
     best = results.values(f"{world}-k16", "minutes")[:SEEDS]
     rows = []
     for name in site.SERVED:

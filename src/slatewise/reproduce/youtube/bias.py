@@ -13,7 +13,7 @@ from slatewise.ops import negatives
 from slatewise.ops.choices import at_choice
 from slatewise.ops.negatives import Negatives
 from slatewise.ops.sampled_softmax import sampled_log_softmax
-from slatewise.reproduce.youtube.drift import Size, learn, learner, logged
+from slatewise.reproduce.youtube.drift import Size, learn, learner, record_log
 from slatewise.seeds import stream_seed
 
 COUNTS = (16, 64, 256, 1024, 2048, 4096)
@@ -28,35 +28,35 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     draws leaves taken out; the noise is the standard deviation of one draw. Both over the exact gradient's norm.
     """
     seed, size = int(settings["seed"]), Size(**settings["size"])
-    record = logged(settings["world"], seed, size.users)
+    record = record_log(settings["world"], seed, size.users)
     machine = learner(record, settings["method"], seed=seed)
     learn(machine, record, size=size, seed=seed)
     generator = Generator().manual_seed(stream_seed(seed, 30))
-    some = record.rows(torch.randperm(len(record.mask), generator=generator)[:128])
+    sample = record.rows(torch.randperm(len(record.mask), generator=generator)[:128])
     with torch.no_grad():
-        states = machine.policy.encoder(some)[:, :-1]
+        states = machine.policy.encoder(sample)[:, :-1]
         everything = torch.arange(FIRST_ITEM, machine.policy.num_rows)
         zero, unit = torch.zeros(1, states.shape[2]), torch.eye(states.shape[2])
         # the scores are affine in the state: bias and item vectors can be read off whatever the head looks like
         bias = machine.policy.scores(zero, everything.unsqueeze(0))[0]
         table = (machine.policy.scores(unit, everything.expand(len(unit), -1)) - bias).T.contiguous()
-    chosen = (some.choice >= 0).nonzero()
+    chosen = (sample.choice >= 0).nonzero()
     chosen = chosen[torch.randperm(len(chosen), generator=generator)[:POSITIONS]]
     state = states[chosen[:, 0], chosen[:, 1]]
-    item = at_choice(some.slate, some.choice)[chosen[:, 0], chosen[:, 1]]
+    item = at_choice(sample.slate, sample.choice)[chosen[:, 0], chosen[:, 1]]
     uses = torch.bincount(at_choice(record.slate, record.choice).flatten(), minlength=machine.policy.num_rows)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     exact = _gradient(state, item, table, bias, negatives.whole_catalog(first=FIRST_ITEM, last=len(table) + 1))
     for name, draw in samplers(uses[FIRST_ITEM:], generator).items():
-        found[name] = {}
+        results[name] = {}
         for count in COUNTS:
             draws = torch.stack([_gradient(state, item, table, bias, draw(count)) for _ in range(DRAWS)])
             mean = draws.mean(dim=0)
             spread = float((draws - mean).square().sum()) / (DRAWS - 1)
             off = float((mean - exact).square().sum()) - spread / DRAWS
             norm = float(exact.norm())
-            found[name][str(count)] = {"bias": max(0.0, off) ** 0.5 / norm, "noise": spread**0.5 / norm}
-    return found
+            results[name][str(count)] = {"bias": max(0.0, off) ** 0.5 / norm, "noise": spread**0.5 / norm}
+    return results
 
 
 def samplers(uses: Tensor, generator: Generator) -> dict[str, Callable[[int], Negatives]]:

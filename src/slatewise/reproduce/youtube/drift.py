@@ -93,7 +93,7 @@ def world(seed: int) -> drift.Config:
 
 
 @lru_cache(maxsize=1)
-def logged(name: str, seed: int, users: int) -> Trajectories:
+def record_log(name: str, seed: int, users: int) -> Trajectories:
     """The log of a world; kept for the next cell of this process."""
     config = world(seed)
     env = drift.Env(config, num_users=users)
@@ -137,7 +137,7 @@ class Trial:
         return {"minutes": float(self.minutes.mean()), "picks": float(self.picks.mean())}
 
 
-def tried(policy: reinforce.Policy, *, seed: int, size: Size, exploration: Exploration | None = None) -> Trial:
+def evaluate(policy: reinforce.Policy, *, seed: int, size: Size, exploration: Exploration | None = None) -> Trial:
     """Serve a policy to new users for their whole stay."""
     config = world(seed)
     env = drift.Env(config, num_users=size.test_users)
@@ -158,13 +158,13 @@ def tried(policy: reinforce.Policy, *, seed: int, size: Size, exploration: Explo
 def run_variant(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Learn one variant and test it; the reference also as served in other ways."""
     seed, size = int(settings["seed"]), Size(**settings["size"])
-    record = logged(settings["world"], seed, size.users)
+    record = record_log(settings["world"], seed, size.users)
     machine = learner(record, settings["method"], seed=seed)
     losses = learn(machine, record, size=size, seed=seed)
-    result = tried(machine.policy, seed=seed, size=size).summary() | {"losses": losses}
+    result = evaluate(machine.policy, seed=seed, size=size).summary() | {"losses": losses}
     if settings["variant"] == REFERENCE and settings["serve"]:
         result["served"] = {
-            name: tried(machine.policy, seed=seed, size=size, exploration=exploration).summary()
+            name: evaluate(machine.policy, seed=seed, size=size, exploration=exploration).summary()
             for name, exploration in SERVED.items()
         }
     return result
@@ -173,13 +173,13 @@ def run_variant(settings: Mapping[str, Any]) -> dict[str, Any]:
 def run_pair(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The control (uncorrected) and the test (K = 1) together: their nominations are compared item by item."""
     seed, size = int(settings["seed"]), Size(**settings["size"])
-    record = logged(settings["world"], seed, size.users)
+    record = record_log(settings["world"], seed, size.users)
     result: dict[str, Any] = {}
     shown: dict[str, Tensor] = {}
     for name, method in settings["methods"].items():
         machine = learner(record, method, seed=seed)
         losses = learn(machine, record, size=size, seed=seed)
-        trial = tried(machine.policy, seed=seed, size=size)
+        trial = evaluate(machine.policy, seed=seed, size=size)
         shown[name] = trial.shown[FIRST_ITEM:].double()
         result[name] = trial.summary() | {"losses": losses}
     result["logged"] = {
@@ -218,29 +218,29 @@ def run_exploration(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     seed, size = int(settings["seed"]), Size(**settings["size"])
     exploration = Exploration(**settings["exploration"])
-    record = logged(settings["world"], seed, size.users)
+    record = record_log(settings["world"], seed, size.users)
     first = learner(record, settings["method"], seed=seed)
     learn(first, record, size=size, seed=seed)
     weights = {"control": first.state_dict(), "test": first.state_dict()}
-    result: dict[str, Any] = {"generation 0": tried(first.policy, seed=seed, size=size).summary()}
+    result: dict[str, Any] = {"generation 0": evaluate(first.policy, seed=seed, size=size).summary()}
     # both arms serve the same policy at first: one log, dealt to both
-    served = served_log(first.policy, exploration, seed=seed, generation=1, users=size.users)
+    served = record_serving(first.policy, exploration, seed=seed, generation=1, users=size.users)
     for generation in (1, 2):
         for arm in ("control", "test"):
             machine = learner(record, settings["method"], seed=seed)
             machine.load_state_dict(weights[arm])
             fresh = served
             if generation > 1:
-                fresh = served_log(machine.policy, exploration, seed=seed, generation=generation, users=size.users)
+                fresh = record_serving(machine.policy, exploration, seed=seed, generation=generation, users=size.users)
             bucket = fresh.policy_id[:, 0]
             read = fresh.rows(bucket != (3 if arm == "control" else 2))
             learn(machine, read, size=size, seed=stream_seed(seed, 20 + generation))
             weights[arm] = machine.state_dict()
-            result[f"generation {generation}, {arm}"] = tried(machine.policy, seed=seed, size=size).summary()
+            result[f"generation {generation}, {arm}"] = evaluate(machine.policy, seed=seed, size=size).summary()
     return result
 
 
-def served_log(
+def record_serving(
     policy: reinforce.Policy, exploration: Exploration, *, seed: int, generation: int, users: int
 ) -> Trajectories:
     """What a policy's own serving leaves behind: 90 % + 5 % of the users deterministic (1, 2), 5 % stochastic (3)."""
