@@ -149,8 +149,10 @@ class Journal:
 
     def close(self) -> None:
         """Flush, and let go of log and store."""
-        self._log.close()
-        self._store.close()
+        try:
+            self._log.close()
+        finally:
+            self._store.close()
 
     def _apply_line(self, line: bytes, end: Position) -> Record | None:
         """Apply a line of the log; None where it is set aside."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import resource
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from hypothesis.strategies import integers
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.protocols import EventLog
 from slatewise.serve.events.files import START, Position, SegmentedLog
+from slatewise.serve.events.segment import UncertainError
 
 
 def files(folder: Path) -> dict[str, int]:
@@ -119,6 +122,100 @@ def test_a_full_disk_leaves_no_half_of_a_batch(tmp_path: Path) -> None:
     log.append([{"n": 3}])
     assert [record["n"] for record in log] == [0, 3]
     log.close()
+
+
+@contextmanager
+def failing_fsync(patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No file reaches the disk, as with a broken one."""
+
+    def fail(handle: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with patch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        yield
+
+
+def test_after_a_failed_fsync_nothing_is_taken_until_the_disk_has_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, file = SegmentedLog(tmp_path), tmp_path / "events-00000001.jsonl"
+    log.append([{"n": 0}])
+    log.sync()
+    log.append([{"n": 1}, {"n": 2}])
+    whole = file.read_bytes()
+    with failing_fsync(monkeypatch):
+        for _ in range(2):
+            with pytest.raises(SlatewiseError, match=r"events-00000001\.jsonl: Input/output error\. Make room"):
+                log.sync()
+            with pytest.raises(SlatewiseError, match=r"did not take earlier records .*\. Nothing was recorded"):
+                log.append([{"n": 3}])
+    # a system that dropped the pages: the disk has zeros where the lines were, and the next fsync would succeed
+    with file.open("r+b") as stream:
+        stream.seek(len(b'{"n":0}\n'))
+        stream.write(bytes(len(whole) - stream.tell()))
+    with pytest.raises(SlatewiseError, match="Nothing was recorded"):
+        log.append([{"n": 3}])
+    log.sync()
+    assert file.read_bytes() == whole
+    log.append([{"n": 3}])
+    assert [record["n"] for record in log] == [0, 1, 2, 3]
+    log.close()
+
+
+def test_a_record_that_the_disk_refuses_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = SegmentedLog(tmp_path, fsync=True)
+    log.append([{"n": 0}])
+    with failing_fsync(monkeypatch), pytest.raises(SlatewiseError, match=r"Input/output error\. Nothing was recorded"):
+        log.append([{"n": 1}])
+    assert [record["n"] for record in log] == [0]
+    log.append([{"n": 2}])
+    assert [record["n"] for record in log] == [0, 2]
+    log.close()
+
+
+def test_a_record_that_cannot_be_taken_back_is_not_said_to_be_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = SegmentedLog(tmp_path, fsync=True)
+    log.append([{"n": 0}])
+
+    def fail(handle: int, length: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with failing_fsync(monkeypatch), monkeypatch.context() as patched:
+        patched.setattr(os, "ftruncate", fail)
+        with pytest.raises(UncertainError, match="could not be removed"):
+            log.append([{"n": 1}])
+        with pytest.raises(SlatewiseError, match="Nothing was recorded"):
+            log.append([{"n": 2}])
+    log.sync()  # takes it back after all
+    log.append([{"n": 3}])
+    assert [record["n"] for record in log] == [0, 3]
+    log.close()
+
+
+def test_a_segment_is_not_left_before_the_disk_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = SegmentedLog(tmp_path, segment_bytes=8)
+    log.append([{"n": 0}])
+    with failing_fsync(monkeypatch), pytest.raises(SlatewiseError, match="Input/output error"):
+        log.append([{"n": 1}])
+    assert files(tmp_path) == {"events-00000001.jsonl": 1}
+    log.append([{"n": 2}])
+    assert [record["n"] for record in log] == [0, 2]
+    assert log.position == Position(2, 8)
+    log.close()
+
+
+def test_a_log_that_the_disk_does_not_take_is_let_go_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = SegmentedLog(tmp_path)
+    log.append([{"n": 0}])
+    with failing_fsync(monkeypatch), pytest.raises(SlatewiseError, match="Input/output error"):
+        log.close()
+    log.close()
+    SegmentedLog(tmp_path).close()
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

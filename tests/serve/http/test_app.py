@@ -20,9 +20,10 @@ from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis.core import NotSet
 from starlette.testclient import TestClient
-from tests.serve.events.test_files import disk_of
+from tests.serve.events.test_files import disk_of, failing_fsync
 from tests.serve.world import NUM_ITEMS, save_artifact
 
+from slatewise.errors import SlatewiseError
 from slatewise.serve import Options, create_app, open_recommender
 from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.http.app import MAX_BODY
@@ -189,6 +190,22 @@ def test_a_log_that_cannot_be_written_is_no_answer(tmp_path: Path) -> None:
         with disk_of(10):
             assert "Nothing was recorded" in problem(started.post("/recommend", json={"user_id": "a"}), 503)["error"]
         assert started.post("/recommend", json={"user_id": "a"}).status_code == 200
+
+
+def test_what_the_disk_may_lack_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_artifact(tmp_path / "artifact")
+    recommender = open_recommender(tmp_path, Options())
+    with TestClient(create_app(recommender, sync_seconds=None)) as started:
+        assert started.post("/recommend", json={"user_id": "a"}).status_code == 200
+        with failing_fsync(monkeypatch), pytest.raises(SlatewiseError, match="Input/output error"):
+            recommender.sync()
+        # the disk works again, and has not got the first answer yet
+        refused = problem(started.post("/recommend", json={"user_id": "a"}), 503)
+        assert "the disk did not take earlier records (Input/output error)" in refused["error"]
+        assert "nothing was recorded" in refused["advice"]
+        recommender.sync()
+        assert started.post("/recommend", json={"user_id": "a"}).status_code == 200
+    assert (tmp_path / "serve" / "events" / "events-00000001.jsonl").read_text().count('"decision"') == 2
 
 
 @pytest.mark.parametrize("moment", ["while it is computed", "while it is written"])

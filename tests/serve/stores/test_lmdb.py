@@ -122,6 +122,42 @@ def test_a_store_of_another_format_is_emptied(tmp_path: Path) -> None:
     store.close()
 
 
+class BrokenDisk:
+    """An environment whose disk takes nothing; of the others only `close` is asked."""
+
+    def __init__(self, environment: lmdb.Environment) -> None:
+        self.close = environment.close
+
+    def sync(self, force: bool) -> None:
+        raise lmdb.DiskError("mdb_env_sync: Input/output error")
+
+
+def test_a_store_that_the_disk_did_not_take_is_made_again_at_the_next_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    with store.transaction():
+        store.put_user("ann", USER)
+        store.put_followed("/log", Position(3, 99))
+    store._env = BrokenDisk(store._env)  # type: ignore[assignment]
+    for _ in range(2):
+        with pytest.raises(SlatewiseError, match=r"the disk did not take the store .*Input/output error"):
+            store.sync()
+        with pytest.raises(SlatewiseError, match="is then made again from the event log"), store.transaction():
+            pass
+    store.close()
+    store = Store(tmp_path)
+    with store.transaction():
+        assert store.user("ann") is None
+        assert store.followed_to("/log") == START
+    store.put("ben", b"carry")
+    store.close()
+    assert "the disk did not take it; it is made again from the event log" in caplog.text
+    store = Store(tmp_path)
+    assert store.get("ben") == b"carry"
+    store.close()
+
+
 def test_a_full_store_says_so(tmp_path: Path) -> None:
     store = Store(tmp_path, map_bytes=1 << 17)
 

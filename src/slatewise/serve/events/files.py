@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from slatewise.errors import SlatewiseError, input_error
+from slatewise.serve.events.segment import Segment
 
 PATTERN = "events-*.jsonl"
 
@@ -52,14 +52,11 @@ class SegmentedLog:
         self.folder = folder
         self._segment_bytes = segment_bytes
         self._fsync = fsync
-        self._guard = threading.Lock()
-        self._dirty = False
         self._folder_handle = lock_folder(folder)
         try:
             segments = self.segments()
-            self._segment = segments[-1] if segments else 1
-            self._handle = self._open(self._segment)
-            self._offset = self._cut_torn_line()
+            self._number = segments[-1] if segments else 1
+            self._segment = self._open(self._number)
         except OSError as error:
             os.close(self._folder_handle)
             raise SlatewiseError(f"{folder}: {error.strerror}. Name another folder with --events.") from error
@@ -67,43 +64,28 @@ class SegmentedLog:
     @property
     def position(self) -> Position:
         """The place after the last record."""
-        return Position(self._segment, self._offset)
+        return Position(self._number, self._segment.size)
 
     def append(self, records: Sequence[dict[str, Any]]) -> None:
         """Write records, all or none; when it returns they outlive this process.
 
         Raises:
-            SlatewiseError: the disk is full or gone; nothing was written.
+            UncertainError: writing failed in the middle, and so did taking it back.
+            SlatewiseError: the disk is full or gone, or has not taken earlier records; nothing was written.
         """
         if not records:
             return
-        lines = b"".join(msgspec.json.encode(record) + b"\n" for record in records)
-        if self._offset >= self._segment_bytes:
+        if self._segment.size >= self._segment_bytes:
             self._rotate()
-        try:
-            written = 0
-            while written < len(lines):
-                written += os.write(self._handle, lines[written:])
-            if self._fsync:
-                os.fsync(self._handle)
-        except OSError as error:
-            # half a batch must not stay: its sender is told that nothing was kept
-            os.ftruncate(self._handle, self._offset)
-            raise SlatewiseError(f"{self._path(self._segment)}: {error.strerror}. Nothing was recorded.") from error
-        self._offset += len(lines)
-        self._dirty = not self._fsync
+        self._segment.append(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
 
     def sync(self) -> None:
-        """Wait until the disk has everything; may be called from another thread than `append`."""
-        with self._guard:
-            if not self._dirty or self._handle < 0:
-                return
-            self._dirty = False
-            handle = os.dup(self._handle)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        """Wait until the disk has everything; may be called from another thread than `append`.
+
+        Raises:
+            SlatewiseError: it does not; nothing is appended until a later call succeeds.
+        """
+        self._segment.sync()
 
     def segments(self) -> list[int]:
         """Numbers of the segments in the folder, in order."""
@@ -162,45 +144,35 @@ class SegmentedLog:
                 ) from error
 
     def close(self) -> None:
-        """Flush to the disk and let others write."""
-        self.sync()
-        with self._guard:
-            if self._handle >= 0:
-                os.close(self._handle)
+        """Flush to the disk and let others write.
+
+        Raises:
+            SlatewiseError: the disk did not take everything.
+        """
+        try:
+            self._segment.close()
+        finally:
+            if self._folder_handle >= 0:
                 os.close(self._folder_handle)
-                self._handle = -1
+                self._folder_handle = -1
 
     def _path(self, segment: int) -> Path:
         return self.folder / f"events-{segment:08d}.jsonl"
 
-    def _open(self, segment: int) -> int:
-        handle = os.open(self._path(segment), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+    def _open(self, number: int) -> Segment:
+        segment = Segment(self._path(number), fsync=self._fsync)
         os.fsync(self._folder_handle)  # the name of a new file is an entry of the folder
-        return handle
+        return segment
 
     def _rotate(self) -> None:
+        """Go on in the next segment; the disk has all of the last one."""
+        self._segment.sync()
         try:
-            following = self._open(self._segment + 1)
+            following = self._open(self._number + 1)
         except OSError as error:
             raise SlatewiseError(f"{self.folder}: {error.strerror}. Nothing was recorded.") from error
-        os.fsync(self._handle)
-        with self._guard:
-            os.close(self._handle)
-            self._handle, self._segment, self._offset = following, self._segment + 1, 0
-
-    def _cut_torn_line(self) -> int:
-        """Truncate the last segment behind its last whole line; gives its length."""
-        length = end = os.fstat(self._handle).st_size
-        while end > 0:
-            start = max(0, end - 65536)
-            newline = os.pread(self._handle, end - start, start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        if end < length:
-            os.ftruncate(self._handle, end)
-        return end
+        self._segment.close()
+        self._segment, self._number = following, self._number + 1
 
 
 def lock_folder(folder: Path) -> int:

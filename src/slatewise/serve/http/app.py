@@ -25,6 +25,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from slatewise.errors import SlatewiseError
+from slatewise.serve.events.segment import UncertainError
 from slatewise.serve.http.openapi import MOST_OUTCOMES, document
 from slatewise.serve.http.schema import Feedback, Health, Problem, RecommendRequest
 from slatewise.serve.recommender import Recommender
@@ -202,7 +203,10 @@ async def _respond(answer: Callable[[], Awaitable[Any]]) -> Response:
         status = 404 if isinstance(refused, UnknownEventError) else 422
         return _problem(status, refused.error, refused.expected, refused.advice)
     except SlatewiseError as error:
-        return _problem(503, str(error), "a service that can write its log", "Try again later; nothing was recorded.")
+        advice = "Try again later; nothing was recorded."
+        if isinstance(error, UncertainError):
+            advice = "It is not known whether it was recorded: send outcomes again only with their outcome_id."
+        return _problem(503, str(error), "a service that can write its log", advice)
     except msgspec.ValidationError as error:
         return _problem(422, str(error), "a body as /openapi.json describes it", "Mend the value at the path named.")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -7,9 +7,10 @@ store that was cut off, lost or belongs to another log is brought up to date by 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,12 +20,15 @@ import msgspec
 from slatewise.errors import SlatewiseError
 from slatewise.serve.events.files import START, Position, lock_folder
 
+_logger = logging.getLogger(__name__)
 R = TypeVar("R", bound=msgspec.Struct)
 
 MAP_BYTES = 1 << 36
 """Address space for the map; the file grows only as it is filled."""
 FORMAT = b"3"
 """Of the records; a store of another format is emptied, and made again from the event log."""
+DAMAGED = "damaged"
+"""A file of this name marks a store that the disk did not take."""
 LONGEST_KEY = 480
 """LMDB takes keys of 511 bytes."""
 
@@ -83,6 +87,8 @@ class Store:
         self.folder = folder
         self._folder_handle = lock_folder(folder)
         try:
+            if (folder / DAMAGED).exists():
+                _set_aside(folder, "the disk did not take it")
             self._env = lmdb.open(
                 str(folder), map_size=map_bytes, max_dbs=5, sync=fsync, metasync=fsync, max_readers=16
             )
@@ -101,6 +107,7 @@ class Store:
             ) from error
         self._open: lmdb.Transaction[bytes] | None = None
         self._closed = False
+        self._failure = ""
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -109,6 +116,7 @@ class Store:
         Raises:
             SlatewiseError: the disk or the map is full.
         """
+        self._check_synced()
         if self._open is not None:
             raise RuntimeError("a transaction is open already; this store is for one thread and one block at a time")
         try:
@@ -207,26 +215,59 @@ class Store:
         """Wait until the disk has everything; may be called from another thread.
 
         Raises:
-            SlatewiseError: it does not.
+            SlatewiseError: it does not. The pages may be lost, and no later success says otherwise: nothing is read or
+                written any more, and the next start makes the store again.
         """
+        self._check_synced()
         try:
             self._env.sync(True)
         except lmdb.Error as error:
-            raise SlatewiseError(f"{self.folder}: {error}. Make room, or check the disk.") from error
+            self._failure = str(error)
+            with suppress(OSError):
+                (self.folder / DAMAGED).touch()
+            self._check_synced()
 
     def close(self) -> None:
-        """Flush to the disk and let others use the folder."""
-        if not self._closed:
-            self._closed = True
-            self._env.sync(True)
+        """Flush to the disk and let others use the folder.
+
+        Raises:
+            SlatewiseError: the disk did not take everything.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if not self._failure:
+                self.sync()
+        finally:
             self._env.close()
             os.close(self._folder_handle)
+
+    def _check_synced(self) -> None:
+        if self._failure:
+            raise SlatewiseError(
+                f"{self.folder}: the disk did not take the store ({self._failure}). Check the disk and start again: "
+                "the store is then made again from the event log."
+            )
 
     @property
     def _transaction(self) -> lmdb.Transaction[bytes]:
         if self._open is None:
             raise RuntimeError("no transaction is open; use `with store.transaction():`")
         return self._open
+
+
+def _set_aside(folder: Path, why: str) -> None:
+    """Rename a damaged store, so that an empty one is made in its place.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    os.replace(folder / "data.mdb", folder / "data.mdb.damaged")
+    (folder / DAMAGED).unlink(missing_ok=True)
+    _logger.warning(
+        "%s: %s; it is made again from the event log. The old one is kept as data.mdb.damaged.", folder, why
+    )
 
 
 def use_key(event_id: str, position: int) -> str:
