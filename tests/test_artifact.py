@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -60,10 +61,31 @@ def test_what_is_saved_is_loaded(policy: cloning.Policy, saved: Path) -> None:
     assert loaded.config == CONFIG
     assert loaded.manifest.metrics == {"ndcg@10": 0.5}
     assert loaded.manifest.source == artifact.Source(name="toy", fingerprint="f", simulated=True)
-    assert loaded.version == sha256(saved / "weights.safetensors")[:12]
+    lines = [f"{name} {sha256(saved / name)}\n" for name in ("config.toml", "items.parquet", "weights.safetensors")]
+    assert loaded.version == hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
     assert sorted(path.name for path in saved.iterdir()) == [
         "config.toml", "items.parquet", "manifest.json", "weights.safetensors",
     ]  # fmt: skip
+
+
+def test_the_version_names_weights_items_and_settings(policy: cloning.Policy, tmp_path: Path) -> None:
+    items = toy_catalog()
+    names = items.vocabulary.names.to_pylist()
+    swapped = Vocabulary(names=pa.array([*names[:-2], names[-1], names[-2]], pa.string()))
+
+    def version(*, catalog: Catalog = items, config: RunConfig = CONFIG) -> str:
+        artifact.save(
+            tmp_path / "a", policy=policy, catalog=catalog, config=config, metrics={}, source=artifact.Source()
+        )
+        return artifact.load(tmp_path / "a").version
+
+    first = version()
+    assert version() == first
+    reordered = version(catalog=Catalog(**{**_fields(items), "vocabulary": swapped}))
+    rewarded = version(config=replace(CONFIG, serve=replace(CONFIG.serve, rewards={"click": 2.0})))
+    with torch.no_grad():
+        policy.head.bias.weight.add_(1.0)
+    assert len({first, reordered, rewarded, version()}) == 4
 
 
 def test_a_loaded_policy_is_ready_to_serve(policy: cloning.Policy, saved: Path) -> None:

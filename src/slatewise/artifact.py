@@ -6,6 +6,7 @@ a module of somebody else's (a dotted name), `load` refuses, unless its caller t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -71,8 +72,12 @@ class Artifact:
 
     @property
     def version(self) -> str:
-        """Name of this very policy: the first 12 digits of its weights' SHA-256."""
-        return self.manifest.files["weights.safetensors"][:12]
+        """Name of this very policy: 12 digits of a SHA-256 of its weights, its items in their order, and its settings.
+
+        A user's memory is read under the version that wrote it alone, and all three say what the memory means.
+        """
+        lines = "".join(f"{name} {self.manifest.files[name]}\n" for name in FILES)
+        return hashlib.sha256(lines.encode()).hexdigest()[:12]
 
 
 def save(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import torch
 from msgspec.structs import replace
@@ -102,7 +103,7 @@ def test_a_lost_or_older_store_is_made_anew_from_the_log(run: Path, serve: Open,
 
 
 def seen_items(recommender: Recommender) -> list[int]:
-    with recommender.store.transaction():
+    with torch.inference_mode(), recommender.store.transaction():
         seen: list[int] = recommender.users.find("ann").used_items.tolist()
         return seen
 
@@ -155,6 +156,21 @@ def test_a_new_policy_reads_the_users_of_the_old_one(run: Path, serve: Open, tmp
     torch.testing.assert_close(state(second), state_of(second, dataset, "ann", -1))
     live(second, 1)
     assert len(ranking(second)) == len(order) - 1
+
+
+def test_memories_of_another_catalog_are_not_read_under_the_same_weights(run: Path, serve: Open) -> None:
+    first = serve(run)
+    first.feedback([Feedback(user_id="ann", item_id="i7")])
+    assert seen_items(first) == [7 + FIRST_ITEM]
+    first.close()
+    file = run / "artifact" / "items.parquet"
+    items = pq.read_table(file)
+    pq.write_table(items.set_column(0, "item_id", [items["item_id"].to_pylist()[::-1]]), file)
+    reseal(run / "artifact")
+    second = serve(run)
+    assert second.artifact.version != first.artifact.version
+    assert seen_items(second) == [NUM_ITEMS - 1 - 7 + FIRST_ITEM]
+    assert "i7" not in ranking(second)
 
 
 def test_events_that_came_back_with_the_log_are_not_counted_twice(run: Path, serve: Open, tmp_path: Path) -> None:

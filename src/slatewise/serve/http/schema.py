@@ -133,7 +133,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
     status: Literal["ok"]
     version: Annotated[str, Meta(description="Of slatewise.")]
-    policy_version: Annotated[str, Meta(description="First 12 digits of the weights' SHA-256.")]
+    policy_version: Annotated[str, Meta(description="12 digits of a SHA-256 of weights, items and settings.")]
     uptime_seconds: float
     decisions: Annotated[int, Meta(description="Slates served since the start.")]
     outcomes: Annotated[int, Meta(description="Outcomes accepted since the start.")]
