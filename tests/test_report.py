@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from slatewise.config import EvaluateConfig
-from slatewise.evaluation import Ranking, ranking_metrics
+from slatewise.evaluation import Ranking, Relevance, ranking_metrics
 from slatewise.report import (
     Column,
     Comparison,
@@ -267,12 +267,16 @@ def test_ranking_columns_are_metrics_that_an_evaluation_has() -> None:
         user=torch.tensor([0, 1]),
         items=torch.tensor([[2, 3], [3, 4]]),
         hits=torch.tensor([[True, False], [False, False]]),
-        relevant=torch.tensor([1, 1]),
         liked_hits=torch.tensor([[True, False], [False, False]]),
-        liked=torch.tensor([1, 0]),
+        relevance=Relevance(
+            used=torch.tensor([1, 1]),
+            repeats=torch.tensor([0, 0]),
+            relevant=torch.tensor([1, 1]),
+            liked=torch.tensor([1, 0]),
+        ),
     )
     config = EvaluateConfig(k=(2,), liked_at_least=4.0)
-    known = {metric.name for metric in ranking_metrics(ranking, config, num_rows=6, count=torch.ones(6))}
+    known = {metric.name for metric in ranking_metrics(ranking, config, num_rows=6, count=torch.arange(6))}
     assert {column.name for column in ranking_columns(2, 4.0)} <= known
     assert not [column for column in ranking_columns(2) if "liked" in column.name]
     assert {column.full for column in ranking_columns(2, 3.5)} >= {"recall@2, held-out items rated ≥ 3.5"}

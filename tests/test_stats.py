@@ -5,9 +5,18 @@ import math
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis.strategies import integers
+from hypothesis.strategies import floats, integers, lists
 
-from slatewise.stats import Z95, Measurement, jackknife, mean_interval, ratio, student_t, wilson
+from slatewise.stats import (
+    Z95,
+    Measurement,
+    jackknife_of_share,
+    mean_interval,
+    ratio,
+    share_interval,
+    student_t,
+    wilson,
+)
 
 
 def test_the_mean_and_its_interval_by_hand() -> None:
@@ -19,8 +28,42 @@ def test_the_mean_and_its_interval_by_hand() -> None:
 
 
 def test_one_number_has_no_interval_and_none_no_mean() -> None:
-    assert mean_interval(torch.tensor([2.0])) == (2.0, -math.inf, math.inf)
-    assert all(math.isnan(border) for border in mean_interval(torch.zeros(0)))
+    for interval in (mean_interval, share_interval):
+        value, *bounds = interval(torch.tensor([0.5]))
+        assert value == 0.5
+        assert all(math.isnan(bound) for bound in bounds)
+        assert all(math.isnan(number) for number in interval(torch.zeros(0)))
+
+
+def test_the_interval_of_a_mean_ends_at_the_smallest_possible_value() -> None:
+    values = torch.tensor([0.0, 0.0, 9.0])
+    assert mean_interval(values)[1] < 0
+    assert mean_interval(values, least=0.0)[1] == 0.0
+
+
+def test_the_interval_of_a_share_by_hand() -> None:
+    # zeros and ones are trials: 8 of 10
+    value, low, high = share_interval(torch.tensor([1.0] * 8 + [0.0] * 2))
+    assert value == pytest.approx(0.8)
+    assert (low, high) == pytest.approx(wilson(8, 10))
+    # mean .4, variance .01, so 2 · .4 · .6 / .01 = 48 trials
+    value, low, high = share_interval(torch.tensor([0.3, 0.5], dtype=torch.float64))
+    assert value == pytest.approx(0.4)
+    # centre (.4 + z²/96) / (1 + z²/48) = .40741, half 1.959964 √(.24/48 + z²/9216) / 1.08003 = .13355
+    assert (low, high) == pytest.approx((0.2739, 0.5410), abs=1e-4)
+
+
+def test_equal_values_count_as_one_trial_each() -> None:
+    assert share_interval(torch.zeros(7)) == (0.0, *wilson(0, 7))
+    assert share_interval(torch.full((4,), 0.5)) == (0.5, *wilson(2, 4))
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=lists(floats(0, 1, width=32), min_size=2, max_size=9))
+def test_the_interval_of_a_share_stays_within_its_range(values: list[float]) -> None:
+    value, low, high = share_interval(torch.tensor(values))
+    assert 0.0 <= low <= value + 1e-12
+    assert value - 1e-12 <= high <= 1.0
 
 
 def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
@@ -92,11 +135,19 @@ def test_students_interval_by_hand() -> None:
     assert student_t([5.0]) == (5.0, -math.inf, math.inf)
 
 
-def test_jackknife_of_a_mean_is_its_standard_error() -> None:
-    # leaving one of 1, 3, 5 out gives 4, 3, 2: √(2/3 · 2) = 2/√3
-    low, high = jackknife(3.0, torch.tensor([4.0, 3.0, 2.0]))
-    assert high - 3.0 == pytest.approx(1.959964 * 2 / math.sqrt(3))
-    assert 3.0 - low == pytest.approx(high - 3.0)
+def test_the_jackknife_of_a_share_by_hand() -> None:
+    # sin² of π/6, π/4, π/3 is 1/4, 1/2, 3/4: on the angles ± π/12, √(2/3 · 2 (π/12)²) = π/12 · 2/√3
+    low, high = jackknife_of_share(0.5, torch.tensor([0.25, 0.5, 0.75]))
+    half = 1.959964 * math.pi / 12 * 2 / math.sqrt(3)
+    assert low == pytest.approx(math.sin(math.pi / 4 - half) ** 2, abs=1e-6)
+    assert high == pytest.approx(math.sin(math.pi / 4 + half) ** 2, abs=1e-6)
+
+
+def test_the_jackknife_of_a_share_stays_within_its_range() -> None:
+    for value, others in ((1.0, [1.0, 0.8]), (0.0, [0.0, 0.3]), (0.97, [1.0, 0.5]), (1.0, [1.0, 1.0])):
+        low, high = jackknife_of_share(value, torch.tensor(others))
+        assert 0.0 <= low <= value
+        assert value <= high <= 1.0
 
 
 def test_a_measurement_without_bounds_has_no_interval() -> None:

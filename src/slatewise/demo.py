@@ -237,7 +237,8 @@ def _train(config: RunConfig, folder: Path) -> tuple[str, str]:
         steps += 1
 
     result = train(config, folder, resume=not other, overwrite=other, on_step=count)
-    validation = f"validation {result.select} {result.value:.3f}"
+    value = "no value" if result.value is None else f"{result.value:.3f}"
+    validation = f"validation {result.select} {value}"
     if not steps:
         return folder.name, f"kept, {validation}"
     epochs = "1 epoch" if result.epochs == 1 else f"{result.epochs} epochs"
@@ -262,7 +263,7 @@ def _judge(folder: Path, behaviour: Path) -> tuple[str, dict[str, Any]]:
     results = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     # `slatewise evaluate` may have judged a part since, without an estimate
     whole = set(results.get("parts", {})) == {"valid", "test"} and results["parts"]["test"]["off_policy"]
-    whole = whole and all("metrics" in part for part in results["parts"].values())  # an older version said "figures"
+    whole = whole and all("used_items" in part for part in results["parts"].values())  # older versions did not say
     if not whole or (results.get("policy"), results.get("behaviour")) != versions:
         judge(opened, "valid", behaviour=None)
         judge(opened, "test", behaviour=logging_policy.policy)

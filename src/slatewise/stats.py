@@ -25,6 +25,10 @@ class Measurement:
     low: float = math.nan
     high: float = math.nan
     stderr: float = math.nan
+    users: int | None = None
+    """How many users it is an average over; None where it is not one over users."""
+    left_out: int | None = None
+    """How many users it leaves out, because it has no value for them."""
 
     @property
     def has_interval(self) -> bool:
@@ -65,16 +69,37 @@ def student_t(values: Sequence[float]) -> MeanInterval:
     return MeanInterval(mean, mean - half, mean + half)
 
 
-def mean_interval(values: Float[Tensor, " B"]) -> tuple[float, float, float]:
-    """Mean of independent values and the bounds of its 95 % interval (normal approximation)."""
+def mean_interval(values: Float[Tensor, " B"], *, least: float = -math.inf) -> tuple[float, float, float]:
+    """Mean of independent values and the bounds of its 95 % interval (normal approximation).
+
+    NaN where there is none: no mean of nothing, no interval of a single value.
+
+    Args:
+        values: one number a case.
+        least: smallest possible value; the interval does not go below it.
+    """
     count = len(values)
-    if count == 0:
-        return math.nan, math.nan, math.nan
+    if count < 2:
+        return (float(values.double().mean()) if count else math.nan), math.nan, math.nan
     mean = float(values.double().mean())
-    if count == 1:
-        return mean, -math.inf, math.inf
     half = Z95 * float(values.double().std()) / math.sqrt(count)
-    return mean, mean - half, mean + half
+    return mean, max(least, mean - half), mean + half
+
+
+def share_interval(values: Float[Tensor, " B"]) -> tuple[float, float, float]:
+    """Mean of independent values in [0, 1] and the bounds of its 95 % interval, which stays there.
+
+    Wilson's interval with the design effect: for B values of mean p and variance s² it counts B p (1 − p) / s² trials,
+    which are B where every value is 0 or 1, and more where they scatter less. Equal values count once each. NaN as in
+    `mean_interval`.
+    """
+    count = len(values)
+    if count < 2:
+        return mean_interval(values)
+    numbers = values.double()
+    mean, variance = float(numbers.mean()), float(numbers.var(unbiased=False))
+    trials = count * mean * (1 - mean) / variance if variance > 0 else float(count)
+    return mean, *_wilson(mean, trials)
 
 
 def ratio(numerator: Float[Tensor, " B"], denominator: Float[Tensor, " B"]) -> tuple[float, float]:
@@ -96,21 +121,28 @@ def ratio(numerator: Float[Tensor, " B"], denominator: Float[Tensor, " B"]) -> t
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
     """95 % interval of a proportion (Wilson 1927), which stays within [0, 1] for few trials; (0, 1) for none."""
-    if trials == 0:
-        return 0.0, 1.0
-    share, z2 = successes / trials, Z95 * Z95
+    return _wilson(successes / trials, float(trials)) if trials else (0.0, 1.0)
+
+
+def _wilson(share: float, trials: float) -> tuple[float, float]:
+    z2 = Z95 * Z95
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = Z95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials)) / (1 + z2 / trials)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def jackknife(value: float, left_out: Float[Tensor, " G"]) -> tuple[float, float]:
-    """Bounds of the 95 % interval of a statistic from its values with one of G groups left out each time.
+def jackknife_of_share(value: float, left_out: Float[Tensor, " G"]) -> tuple[float, float]:
+    """Bounds of the 95 % interval of a statistic in [0, 1] from its values with one of G groups left out each time.
+
+    Computed for arcsin √x, whose ends are those of the interval [0, 1], and transformed back.
 
     Args:
         value: the statistic of everything.
         left_out: the statistic without each group, G ≥ 2.
     """
-    groups = len(left_out)
-    stderr = math.sqrt((groups - 1) / groups * float((left_out - left_out.mean()).square().sum()))
-    return value - Z95 * stderr, value + Z95 * stderr
+    angles = left_out.double().clamp(0, 1).sqrt().asin()
+    groups = len(angles)
+    half = Z95 * math.sqrt((groups - 1) / groups * float((angles - angles.mean()).square().sum()))
+    middle = math.asin(math.sqrt(min(max(value, 0.0), 1.0)))
+    low, high = max(middle - half, 0.0), min(middle + half, math.pi / 2)
+    return math.sin(low) ** 2, math.sin(high) ** 2

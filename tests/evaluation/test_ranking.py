@@ -13,10 +13,10 @@ from slatewise.config import DataConfig, EvaluateConfig
 from slatewise.data.splits import split_log
 from slatewise.encoders import window
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
-from slatewise.evaluation import Evaluation, evaluate, rank, ranking_metrics, states_at, used_items
-from slatewise.evaluation.ranking import Ranking
+from slatewise.evaluation import Evaluation, Ranking, Relevance, evaluate, rank, ranking_metrics, states_at, used_items
 from slatewise.log import LogPart
 from slatewise.policies.ranked import RankedPolicy
+from slatewise.stats import wilson
 from slatewise.testing import toy_catalog, toy_dataset, written_log
 from slatewise.types import SlateRequest, Slates
 
@@ -49,6 +49,14 @@ LOG = written_log(
 )
 SPLIT = split_log(DataConfig(path=""), LOG)
 CONFIG = EvaluateConfig(k=(1, 2), liked_at_least=4.0)
+NEVER_USED = torch.zeros(8, dtype=torch.int64)
+
+
+def lists_of(*lists: list[int]) -> Ranking:
+    """Lists of users with nothing to find."""
+    zeros, misses = torch.zeros(len(lists), dtype=torch.int64), torch.zeros(len(lists), 2, dtype=torch.bool)
+    relevance = Relevance(used=zeros, repeats=zeros, relevant=zeros, liked=zeros)
+    return Ranking(user=zeros, items=torch.tensor(lists), hits=misses, liked_hits=misses, relevance=relevance)
 
 
 def test_lists_without_what_was_used_by_hand() -> None:
@@ -57,9 +65,9 @@ def test_lists_without_what_was_used_by_hand() -> None:
     # user 0 used 7, 6, 5; user 1 used 2, 3, 7; user 3 used 2, 4, 6
     assert ranking.items.tolist() == [[4, 3], [6, 5], [7, 5]]
     assert ranking.hits.tolist() == [[True, False], [True, False], [False, False]]
-    assert ranking.relevant.tolist() == [1, 1, 1]
+    assert ranking.relevance.relevant.tolist() == [1, 1, 1]
     # user 1 did not like its item; user 3 liked the one that was missed
-    assert ranking.liked.tolist() == [1, 0, 1]
+    assert ranking.relevance.liked.tolist() == [1, 0, 1]
     assert ranking.liked_hits.tolist() == [[True, False], [False, False], [False, False]]
 
 
@@ -82,7 +90,7 @@ def test_an_item_used_twice_is_one_relevant_item() -> None:
     ranking = rank(ByNumber(), part, EvaluateConfig(k=(3,)))
     assert ranking.items.tolist() == [[7, 6, 5]]
     assert ranking.hits.tolist() == [[True, False, True]]
-    assert ranking.relevant.tolist() == [3]  # 5, 7, 4
+    assert ranking.relevance.relevant.tolist() == [3]  # 5, 7, 4
 
 
 def test_what_was_shown_and_not_used_is_neither_used_nor_relevant() -> None:
@@ -91,7 +99,7 @@ def test_what_was_shown_and_not_used_is_neither_used_nor_relevant() -> None:
     ranking = rank(ByNumber(), part, EvaluateConfig(k=(3,)))
     assert ranking.items.tolist() == [[7, 5, 4]]  # only 6 was used
     assert ranking.hits.tolist() == [[True, False, False]]
-    assert ranking.relevant.tolist() == [1]
+    assert ranking.relevance.relevant.tolist() == [1]
 
 
 class Shows(ByNumber):
@@ -106,11 +114,9 @@ def test_every_used_item_of_a_slate_is_relevant() -> None:
     log = written_log([[{"items": [5]}, {"items": [2, 3, 4], "rewards": [1, 1, 0], "used": [0, 1]}]])
     part = LogPart(interactions=log, first=np.array([1]), last=np.array([2]))
     ranking = rank(Shows(), part, EvaluateConfig(k=(2,)))
-    assert ranking.relevant.tolist() == [2]
+    assert ranking.relevance.relevant.tolist() == [2]
     assert ranking.hits.tolist() == [[True, True]]
-    found = {
-        m.name: m.value for m in ranking_metrics(ranking, EvaluateConfig(k=(2,)), num_rows=8, count=torch.zeros(8))
-    }
+    found = {m.name: m.value for m in ranking_metrics(ranking, EvaluateConfig(k=(2,)), num_rows=8, count=NEVER_USED)}
     assert (found["precision@2"], found["ndcg@2"], found["recall@2"]) == (1.0, 1.0, 1.0)
 
 
@@ -130,8 +136,10 @@ def test_batches_change_nothing() -> None:
     one = rank(
         ByNumber(), SPLIT.part("test"), EvaluateConfig(k=(1, 2), liked_at_least=4.0, batch_size=1), on_batch=done.append
     )
-    for name in Ranking.__dataclass_fields__:
+    for name in ("user", "items", "hits", "liked_hits"):
         assert torch.equal(getattr(one, name), getattr(whole, name)), name
+    for name in Relevance.__dataclass_fields__:
+        assert torch.equal(getattr(one.relevance, name), getattr(whole.relevance, name)), name
     assert done == [1, 2, 3]
 
 
@@ -139,13 +147,13 @@ def test_nobody_held_out() -> None:
     log = written_log([uses(2, 3), uses(4)])
     ranking = rank(ByNumber(), split_log(DataConfig(path=""), log).test, CONFIG)
     assert ranking.items.shape == (0, 2)
-    found = {metric.name: metric.value for metric in ranking_metrics(ranking, CONFIG, num_rows=8, count=torch.zeros(8))}
+    found = {metric.name: metric.value for metric in ranking_metrics(ranking, CONFIG, num_rows=8, count=NEVER_USED)}
     assert all(math.isnan(value) for value in found.values())
 
 
 def test_figures_by_hand() -> None:
     ranking = rank(ByNumber(), SPLIT.part("test"), CONFIG)
-    count = torch.tensor([0.0, 0.0, 3.0, 2.0, 1.0, 0.0, 1.0, 1.0])
+    count = torch.tensor([0, 0, 3, 2, 1, 0, 1, 1])
     found = {metric.name: metric for metric in ranking_metrics(ranking, CONFIG, num_rows=8, count=count)}
     assert found["recall@1"].value == pytest.approx(2 / 3)
     assert found["precision@2"].value == pytest.approx(1 / 3)
@@ -157,29 +165,29 @@ def test_figures_by_hand() -> None:
     assert found["coverage@2"].value == pytest.approx(5 / 6)  # 3, 4, 5, 6, 7
     assert found["coverage@1"].value == 0.5  # 4, 6, 7
     assert found["avg_popularity@2"].value == pytest.approx((1.5 + 0.5 + 0.5) / 3)
-    # √(((1/3)² + (1/3)² + (2/3)²) / 2) / √3 = 1/3
-    assert found["recall@1"].high - found["recall@1"].value == pytest.approx(1.959964 / 3)
+    # two of three
+    assert (found["recall@1"].low, found["recall@1"].high) == pytest.approx(wilson(2, 3))
+    assert (found["recall@1"].users, found["recall@1"].left_out) == (3, 0)
+    assert (found["liked_recall@1"].users, found["liked_recall@1"].left_out) == (2, 1)
 
 
 def test_the_jackknife_by_hand() -> None:
-    lists = torch.tensor([[2, 3], [2, 0]])
-    none = torch.zeros(2, 2, dtype=torch.bool)
-    zero = torch.zeros(2, dtype=torch.int64)
-    ranking = Ranking(user=zero, items=lists, hits=none, relevant=zero, liked_hits=none, liked=zero)
-    found = {f.name: f for f in ranking_metrics(ranking, EvaluateConfig(k=(2,)), num_rows=6, count=torch.zeros(6))}
+    ranking = lists_of([2, 3], [2, 0])
+    found = {f.name: f for f in ranking_metrics(ranking, EvaluateConfig(k=(2,)), num_rows=6, count=NEVER_USED)}
     coverage = found["coverage@2"]
-    # of four items two are shown; one without the first user, two without the second: ½ · ((−1/8)² + (1/8)²)
+    # of four items two are shown; one without the first user, two without the second
     assert coverage.value == 0.5
-    assert coverage.high - coverage.value == pytest.approx(1.959964 * math.sqrt(1 / 64))
+    angles = math.pi / 6, math.pi / 4  # sin² is 1/4 and 1/2; ½ · 2 · ((π/24)² ) on their scale
+    half = 1.959964 * (angles[1] - angles[0]) / 2
+    assert coverage.high == pytest.approx(math.sin(math.pi / 4 + half) ** 2)
+    assert coverage.low == pytest.approx(math.sin(math.pi / 4 - half) ** 2)
     # exposures 2, 1, 0, 0: ((2·3 − 5) · 1 + (2·4 − 5) · 2) / (4 · 3)
     assert found["gini@2"].value == pytest.approx(7 / 12)
 
 
 def test_one_user_has_figures_without_an_interval() -> None:
-    lists, none = torch.tensor([[2, 3]]), torch.zeros(1, 2, dtype=torch.bool)
-    zero = torch.zeros(1, dtype=torch.int64)
-    ranking = Ranking(user=zero, items=lists, hits=none, relevant=zero, liked_hits=none, liked=zero)
-    found = {f.name: f for f in ranking_metrics(ranking, EvaluateConfig(k=(2,)), num_rows=6, count=torch.zeros(6))}
+    ranking = lists_of([2, 3])
+    found = {f.name: f for f in ranking_metrics(ranking, EvaluateConfig(k=(2,)), num_rows=6, count=NEVER_USED)}
     assert found["coverage@2"].value == 0.5
     assert math.isnan(found["coverage@2"].low)
 
@@ -189,11 +197,11 @@ def test_states_stand_where_the_part_begins() -> None:
     policy.encoder = window.Encoder(window.Config(length=2), toy_catalog(NUM_ITEMS))
     seen, state = states_at(policy, LOG, np.array([0, 1]), np.array([3, 1]), max_history=100)
     assert state[:, :2].tolist() == [[5, 6], [2, 0]]
-    assert seen.tolist() == [[7, 6, 5], [2, 0, 0]]
+    assert seen.tolist() == [[5, 6, 7], [2, 0, 0]]
     # the state reads the newest events only, the list of used items is whole
     seen, state = states_at(policy, LOG, np.array([0]), np.array([3]), max_history=1)
     assert state[:, :2].tolist() == [[5, 0]]
-    assert seen.tolist() == [[7, 6, 5]]
+    assert seen.tolist() == [[5, 6, 7]]
 
 
 def test_uses_by_hand() -> None:

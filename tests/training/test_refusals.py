@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from slatewise import artifact
 from slatewise import config as configs
 from slatewise.cli import main
 from slatewise.config.run import RunConfig
 from slatewise.data import Options, import_path
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.testing import toy_catalog, toy_dataset, written_log
+from slatewise.training import checkpoint
 from slatewise.training.checkpoint import Progress
 from slatewise.training.loop import train
 
@@ -78,7 +81,7 @@ def command(
         ("encoder.dropout=1.0", "[encoder]: dropout is 1.0; expected a share in [0, 1)"),
         ("evaluate.k=[]", "[evaluate]: k is []; expected list lengths of at least 1"),
         ("evaluate.k=[5,21]", "[evaluate] k = 21 is larger than the catalog of 20 items"),
-        ("train.select=ndcg@10", '[train] select = "ndcg@10" is no validation figure. One of: recall@5, '),
+        ("train.select=ndcg@10", '[train] select = "ndcg@10" is not a validation metric. One of: recall@5, '),
         ("data.split=by_day", "[data]: Invalid enum value 'by_day' - at `$.split`"),
         ("data.path=/no/where", "/no/where: there is no prepared data set: manifest.json is missing. Check the path."),
         ("method.temperature=0", "temperature is 0.0; expected a number above 0"),
@@ -210,15 +213,34 @@ def test_a_log_in_which_nothing_was_ever_rewarded(correction: str, tmp_path: Pat
 def test_a_selecting_figure_without_a_value(data: Path, tmp_path: Path) -> None:
     tables = {**TABLES, "data": {"path": str(data)}, "evaluate": {"k": [5], "liked_at_least": 9.0}}
     tables["train"] = {**TABLES["train"], "select": "liked_ndcg@5"}
-    with pytest.raises(InputError, match=r'select = "liked_ndcg@5" has no value: no user has anything to validate'):
+    with pytest.raises(InputError, match=r'select = "liked_ndcg@5" has no value .*: of 24 users, 24 liked nothing'):
         train(RunConfig.from_tables(tables), tmp_path / "run")
 
 
-def test_without_a_validation_part_the_last_weights_are_kept(data: Path, tmp_path: Path) -> None:
+def test_a_selecting_metric_without_a_value_is_refused_before_training(tmp_path: Path) -> None:
+    again = [[{"items": [2 + step % 4]} for step in range(8)] for _ in range(3)]
+    toy_dataset(tmp_path / "data", written_log(again), catalog=toy_catalog(10))
+    tables = {**TABLES, "data": {"path": str(tmp_path / "data")}}
+    with pytest.raises(InputError, match="of 3 users, 3 used only what they had used before"):
+        train(RunConfig.from_tables(tables), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    # where repeats are ranked, they are relevant
+    tables["evaluate"] = {**TABLES["evaluate"], "exclude_seen": False}
+    assert train(RunConfig.from_tables(tables), tmp_path / "run").value is not None
+
+
+def test_without_a_validation_part_all_epochs_train_and_the_last_weights_are_kept(data: Path, tmp_path: Path) -> None:
     split = {"path": str(data), "split": "first_share", "valid_share": 0.0}
-    tables = {**TABLES, "data": split, "evaluate": {"k": [3]}}
+    tables = {**TABLES, "data": split, "method": {"name": "cloning"}}
+    tables["train"] = {**TABLES["train"], "epochs": 4, "patience": 1}
     result = train(RunConfig.from_tables(tables), tmp_path / "run")
-    assert (result.epochs, result.value) == (1, 0.0)
+    assert (result.epochs, result.best_epoch, result.value) == (4, 3, None)
+    trained = checkpoint.read(tmp_path / "run")
+    assert trained is not None
+    for name, weights in artifact.load(tmp_path / "run" / "artifact").policy.state_dict().items():
+        assert torch.equal(weights, trained.learner[f"policy.{name}"]), name
+    manifest = json.loads((tmp_path / "run" / "artifact" / "manifest.json").read_text("utf-8"))
+    assert manifest["metrics"] == {}
 
 
 def test_a_loss_that_is_not_finite_names_step_and_way_out(tmp_path: Path) -> None:

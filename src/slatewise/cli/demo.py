@@ -138,7 +138,7 @@ def as_words(outcome: Outcome) -> str:
     for row in outcome.rows:
         served = " ← served" if row["name"] == outcome.served else ""
         cells = [_cell(row["test"][f"{name}@{k}"], interval=name not in ("coverage", "gini")) for name in columns]
-        table.add_row(row["label"] + served, *cells, row["off_policy"]["verdict"] if row["off_policy"] else "—")
+        table.add_row(row["label"] + served, *cells, row["off_policy"]["verdict"] if row["off_policy"] else "–")
     items = Table("position", "item", "propensity", box=None, pad_edge=False)
     for shown in outcome.answer["items"]:
         items.add_row(str(shown["position"] + 1), str(shown["title"]), f"{shown['propensity']:.4f}")
@@ -151,7 +151,7 @@ def as_words(outcome: Outcome) -> str:
             f"\nHeld-out test items{simulated}",
             as_text(table),
             "",
-            "Full ranking over the catalog, items seen before excluded; ± is half a 95 % interval.",
+            "Full ranking over the catalog, items seen before excluded; in brackets, 95 % intervals.",
             *(liked if "liked_recall" in columns else []),
             "",
             f"Report: {outcome.report}",
@@ -179,6 +179,6 @@ _COLUMNS = {
 def _cell(figure: dict[str, Any], *, interval: bool) -> str:
     value, high = figure["value"], figure["high"]
     if value is None:
-        return "—"
-    text = f"{value:.3f}".removeprefix("0")
-    return text if high is None or not interval else f"{text} ±{high - value:.3f}".replace("±0", "±")
+        return "–"
+    text = f"{value:.3f}"
+    return f"{text} [{figure['low']:.3f}, {high:.3f}]" if interval and high is not None else text

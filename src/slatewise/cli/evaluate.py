@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text, progr
 
 if TYPE_CHECKING:
     from slatewise.evaluation import Calibration, Evaluation
+    from slatewise.stats import Measurement
     from slatewise.training.judging import FinishedRun
 
 EVALUATE = """Judge a trained run on held-out data: full ranking, seen items excluded, 95 % intervals.
@@ -54,9 +57,7 @@ def evaluate(
     opened, result = _judge(
         run, part, data, behaviour, seed=seed, off_policy=off_policy, allow_modules=allow_module, quiet=as_json
     )
-    table = Table("metric", "value", "95 % interval", box=None, pad_edge=False)
-    for metric in result.metrics:
-        table.add_row(metric.name, f"{metric.value:.4f}", f"{metric.low:.4f} … {metric.high:.4f}")
+    table = _table(result.metrics)
     label = " (simulated log)" if opened.dataset.simulated else ""
     excluded = (
         "items seen before excluded"
@@ -67,9 +68,22 @@ def evaluate(
         f"{run}: {opened.artifact.config.method.name} on {opened.dataset.name}{label}, part {part}, "
         f"{result.users:,} users, full ranking over {opened.dataset.catalog.num_items:,} items, {excluded}"
     )
-    words = f"\n{_verdict(result)}" if result.estimate is not None else ""
+    words = "".join(f"\n{sentence}" for sentence in result.sentences())
+    words += f"\n{_verdict(result)}" if result.estimate is not None else ""
     words += f"\n{_calibration(result.behaviour)}" if result.behaviour is not None else ""
     answer(_value(run, opened, part, result), as_json=as_json, text=f"{head}\n\n{as_text(table)}{words}")
+
+
+def _table(metrics: Sequence[Measurement]) -> Table:
+    """Metrics, each with its interval and the users that it is over."""
+    table = Table("metric", box=None, pad_edge=False)
+    for head in ("value", "95 % interval", "users", "left out"):
+        table.add_column(head, justify="right")
+    for metric in metrics:
+        value = "–" if math.isnan(metric.value) else f"{metric.value:.4f}"
+        interval = f"{metric.low:.4f} … {metric.high:.4f}" if metric.has_interval else "–"
+        table.add_row(metric.name, value, interval, f"{metric.users or 0:,}", f"{metric.left_out or 0:,}")
+    return table
 
 
 def ope(

@@ -124,7 +124,7 @@ def _stored_result(run: FinishedRun, part: str) -> dict[str, Any]:
     """The stored evaluation of a run on a split."""
     path = run.folder / "evaluation.json"
     evaluation = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if evaluation.get("policy") != run.artifact.version or "metrics" not in evaluation["parts"].get(part, {}):
+    if evaluation.get("policy") != run.artifact.version or "used_items" not in evaluation["parts"].get(part, {}):
         raise input_error(
             f'not judged on its part "{part}" yet',
             file=run.folder,
@@ -144,6 +144,6 @@ def _text(value: dict[str, Any]) -> str:
     table.add_column("can the log judge it?")
     for run in value["runs"]:
         metrics = {metric["name"]: metric["value"] for metric in run["metrics"]}
-        cells = ["—" if metrics[name] is None else f"{metrics[name]:.4f}" for name in shown]
+        cells = ["–" if metrics[name] is None else f"{metrics[name]:.4f}" for name in shown]
         table.add_row(run["label"], *cells, run["off_policy"]["verdict"] if run["off_policy"] else "not estimated")
     return f"{value['data']}{label}, part {value['part']}\n\n{as_text(table)}\n\nReport: {value['report']}"

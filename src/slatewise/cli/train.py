@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,7 +57,7 @@ def train(
         task = bars.add_task("training", total=None, note="")
 
         def on_step(done: Progress, total: int) -> None:
-            note = f"best {done.best:.4f} (epoch {done.best_epoch + 1})" if done.best_epoch >= 0 else ""
+            note = f"best {done.best:.4f} (epoch {done.best_epoch + 1})" if math.isfinite(done.best) else ""
             bars.update(task, completed=done.step, total=total, note=note)
 
         result = run_training(settings, folder, resume=resume, overwrite=overwrite, on_step=on_step)
@@ -68,8 +69,7 @@ def _summary(result: Result) -> str:
     """How training ended, in a few lines."""
     lines = [
         f"{result.folder}: {result.epochs} epochs, {result.steps} steps, {result.seconds:.1f} s, "
-        f"{result.interactions_per_second:,.0f} interactions/s; validation {result.select} = {result.value:.4f} "
-        f"after epoch {result.best_epoch + 1}"
+        f"{result.interactions_per_second:,.0f} interactions/s; {_validation(result)}"
     ]
     if result.phase is not None:
         lines.append(f"Phase reached: {result.phase}; phase of the weights kept: {result.best_phase}")
@@ -77,3 +77,9 @@ def _summary(result: Result) -> str:
     if result.violation:
         lines.append(f"Note: {result.violation}")
     return "\n".join([*lines, f"Next: slatewise evaluate {result.folder}"])
+
+
+def _validation(result: Result) -> str:
+    if result.value is None:
+        return f"nothing to validate {result.select} on: all epochs trained, the last weights kept"
+    return f"validation {result.select} = {result.value:.4f} after epoch {result.best_epoch + 1}"

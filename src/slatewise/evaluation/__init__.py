@@ -2,7 +2,7 @@
 the calibration of its β̂ where it has one.
 
 One case a user: the state after everything before the part, against all that the user used within the part. Items that
-were used before are excluded from the list (`exclude_seen`), as in serving.
+were used before are excluded from the list (`exclude_seen`), as in serving, and then they are not relevant either.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from slatewise.config import EvaluateConfig
 from slatewise.data.prepared import Dataset
 from slatewise.evaluation.calibration import Calibration, calibrate
 from slatewise.evaluation.off_policy import estimate_off_policy, has_single_draw_propensities, held_out_log_pi
-from slatewise.evaluation.ranking import Ranking, metric_names, rank, ranking_metrics, states_at, used_items
-from slatewise.log import LogPart
+from slatewise.evaluation.ranking import Ranking, rank, states_at
+from slatewise.evaluation.ranking_metrics import metric_names, ranking_metrics, users_of
+from slatewise.evaluation.relevance import Relevance, RelevanceSummary, relevance, used_items
+from slatewise.log import PAD, LogPart
 from slatewise.protocols import EstimatesBehaviour, Policy
 from slatewise.stats import Measurement
 from slatewise.types import Estimate
@@ -29,11 +31,26 @@ from slatewise.types import Estimate
 class Evaluation:
     """A policy judged on one part of a split."""
 
-    users: int
+    relevance: RelevanceSummary
+    """Who had something to find."""
+    short_lists: int
+    """Users whose list is shorter than the longest k, because fewer items may be shown to them."""
     metrics: tuple[Measurement, ...]
     estimate: Estimate | None
     behaviour: Calibration | None = None
     """How well the policy's own β̂ foretells what is shown."""
+
+    @property
+    def users(self) -> int:
+        """Users with an event in the part: each was given a list."""
+        return self.relevance.users
+
+    def sentences(self) -> list[str]:
+        """What to say beside the metrics: who is left out and why, repeats, short lists."""
+        sentences = self.relevance.sentences()
+        if self.short_lists:
+            sentences.append(f"{self.short_lists:,} lists are shorter: fewer items may be shown to their users.")
+        return sentences
 
     def value(self, name: str) -> float:
         """The metric of that name.
@@ -56,7 +73,8 @@ class Evaluation:
         metrics = [{name: _finite(value) for name, value in asdict(metric).items()} for metric in self.metrics]
         behaviour = self.behaviour.to_json() if self.behaviour is not None else None
         return {
-            "users": self.users,
+            **asdict(self.relevance),
+            "short_lists": self.short_lists,
             "metrics": metrics,
             "off_policy": estimate,
             "behaviour": behaviour,
@@ -99,9 +117,10 @@ def evaluate(
     calibrated = None
     if off_policy and isinstance(policy, EstimatesBehaviour):
         calibrated = calibrate(policy, part, config, num_rows=num_rows)
-    count = torch.from_numpy(trained_on.counts(num_rows)).float()
+    count = torch.from_numpy(trained_on.counts(num_rows))
     return Evaluation(
-        users=len(ranking.user),
+        relevance=ranking.relevance.summary(config),
+        short_lists=int((ranking.items == PAD).any(dim=1).sum()),
         metrics=ranking_metrics(ranking, config, num_rows=num_rows, count=count),
         estimate=judged,
         behaviour=calibrated,
@@ -116,6 +135,8 @@ __all__ = [
     "Calibration",
     "Evaluation",
     "Ranking",
+    "Relevance",
+    "RelevanceSummary",
     "calibrate",
     "estimate_off_policy",
     "evaluate",
@@ -124,6 +145,8 @@ __all__ = [
     "metric_names",
     "rank",
     "ranking_metrics",
+    "relevance",
     "states_at",
     "used_items",
+    "users_of",
 ]

@@ -1,8 +1,7 @@
-"""Full ranking: lists for every user with something held out, beside what they used."""
+"""Full ranking: a list for every user of a part, beside what the user has to find there."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,28 +12,25 @@ from torch import Generator, Tensor
 
 from slatewise.config import EvaluateConfig
 from slatewise.data import batches
-from slatewise.evaluation import metrics
-from slatewise.log import FIRST_ITEM, Interactions, LogPart, Windows
-from slatewise.ops.history import history_of, pushed_left
+from slatewise.evaluation.relevance import Relevance, held_out_items, padded, seen_items
+from slatewise.log import Interactions, LogPart, Windows
 from slatewise.protocols import Policy
-from slatewise.stats import Measurement, jackknife, mean_interval, wilson
-from slatewise.types import SlateRequest, Slates
+from slatewise.types import SlateRequest
 
-JACKKNIFE_GROUPS = 20
 MOST_NUMBERS = 1 << 25
 """Numbers in the states that an encoder returns at once: 128 MB of float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """Lists for U users beside what they used: `relevant` and `liked` are counts, hits mark positions."""
+    """Lists for U users beside what they have to find; hits mark the positions of relevant items, and of liked ones."""
 
     user: Int[Tensor, "U"]
     items: Int[Tensor, "U K"]
+    """Item 0 fills a list that ran out of items."""
     hits: Bool[Tensor, "U K"]
-    relevant: Int[Tensor, "U"]
     liked_hits: Bool[Tensor, "U K"]
-    liked: Int[Tensor, "U"]
+    relevance: Relevance
 
 
 def rank(
@@ -45,76 +41,59 @@ def rank(
     seed: int = 0,
     on_batch: Callable[[int], None] | None = None,
 ) -> Ranking:
-    """Lists of the longest k for every user with something held out.
+    """Lists of the longest k for every user with an event in a part.
 
     Args:
         policy: recommends greedily (a random policy draws).
-        part: the part to judge on.
-        config: lengths, what counts as liked.
+        part: the part to evaluate on.
+        config: lengths, what counts as liked, whether seen items are excluded.
         seed: of the draws of a policy that draws.
-        on_batch: told the number of users done after each batch.
+        on_batch: called with the number of users done after each batch.
     """
     interactions, first, last = part.interactions, part.first, part.last
     users = by_history(part)
     k = max(config.k)
     generator = Generator().manual_seed(seed)
-    pieces: list[Ranking] = []
+    pieces = [nobody(k)]
     for at in range(0, len(users), config.batch_size):
         user = users[at : at + config.batch_size]
-        used_before, state = states_at(policy, interactions, user, first[user], max_history=config.max_history)
-        held = used_items(interactions, user, first[user], last[user])
+        seen, state = states_at(policy, interactions, user, first[user], max_history=config.max_history)
+        held_out = held_out_items(interactions, user, first[user], last[user])
         with torch.inference_mode():
-            request = SlateRequest(k=k, exclude=used_before if config.exclude_seen else None)
-            slates = policy.recommend(state, request, generator=generator)
-        pieces.append(_compare(torch.from_numpy(user), slates, held, config.liked_at_least))
+            request = SlateRequest(k=k, exclude=seen if config.exclude_seen else None)
+            items = policy.recommend(state, request, generator=generator).items
+        pieces.append(
+            Ranking(
+                user=torch.from_numpy(user),
+                items=items,
+                hits=held_out.relevant(config).hits(items),
+                liked_hits=held_out.liked(config).hits(items),
+                relevance=Relevance.of(held_out, len(user), config),
+            )
+        )
         if on_batch is not None:
             on_batch(min(at + config.batch_size, len(users)))
-    if not pieces:
-        return _nobody(k)
-    back = torch.argsort(torch.cat([piece.user for piece in pieces]))
+    user_numbers = torch.cat([piece.user for piece in pieces])
+    by_number = torch.argsort(user_numbers)
     return Ranking(
-        **{name: torch.cat([getattr(piece, name) for piece in pieces])[back] for name in Ranking.__dataclass_fields__}
+        user=user_numbers[by_number],
+        items=torch.cat([piece.items for piece in pieces])[by_number],
+        hits=torch.cat([piece.hits for piece in pieces])[by_number],
+        liked_hits=torch.cat([piece.liked_hits for piece in pieces])[by_number],
+        relevance=Relevance.concatenate([piece.relevance for piece in pieces]).rows(by_number),
     )
 
 
-def ranking_metrics(
-    ranking: Ranking, config: EvaluateConfig, *, num_rows: int, count: Float[Tensor, " R"]
-) -> tuple[Measurement, ...]:
-    """Every metric of a ranking, by length of list.
-
-    Args:
-        ranking: the lists and their hits.
-        config: lengths, what counts as liked.
-        num_rows: rows of the item table.
-        count: how often each item number was used in training.
-    """
-    result: list[Measurement] = []
-    for k in sorted(config.k):
-        hits, relevant = ranking.hits[:, :k], ranking.relevant
-        result += _hit_metrics("", k, hits, relevant)
-        if config.liked_at_least is not None:
-            has_liked = ranking.liked > 0
-            result += _hit_metrics("liked_", k, ranking.liked_hits[has_liked, :k], ranking.liked[has_liked])
-            num_hits, good = int(hits.sum()), int((ranking.liked_hits[:, :k] & hits).sum())
-            low, high = wilson(good, num_hits)
-            result.append(
-                Measurement(
-                    name=f"liked_share@{k}", value=good / num_hits if num_hits else math.nan, low=low, high=high
-                )
-            )
-        items = ranking.items[:, :k]
-        result.append(_jackknife(f"coverage@{k}", items, num_rows, metrics.coverage))
-        result.append(_jackknife(f"gini@{k}", items, num_rows, metrics.gini))
-        result.append(_mean(f"avg_popularity@{k}", metrics.avg_popularity(items, count)))
-    return tuple(result)
-
-
-def metric_names(config: EvaluateConfig) -> tuple[str, ...]:
-    """Names of the metrics that `ranking_metrics` gives, in its order."""
-    metrics_of_nobody = ranking_metrics(
-        _nobody(max(config.k)), config, num_rows=FIRST_ITEM + 1, count=torch.zeros(FIRST_ITEM + 1)
+def nobody(k: int) -> Ranking:
+    """The ranking of a part without events, with lists of k items."""
+    empty = torch.zeros(0, k, dtype=torch.bool)
+    return Ranking(
+        user=torch.zeros(0, dtype=torch.int64),
+        items=empty.long(),
+        hits=empty,
+        liked_hits=empty,
+        relevance=Relevance.concatenate([]),
     )
-    return tuple(metric.name for metric in metrics_of_nobody)
 
 
 def by_history(part: LogPart) -> Int[np.ndarray, " V"]:
@@ -132,7 +111,7 @@ def states_at(
     *,
     max_history: int,
 ) -> tuple[Int[Tensor, "B X"], Float[Tensor, "B D"]]:
-    """Items each user had used when an event was decided on, 0-padded, and the state there.
+    """Items each user had used when an event was decided on, each once and ascending, 0-padded; and the state there.
 
     Args:
         policy: its encoder reads the history.
@@ -153,86 +132,5 @@ def states_at(
         # cloned: a view would keep the states of all steps alive
         states.append(all_states[torch.arange(len(all_states)), torch.from_numpy((event - start)[chunk])].clone())
     state = torch.cat(states)
-    history = Windows(user=user, start=np.zeros_like(event), learn=np.zeros_like(event), stop=event)
-    return history_of(batches.trajectories(interactions, history)).uses.item, state
-
-
-def used_items(
-    interactions: Interactions, user: Int[np.ndarray, "B"], first: Int[np.ndarray, "B"], last: Int[np.ndarray, "B"]
-) -> tuple[Int[Tensor, "B X"], Float[Tensor, "B X"]]:
-    """Items that were used of some of the users' events, in the order of the log, and their rewards; 0-padded."""
-    events = batches.trajectories(interactions, Windows(user=user, start=first, learn=first, stop=last))
-    used = events.used.flatten(1)
-    order = pushed_left(used)
-    present = used.gather(1, order)
-    item, reward = events.slate.flatten(1).gather(1, order), events.reward.flatten(1).gather(1, order)
-    return item.masked_fill(~present, 0), reward.masked_fill(~present, 0.0)
-
-
-def _nobody(k: int) -> Ranking:
-    empty = torch.zeros(0, k, dtype=torch.bool)
-    none = torch.zeros(0, dtype=torch.int64)
-    return Ranking(user=none, items=empty.long(), hits=empty, relevant=none, liked_hits=empty, liked=none)
-
-
-def _compare(
-    user: Int[Tensor, "B"],
-    slates: Slates,
-    held: tuple[Int[Tensor, "B X"], Float[Tensor, "B X"]],
-    liked_at_least: float | None,
-) -> Ranking:
-    item, reward = held
-    real = item >= FIRST_ITEM
-    # an item that was used twice is one relevant item
-    again = torch.tril(item.unsqueeze(2) == item.unsqueeze(1), diagonal=-1).any(dim=2)
-    real = real & ~again
-    match = (slates.items.unsqueeze(2) == item.unsqueeze(1)) & real.unsqueeze(1)
-    liked = real & (reward >= liked_at_least) if liked_at_least is not None else torch.zeros_like(real)
-    return Ranking(
-        user=user,
-        items=slates.items,
-        hits=match.any(dim=2),
-        relevant=real.sum(dim=1),
-        liked_hits=(match & liked.unsqueeze(1)).any(dim=2),
-        liked=liked.sum(dim=1),
-    )
-
-
-def _hit_metrics(prefix: str, k: int, hits: Bool[Tensor, "U K"], relevant: Int[Tensor, "U"]) -> list[Measurement]:
-    values = {
-        "recall": metrics.recall(hits, relevant),
-        "precision": metrics.precision(hits),
-        "f1": metrics.f1(hits, relevant),
-        "ndcg": metrics.ndcg(hits, relevant),
-        "mrr": metrics.mrr(hits),
-        "hit": metrics.hit(hits),
-        "map": metrics.average_precision(hits, relevant),
-    }
-    return [_mean(f"{prefix}{name}@{k}", value) for name, value in values.items()]
-
-
-def _mean(name: str, values: Float[Tensor, "U"]) -> Measurement:
-    value, low, high = mean_interval(values)
-    return Measurement(name=name, value=value, low=low, high=high)
-
-
-def _jackknife(
-    name: str, items: Int[Tensor, "U K"], num_rows: int, measure: Callable[[Float[Tensor, " N"]], float]
-) -> Measurement:
-    """A metric of the whole set of lists; its interval by leaving out one of 20 groups of users after the other."""
-    groups = min(JACKKNIFE_GROUPS, len(items))
-    if not groups:
-        return Measurement(name=name, value=math.nan)
-    exposure = torch.stack(
-        [
-            torch.bincount(items[group::groups].flatten(), minlength=num_rows)[FIRST_ITEM:].float()
-            for group in range(groups)
-        ]
-    )
-    whole = exposure.sum(dim=0)
-    value = measure(whole)
-    if groups == 1:
-        return Measurement(name=name, value=value)
-    left_out = torch.tensor([measure(whole - part) for part in exposure], dtype=torch.float64)
-    low, high = jackknife(value, left_out)
-    return Measurement(name=name, value=value, low=low, high=high)
+    row, item = seen_items(interactions, user, event)
+    return padded(row, item, len(user)), state

@@ -43,7 +43,6 @@ def ranking_columns(k: int, liked_at_least: float | None = None) -> tuple[Column
                 label=f"liked@{k}",
                 meaning="Share of liked ones among the recommended items that the user did rate later.",
                 group="recommended items",
-                digits=2,
             ),
         ]
     columns += [
@@ -51,7 +50,7 @@ def ranking_columns(k: int, liked_at_least: float | None = None) -> tuple[Column
             name=f"coverage@{k}",
             meaning="Share of the catalog that is in at least one list.",
             group="recommended items",
-            digits=2,
+            digits=4,
             plotted=True,
         ),
         Column(
@@ -59,7 +58,7 @@ def ranking_columns(k: int, liked_at_least: float | None = None) -> tuple[Column
             meaning="0 where every item is recommended equally often, 1 where only one item is.",
             group="recommended items",
             higher_is_better=None,
-            digits=2,
+            digits=4,
         ),
     ]
     return tuple(columns)

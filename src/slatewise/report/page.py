@@ -65,6 +65,8 @@ class Column:
     plotted: bool = False
     """Whether it is also plotted."""
     digits: int = 3
+    over: str = ""
+    """Over how many users it is, as printed below the header; empty = not of users."""
 
     @property
     def head(self) -> str:

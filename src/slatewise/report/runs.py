@@ -6,16 +6,18 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from slatewise.config import EvaluateConfig
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import PartName
+from slatewise.evaluation import RelevanceSummary
 from slatewise.methods import reinforce
 from slatewise.report.columns import ranking_columns
 from slatewise.report.page import (
+    Column,
     Comparison,
     Curve,
     Judgement,
@@ -123,22 +125,43 @@ def _comparison(
     for entry in entries:
         cells = {
             metric["name"]: Measurement(
-                name=metric["name"], **{key: _number(metric[key]) for key in ("value", "low", "high")}
+                name=metric["name"],
+                value=_number(metric["value"]),
+                low=_number(metric["low"]),
+                high=_number(metric["high"]),
+                users=metric["users"],
+                left_out=metric["left_out"],
             )
             for metric in evaluations[entry.run.folder].get("metrics", [])
             if metric["name"] in names
         }
         rows.append(Row(name=entry.label, cells=cells, served=entry.run.folder == served, corrected=entry.is_corrected))
     exclusion = "items seen before excluded" if settings.exclude_seen else "items seen before not excluded"
-    users = max((evaluation.get("users", 0) for evaluation in evaluations.values()), default=0)
+    evaluated = [evaluation for evaluation in evaluations.values() if "metrics" in evaluation]
+    users = max((evaluation["users"] for evaluation in evaluated), default=0)
+    # who has something to find depends on the split alone, not on the run
+    sentences = _relevance(evaluated[0]).sentences() if evaluated else []
     return Comparison(
-        columns=shown,
+        columns=tuple(replace(column, over=_over(column, rows)) for column in shown),
         rows=tuple(rows),
         protocol=(
             f"Part “{part}” of the split, {users:,} users; full ranking over {dataset.catalog.num_items:,} items, "
-            f"{exclusion}; one seed."
-        ),
+            f"{exclusion}; one seed. {' '.join(sentences)}"
+        ).rstrip(),
     )
+
+
+def _relevance(evaluation: dict[str, Any]) -> RelevanceSummary:
+    return RelevanceSummary(**{name: evaluation[name] for name in RelevanceSummary.__dataclass_fields__})
+
+
+def _over(column: Column, rows: Sequence[Row]) -> str:
+    """Over how many users a column is, and how many it leaves out; lists of runs may differ in who has one."""
+    cells = [row.cells[column.name] for row in rows if column.name in row.cells]
+    texts = {
+        f"{cell.users or 0:,} users" + (f", {cell.left_out:,} left out" if cell.left_out else "") for cell in cells
+    }
+    return " / ".join(sorted(texts))
 
 
 def _curves(entries: Sequence[Entry]) -> tuple[LineChart, ...]:
@@ -153,7 +176,7 @@ def _curves(entries: Sequence[Entry]) -> tuple[LineChart, ...]:
             loss.append(Curve(name=entry.label, x=points, y=tuple(line["loss"] for line in steps)))
         if len(checks) > 1:
             points = tuple(float(line["step"]) for line in checks)
-            values = tuple(line["valid"].get("ndcg@10", line["valid"][select]) for line in checks)
+            values = tuple(_number(line["valid"].get("ndcg@10", line["valid"][select])) for line in checks)
             valid.append(Curve(name=entry.label, x=points, y=values))
             selects.add("ndcg@10" if "ndcg@10" in checks[0]["valid"] else select)
     charts = []

@@ -47,8 +47,10 @@ class Result:
     steps: int
     epochs: int
     best_epoch: int
+    """Whose weights were kept, counted from 0."""
     select: str
-    value: float
+    value: float | None
+    """Of the selecting metric, after the best epoch; None where nothing is held out for validation."""
     seconds: float
     interactions_per_second: float
     phase: str | None = None
@@ -145,13 +147,14 @@ class _State:
             ) from error
 
     def validate(self) -> None:
-        """End the epoch; keep the weights where they are better than all before."""
+        """End the epoch; keep the weights where they are better than all before, or nothing says which are better."""
         value, line = _validate(self.run, self.progress)
         progress = self.progress
         self.lines.append(line | ({"phase": progress.phase} if progress.phase else {}))
-        if value > progress.best or not self.best:
+        if value > progress.best or progress.best == -math.inf:
             self.best = _weights(self.run.learner.policy)
-            self.progress = replace(progress, best=value, best_epoch=progress.epoch, best_phase=progress.phase)
+            best = -math.inf if math.isnan(value) else value
+            self.progress = replace(progress, best=best, best_epoch=progress.epoch, best_phase=progress.phase)
         self.progress = replace(self.progress, epoch=self.progress.epoch + 1, step_in_epoch=0)
 
     def save(self) -> None:
@@ -232,11 +235,11 @@ def _begin(run: Run, *, resume: bool, overwrite: bool) -> tuple[Progress, dict[s
 
 
 def _validate(run: Run, progress: Progress) -> tuple[float, dict[str, Any]]:
-    """The figure that selects, and the line for metrics.jsonl; 0 where nothing is held out for validation."""
+    """The metric that selects, and the line for metrics.jsonl; NaN where nothing is held out for validation."""
     part = run.split.part("valid")
     line: dict[str, Any] = {"step": progress.step, "epoch": progress.epoch, "valid": {}}
     if part.empty:
-        return 0.0, line
+        return math.nan, line
     policy = run.learner.policy
     if isinstance(policy, nn.Module):
         policy.eval()  # a learner resumed at the end of an epoch has not updated yet, and its dropout is still on
@@ -253,13 +256,8 @@ def _validate(run: Run, progress: Progress) -> tuple[float, dict[str, Any]]:
             seed=run.config.train.seed,
         )
         values = {metric.name: metric.value for metric in judged.metrics}
-    if math.isnan(values[run.config.train.select]):
-        raise input_error(
-            f'[train] select = "{run.config.train.select}" has no value: no user has anything to validate it on',
-            file=run.folder / "config.toml",
-            advice="Choose another figure, or a [data] split that holds more out.",
-        )
-    return values[run.config.train.select], line | {"valid": values}
+    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return values[run.config.train.select], line | {"valid": finite}
 
 
 def _weights(policy: Policy) -> dict[str, Tensor]:
@@ -274,7 +272,7 @@ def _finish(run: Run, progress: Progress, best: dict[str, Tensor]) -> Result:
         policy=policy,
         catalog=run.dataset.catalog,
         config=run.config,
-        metrics={run.config.train.select: progress.best},
+        metrics={run.config.train.select: progress.best} if math.isfinite(progress.best) else {},
         source=artifact.Source(
             name=run.dataset.name, fingerprint=run.dataset.fingerprint, simulated=run.dataset.simulated
         ),
@@ -314,7 +312,7 @@ def _result(run: Run, progress: Progress) -> Result:
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
         select=run.config.train.select,
-        value=progress.best,
+        value=progress.best if math.isfinite(progress.best) else None,
         seconds=progress.seconds,
         interactions_per_second=progress.interactions / max(progress.seconds, 1e-9),
         phase=progress.phase or None,

@@ -41,14 +41,12 @@ def lay_out(config: RunConfig, folder: Path) -> Run:
     part = split.part("train")
     config = config.resolve(part)  # first: a method may refuse the log as a whole
     learner = _build_learner(config, dataset.catalog, where)
-    names = learner.metric_names if isinstance(learner, SelfEvaluating) else evaluation.metric_names(config.evaluate)
-    if config.train.select not in names and not split.part("valid").empty:
-        raise input_error(
-            f'[train] select = "{config.train.select}" is no validation figure',
-            file=where,
-            advice=f"One of: {', '.join(names)}.",
-        )
+    validates = not split.valid.empty
+    if validates:
+        _check_metric(config, learner, where)
     _prepare(learner, part, where)
+    if validates and not isinstance(learner, SelfEvaluating):
+        _check_users(config, split.valid, where)
     data = config.data
     if data is not None:
         name = data.split or splits.default_split(clock=dataset.clock)
@@ -88,6 +86,29 @@ def _build_learner(config: RunConfig, catalog: Catalog, where: str) -> Learner:
         return method.Learner(config.method.settings, built, catalog, generator=generator)
     except ValueError as error:
         raise InputError(f"{where}: {error}.") from error
+
+
+def _check_metric(config: RunConfig, learner: Learner, where: str) -> None:
+    """Refuse a selecting metric that does not exist."""
+    names = learner.metric_names if isinstance(learner, SelfEvaluating) else evaluation.metric_names(config.evaluate)
+    if config.train.select not in names:
+        raise input_error(
+            f'[train] select = "{config.train.select}" is not a validation metric',
+            file=where,
+            advice=f"One of: {', '.join(names)}.",
+        )
+
+
+def _check_users(config: RunConfig, part: LogPart, where: str) -> None:
+    """Refuse a selecting metric that has no value on the validation part, whatever is recommended."""
+    summary = evaluation.relevance(part, config.evaluate).summary(config.evaluate)
+    if evaluation.users_of(config.train.select, summary) == 0:
+        raise input_error(
+            f'[train] select = "{config.train.select}" has no value on the validation part: '
+            f"{summary.nothing_to_find()}",
+            file=where,
+            advice="Choose another metric, or a [data] split that holds more out.",
+        )
 
 
 def _prepare(learner: Learner, part: LogPart, where: str) -> None:

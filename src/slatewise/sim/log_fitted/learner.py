@@ -6,6 +6,7 @@ which item they picked, what it was worth, how their context moved, where their 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -313,7 +314,10 @@ class Learner:
 
     @torch.no_grad()
     def evaluate(self, part: LogPart) -> dict[str, float]:
-        """Log-likelihoods of the events of a part, by `metric_names`; the states read the events before it."""
+        """Log-likelihoods of the events of a part, by `metric_names`; NaN where the part has none of a thing.
+
+        The states read the events before it. The sum is over what the part has.
+        """
         self.policy.eval()
         generator = Generator().manual_seed(0)
         total, *each = self.metric_names
@@ -323,8 +327,9 @@ class Learner:
             for name, values in self.policy.log_likelihoods(batch, generator=generator, whole=True).items():
                 sums[name] += float(values.sum())
                 counts[name] += len(values)
-        means = {name: sums[name] / counts[name] if counts[name] else 0.0 for name in sums}
-        return {total: sum(means.values())} | means
+        means = {name: sums[name] / counts[name] if counts[name] else math.nan for name in sums}
+        present = [mean for mean in means.values() if not math.isnan(mean)]
+        return {total: sum(present) if present else math.nan} | means
 
     def state_dict(self) -> dict[str, Tensor]:
         """Weights, counts, moments and the generator."""

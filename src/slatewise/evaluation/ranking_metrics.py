@@ -1,0 +1,133 @@
+"""Metrics of a ranking, each over the users that have a value of it, with its interval; what counts is written in
+docs/guides/evaluation.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from slatewise.config import EvaluateConfig
+from slatewise.evaluation import metrics
+from slatewise.evaluation.ranking import Ranking, nobody
+from slatewise.evaluation.relevance import RelevanceSummary
+from slatewise.log import FIRST_ITEM
+from slatewise.stats import Measurement, jackknife_of_share, mean_interval, share_interval, wilson
+
+JACKKNIFE_GROUPS = 20
+LIKED = "liked_"
+LIST_METRICS = ("liked_share", "coverage", "gini", "avg_popularity")
+"""Metrics of all lists, of users with nothing to find, too; the others are of users with something to find."""
+
+
+def ranking_metrics(
+    ranking: Ranking, config: EvaluateConfig, *, num_rows: int, count: Int[Tensor, " R"]
+) -> tuple[Measurement, ...]:
+    """Every metric of a ranking, by length of list.
+
+    Args:
+        ranking: the lists and their hits.
+        config: lengths, what counts as liked.
+        num_rows: rows of the item table.
+        count: how often each item number was used in training.
+    """
+    result: list[Measurement] = []
+    for k in sorted(config.k):
+        items, hits, liked_hits = ranking.items[:, :k], ranking.hits[:, :k], ranking.liked_hits[:, :k]
+        result += _hit_metrics("", k, hits, ranking.relevance.relevant)
+        if config.liked_at_least is not None:
+            result += _hit_metrics(LIKED, k, liked_hits, ranking.relevance.liked)
+            result.append(_share_of_hits(f"liked_share@{k}", liked_hits, hits))
+        result.append(_of_exposure(f"coverage@{k}", items, num_rows, metrics.coverage))
+        result.append(_of_exposure(f"gini@{k}", items, num_rows, metrics.gini))
+        result.append(_avg_popularity(f"avg_popularity@{k}", items, count))
+    return tuple(result)
+
+
+def metric_names(config: EvaluateConfig) -> tuple[str, ...]:
+    """Names of the metrics that `ranking_metrics` gives, in its order."""
+    metrics_of_nobody = ranking_metrics(
+        nobody(max(config.k)),
+        config,
+        num_rows=FIRST_ITEM + 1,
+        count=torch.zeros(FIRST_ITEM + 1, dtype=torch.int64),
+    )
+    return tuple(metric.name for metric in metrics_of_nobody)
+
+
+def users_of(metric: str, summary: RelevanceSummary) -> int:
+    """How many users a metric is over, whatever is recommended; without one it has no value."""
+    kind = metric.partition("@")[0]
+    if kind in LIST_METRICS:
+        return summary.users
+    return summary.with_liked if kind.startswith(LIKED) else summary.with_relevant
+
+
+def _hit_metrics(prefix: str, k: int, hits: Bool[Tensor, "U K"], relevant: Int[Tensor, "U"]) -> list[Measurement]:
+    findable = relevant > 0
+    hits, relevant = hits[findable], relevant[findable]
+    values = {
+        "recall": metrics.recall(hits, relevant),
+        "precision": metrics.precision(hits),
+        "f1": metrics.f1(hits, relevant),
+        "ndcg": metrics.ndcg(hits, relevant),
+        "mrr": metrics.mrr(hits),
+        "hit": metrics.hit(hits),
+        "map": metrics.average_precision(hits, relevant),
+    }
+    measurements = []
+    for name, value in values.items():
+        mean, low, high = share_interval(value)
+        measurements.append(
+            Measurement(
+                name=f"{prefix}{name}@{k}",
+                value=mean,
+                low=low,
+                high=high,
+                users=len(value),
+                left_out=len(findable) - len(value),
+            )
+        )
+    return measurements
+
+
+def _share_of_hits(name: str, liked_hits: Bool[Tensor, "U K"], hits: Bool[Tensor, "U K"]) -> Measurement:
+    """Share of liked items among the hits of all lists."""
+    users, num_hits, liked = len(hits), int(hits.sum()), int(liked_hits.sum())
+    low, high = wilson(liked, num_hits) if users > 1 and num_hits else (math.nan, math.nan)
+    value = liked / num_hits if num_hits else math.nan
+    return Measurement(name=name, value=value, low=low, high=high, users=users, left_out=0)
+
+
+def _avg_popularity(name: str, items: Int[Tensor, "U K"], count: Int[Tensor, " R"]) -> Measurement:
+    values = metrics.avg_popularity(items, count)
+    values = values[~values.isnan()]
+    mean, low, high = mean_interval(values, least=0.0)
+    return Measurement(name=name, value=mean, low=low, high=high, users=len(values), left_out=len(items) - len(values))
+
+
+def _of_exposure(
+    name: str, items: Int[Tensor, "U K"], num_rows: int, measure: Callable[[Float[Tensor, " N"]], float]
+) -> Measurement:
+    """A metric of the whole set of lists; its interval by leaving out one of 20 groups of users after the other."""
+    users = len(items)
+    groups = min(JACKKNIFE_GROUPS, users)
+    if not groups:
+        return Measurement(name=name, value=math.nan, users=0, left_out=0)
+    exposure = torch.stack(
+        [
+            torch.bincount(items[group::groups].flatten(), minlength=num_rows)[FIRST_ITEM:].double()
+            for group in range(groups)
+        ]
+    )
+    whole = exposure.sum(dim=0)
+    value = measure(whole)
+    without_group = torch.tensor([measure(whole - part) for part in exposure], dtype=torch.float64)
+    low, high = math.nan, math.nan
+    if groups > 1 and not bool(without_group.isnan().any()):
+        low, high = jackknife_of_share(value, without_group)
+    return Measurement(name=name, value=value, low=low, high=high, users=users, left_out=0)
