@@ -265,7 +265,9 @@ def test_outcomes_become_rewards_and_add_up(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.interactions.used_time, [5_000_000, 0, 6_000_000])
     np.testing.assert_array_equal(data.interactions.use_reward, [1, 0, 2])
     np.testing.assert_array_equal(data.interactions.time, [5_000_000, 6_000_000])
-    assert "2 rows held further outcomes" in " ".join(Report.of(data).notes)
+    assert data.manifest["source"]["account"]["set_aside"] == {
+        "further outcomes of a shown item, whose rewards were added": 2
+    }
     file.write_text("user,item,time,action,weight\nu,a,5,click,3\nu,b,6,like,1\n")
     np.testing.assert_array_equal(made(file).interactions.reward, [3, 1])
     np.testing.assert_array_equal(made(file, outcomes={"click": 2.0, "like": 5.0}).interactions.reward, [6, 5])

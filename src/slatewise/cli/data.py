@@ -17,6 +17,7 @@ from slatewise.errors import SlatewiseError, input_error
 if TYPE_CHECKING:
     from slatewise.data.fetching.datasets import Fetched
     from slatewise.data.prepared import Dataset
+    from slatewise.data.reading.account import Account
     from slatewise.data.reading.importing import Options, Progress
     from slatewise.data.reading.log_checks import Check
 
@@ -26,7 +27,7 @@ IMPORT_HELP = """Read a log and prepare it for training.
 
 CSV, TSV and other delimited text (also gzip), Parquet, JSON lines, folders of them, RecBole atomic files, MovieLens
 folders, and the events that `slatewise serve` writes; the format is recognised by content. If a single row cannot be
-used, nothing is imported.
+used, nothing is imported. What was read, kept and set aside is printed, and kept in the data set.
 
 Example: slatewise data import plays.csv --out data/plays --column reward=watch_seconds
 """
@@ -41,7 +42,8 @@ Example: slatewise data fetch ml-100k --accept-license
 
 VALIDATE_HELP = """Check a log or a prepared data set, and report faults with examples.
 
-One line PASS or FAIL per check; exit code 1 if one failed. Faults that the import would refuse are marked.
+One line PASS, NOTE or FAIL per check; exit code 1 if one failed. A NOTE is what the import repairs. Faults that the
+import would refuse are marked. For a prepared data set, the account of its import comes first.
 
 Example: slatewise data validate plays.csv --column reward=watch_seconds
 """
@@ -68,6 +70,12 @@ Header = Annotated[
     str | None,
     typer.Option("--header", metavar="NAMES", help="Columns of a file without a header: user_id,item_id,timestamp."),
 ]
+SetAsideMissing = Annotated[
+    bool,
+    typer.Option(
+        "--set-aside-missing", help="Leave out rows whose user or item is empty, nan, None, NULL, NA or the like."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -86,6 +94,11 @@ def import_log(
     outcome: Outcomes = None,
     column: Columns = None,
     header: Header = None,
+    core: Annotated[
+        int | None,
+        typer.Option("--core", metavar="K", min=1, help="Keep users and items with K events or more each (k-core)."),
+    ] = None,
+    set_aside_missing: SetAsideMissing = False,
     simulated: Annotated[bool, typer.Option("--simulated", help="The events come from a simulation.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -100,6 +113,8 @@ def import_log(
         outcome=outcome,
         column=column,
         header=header,
+        core=core,
+        set_aside_missing=set_aside_missing,
         simulated=simulated,
     )
     with _steps(show=not as_json) as on_step:
@@ -109,6 +124,7 @@ def import_log(
         "path": str(built.path),
         **{key: built.manifest[key] for key in keys},
         "report": asdict(Report.of(built)),
+        "account": built.manifest["source"]["account"],
     }
     answer(value, as_json=as_json, text=_import_text(built))
 
@@ -182,21 +198,36 @@ def validate_log(
     outcome: Outcomes = None,
     column: Columns = None,
     header: Header = None,
+    set_aside_missing: SetAsideMissing = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Validate; see VALIDATE_HELP."""
-    from slatewise.data.reading.validation import validate
+    from slatewise.data.reading.validation import stored_account, validate
 
     if not path.exists():
         raise input_error("no such file or folder", file=path, advice="Check the path.")
     options = _options(
-        kind=None, time_format=time_format, no_time=no_time, outcome=outcome, column=column, header=header
+        kind=None,
+        time_format=time_format,
+        no_time=no_time,
+        outcome=outcome,
+        column=column,
+        header=header,
+        set_aside_missing=set_aside_missing,
     )
     with _steps(show=not as_json) as on_step:
         checks = validate(path, options, progress=on_step)
-    passed = all(check.passed for check in checks)
-    value = {"path": str(path), "passed": passed, "checks": [asdict(check) for check in checks]}
-    answer(value, as_json=as_json, text="\n".join(line for check in checks for line in _check_lines(check)))
+    passed = all(check.passed or check.note for check in checks)
+    account = stored_account(path)
+    value = {
+        "path": str(path),
+        "passed": passed,
+        "checks": [asdict(check) for check in checks],
+        "account": None if account is None else asdict(account),
+    }
+    lines = [] if account is None else _account_lines(account)
+    lines += [line for check in checks for line in _check_lines(check)]
+    answer(value, as_json=as_json, text="\n".join(lines))
     if not passed:
         raise typer.Exit(1)
 
@@ -207,7 +238,7 @@ def _check_lines(check: Check) -> list[str]:
     refused = " (the import refuses this)" if check.stops_import else ""
     not_shown = check.count - len(check.examples)
     return [
-        f"FAIL  {check.name}: fails {_times(check.count)}{refused}",
+        f"{'NOTE' if check.note else 'FAIL'}  {check.name}: fails {_times(check.count)}{refused}",
         *(f"      {example}" for example in check.examples),
         *([f"      and {not_shown:,} more"] if not_shown > 0 else []),
         *([f"      {check.advice}"] if check.advice else []),
@@ -223,6 +254,8 @@ def _options(
     outcome: Sequence[str] | None,
     column: Sequence[str] | None,
     header: str | None,
+    core: int | None = None,
+    set_aside_missing: bool = False,
     simulated: bool = False,
 ) -> Options:
     from slatewise.data.reading.importing import Options
@@ -235,13 +268,17 @@ def _options(
         outcomes={key: _number(key, value) for key, value in _pairs(outcome, "--outcome", "click=1,like=2").items()},
         columns=_pairs(column, "--column", "reward=watch_seconds"),
         header=tuple(each.strip() for each in header.split(",")) if header else None,
+        core=core,
+        set_aside_missing=set_aside_missing,
         simulated=simulated,
     )
 
 
 def _import_text(built: Dataset) -> str:
+    from slatewise.data.reading.account import Account
     from slatewise.data.reading.importing import Report
 
+    account = Account.of(built.manifest["source"])
     report, counts, time = Report.of(built), built.manifest["counts"], built.manifest["time"]
     columns = ", ".join(f"{name} ← {column}" for name, column in report.columns.items())
     label = " (simulated)" if built.simulated else ""
@@ -250,13 +287,19 @@ def _import_text(built: Dataset) -> str:
         f"items     {report.items}" if report.items else "",
         f"columns   {columns}",
         f"not used  {_shorten([name or '(no name)' for name in report.ignored])}" if report.ignored else "",
+        f"passed over: {_shorten(report.passed_over)}" if report.passed_over else "",
         *(f"note      {note}" for note in report.notes),
         f"log       {counts['rows']:,} rows in {counts['events']:,} events of {counts['users']:,} users, "
         f"{counts['items']:,} items, {built.kind}{label}",
         f"time      {time['first']} … {time['last']}" if time["clock"] else "time      the order of the file",
+        *(_account_lines(account) if account is not None else ()),
         f"written   {built.path}",
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _account_lines(account: Account) -> list[str]:
+    return [f"{heading:<9} {line}" for heading, line in account.sentences()]
 
 
 def _times(count: int) -> str:

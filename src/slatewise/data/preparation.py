@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from slatewise.data import prepared
 from slatewise.data.conditions import NO_CATALOG, Conditions, logged_requests, with_named_items
 from slatewise.data.prepared import Dataset, Kind
+from slatewise.data.reading.account import account_of
 from slatewise.data.reading.checks import CONTEXT, canonical, check_events, check_rows
 from slatewise.data.reading.faults import first, row_error
 from slatewise.data.reading.item_table import catalog
@@ -35,6 +38,7 @@ def prepare(
     simulated: bool = False,
     licence: str = "",
     citation: str = "",
+    set_aside: Mapping[str, int] | None = None,
 ) -> Dataset:
     """Sort a log, number its names, group it into events and write it.
 
@@ -55,6 +59,7 @@ def prepare(
         simulated: whether the events come from a simulation.
         licence: terms of use.
         citation: what its makers ask to be cited.
+        set_aside: reason → rows of the log that are not in the frame, for the account.
 
     Raises:
         RowError: a row that cannot be used.
@@ -80,6 +85,15 @@ def prepare(
     interactions, users, item_names, policies, catalogs = assemble(
         frame, kind=kind, item_names=None if items is None else items["item_id"], conditions=conditions
     )
+    account = account_of(
+        interactions,
+        users=users.names,
+        items=item_names,
+        num_table_items=None if items is None else items.height,
+        is_slates=kind == "impressions",
+        clock=clock,
+        set_aside=set_aside or {},
+    )
     return prepared.write(
         out,
         name=name,
@@ -89,7 +103,7 @@ def prepare(
         policies=policies,
         catalogs=catalogs,
         kind=kind,
-        source=source or {},
+        source={**(source or {}), "account": asdict(account)},
         context=tuple(column for column in frame.columns if column.startswith(CONTEXT)),
         clock=clock,
         simulated=simulated,

@@ -194,10 +194,15 @@ def _texts(frame: pl.DataFrame) -> list[Fault]:
         if name not in frame.columns or frame[name].dtype != pl.String:
             continue
         values = frame[name]
+        # one pass in the common case, where every name can be used
+        if not values.str.contains(f"{BLANK}|{CONTROL}").any():
+            blank = control = pl.repeat(value=False, n=len(values), eager=True)
+        else:
+            blank, control = values.str.contains(BLANK), values.str.contains(CONTROL)
         if name in _NEEDED_NAMES:
             faults.append(
                 _fault(
-                    values.is_null() | values.str.contains(BLANK).fill_null(value=True),
+                    values.is_null() | blank.fill_null(value=True),
                     check=f"{name} is not empty",
                     column=name,
                     what=f"is not {_NEEDED_NAMES[name]} (expected a name or a number)",
@@ -206,7 +211,7 @@ def _texts(frame: pl.DataFrame) -> list[Fault]:
             )
         faults += [
             _fault(
-                values.str.contains(CONTROL).fill_null(value=False),
+                control.fill_null(value=False),
                 check=f"{name} has no control character",
                 column=name,
                 what="has a control character (expected a name on one line)",

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import polars as pl
+
 from slatewise.data import prepared
 from slatewise.data.preparation import prepare
-from slatewise.data.prepared import Dataset
+from slatewise.data.prepared import Dataset, Kind
+from slatewise.data.reading.checks import canonical, check_rows
+from slatewise.data.reading.core import k_core
 from slatewise.data.reading.faults import RowError, first, row_error
+from slatewise.data.reading.name_forms import looks_missing
 from slatewise.data.reading.outcomes import merge
 from slatewise.data.reading.raw_log import Log, Options, Report, read_items, read_log
 from slatewise.data.reading.recognition import ITEMS, recognise
@@ -44,6 +49,12 @@ def _import(path: Path, out: Path, options: Options, progress: Progress) -> Data
     source = recognise(path, assigned=options.columns, header=options.header)
     name = default_name(path, options)
     if source.events is not None:
+        if options.core is not None or options.set_aside_missing:
+            raise input_error(
+                "--core and --set-aside-missing are for tables, and these are decisions and outcomes",
+                file=path,
+                advice=f"{NOTHING} Leave them out.",
+            )
         return _import_events(source, out, name, options, progress)
     log = read_log(source, options, progress=progress)
     for table in log.tables:
@@ -53,8 +64,12 @@ def _import(path: Path, out: Path, options: Options, progress: Progress) -> Data
     if fault is not None:
         raise log.error(row_error(fault, log.value))
     log = _merge_outcomes(log)
+    if options.set_aside_missing:
+        log = set_missing_aside(log)
     items, item_notes = read_items(source, options.columns)
-    log = replace(log, report=replace(log.report, notes=(*log.report.notes, *item_notes)))
+    log = log.noting(*item_notes)
+    if options.core is not None:
+        log, items = _core(log, items, options.core, kind=options.kind or log.kind)
     progress("sorting and writing", len(source.log), len(source.log) + 1)
     try:
         return prepare(
@@ -66,6 +81,7 @@ def _import(path: Path, out: Path, options: Options, progress: Progress) -> Data
             source=asdict(log.report),
             clock=options.time,
             simulated=options.simulated,
+            set_aside=log.set_aside,
         )
     except RowError as problem:
         raise log.error(log.restate(problem)) from None
@@ -80,10 +96,60 @@ def _merge_outcomes(log: Log) -> Log:
     frame, origin = merge(log.frame)
     if origin is None:
         return replace(log, frame=frame)
-    merged_rows = log.frame.height - frame.height
-    note = f"{merged_rows:,} rows held further outcomes of a shown item; their rewards were added."
-    report = replace(log.report, notes=(*log.report.notes, note))
-    return replace(log, frame=frame, origin=origin, report=report)
+    reason = "further outcomes of a shown item, whose rewards were added"
+    return replace(log, frame=frame, origin=origin, set_aside={reason: log.frame.height - frame.height})
+
+
+def set_missing_aside(log: Log) -> Log:
+    """The log without rows whose user or item looks like a missing value; they are counted.
+
+    Raises:
+        InputError: no row is left.
+    """
+    missing = (looks_missing(log.frame["user_id"]) | looks_missing(log.frame["item_id"])).to_numpy()
+    if missing.all():
+        file, line = log.place(0)
+        raise input_error(
+            "every row has a user or an item whose name looks like a missing value",
+            file=file,
+            row=line,
+            advice=f"{NOTHING} Check the columns of users and items: --column user_id=NAME --column item_id=NAME.",
+        )
+    reason = "their user or item looks like a missing value"
+    return replace(log.only(~missing), set_aside={**log.set_aside, reason: int(missing.sum())})
+
+
+def _core(log: Log, items: pl.DataFrame | None, k: int, *, kind: Kind | None) -> tuple[Log, pl.DataFrame | None]:
+    """The k-core of a log of uses, and its rows of the item table.
+
+    Raises:
+        InputError: a log of slates, or an empty core.
+    """
+    file = log.tables[0].file
+    if kind == "impressions":
+        raise input_error(
+            f"--core {k:,} for a log of slates: without some of their items, slates are not what was shown",
+            file=file,
+            advice=f"{NOTHING} Leave --core out; for a log in which every row is a use, say --kind uses.",
+        )
+    fault = first(check_rows(canonical(log.frame)))
+    if fault is not None:
+        raise log.error(log.restate(row_error(fault, log.value)))
+    core = k_core(log.frame["user_id"], log.frame["item_id"], k)
+    if not core.keep.any():
+        raise input_error(
+            f"no users and items have {k:,} events each: the {k:,}-core is empty",
+            file=file,
+            advice=f"{NOTHING} Give --core a smaller number.",
+        )
+    log = replace(log.only(core.keep), set_aside={**log.set_aside, **core.set_aside})
+    note = f"--core {k:,} set {core.users:,} users and {core.items:,} items aside, in {core.rounds:,} rounds."
+    log = log.noting(note)
+    if items is not None:
+        kept_items = items.filter(items["item_id"].is_in(log.frame["item_id"].unique().implode()))
+        log = log.noting(f"{items.height - kept_items.height:,} items of the item table are not in the core.")
+        items = kept_items
+    return log, items
 
 
 def _import_events(source: Source, out: Path, name: str, options: Options, progress: Progress) -> Dataset:

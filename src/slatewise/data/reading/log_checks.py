@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from slatewise.data import prepared
 from slatewise.data.reading.faults import quote
+from slatewise.data.reading.name_forms import looks_missing
 
 Locate = Callable[[int], str]
 """Describes where a row (0-based) comes from."""
@@ -37,10 +38,18 @@ class Check:
     advice: str = ""
     stops_import: bool = False
     """Whether `data import` refuses a log that fails it."""
+    note: bool = False
+    """Whether a failure is only worth knowing, because the import repairs it: `data validate` then succeeds."""
 
 
 def check_of(
-    name: str, examples: Sequence[str], *, count: int | None = None, advice: str = "", stops: bool = False
+    name: str,
+    examples: Sequence[str],
+    *,
+    count: int | None = None,
+    advice: str = "",
+    stops: bool = False,
+    note: bool = False,
 ) -> Check:
     """A check that passed if there are no examples of failures.
 
@@ -50,6 +59,7 @@ def check_of(
         count: number of failures; None = number of examples.
         advice: how to correct them.
         stops: whether `data import` refuses the log.
+        note: whether a failure is only worth knowing.
     """
     return Check(
         name=name,
@@ -58,18 +68,19 @@ def check_of(
         examples=tuple(examples[:EXAMPLES]),
         advice=advice if examples else "",
         stops_import=stops and bool(examples),
+        note=note and bool(examples),
     )
 
 
-def log_checks(frame: pl.DataFrame, place: Locate, *, priced: bool) -> list[Check]:
+def log_checks(frame: pl.DataFrame, place: Locate, *, priced: bool, clock: bool = True) -> list[Check]:
     """Checks of a log as a whole.
 
     Args:
         frame: canonical columns; every row has passed the row checks.
         place: describes where a row comes from.
+        clock: False where times are only the order of the rows: nothing is checked about them.
         priced: whether rewards come from the log; where every row counts 1, equal rewards mean nothing.
     """
-    current_time = int(datetime.now(UTC).timestamp() * 1e6)
     repeats = [name for name in ("user_id", "item_id", "timestamp", "event_id", "position") if name in frame.columns]
     events = frame.group_by("user_id").agg(
         (pl.col("event_id").n_unique() if "event_id" in frame.columns else pl.len()).alias("events")
@@ -84,22 +95,7 @@ def log_checks(frame: pl.DataFrame, place: Locate, *, priced: bool) -> list[Chec
             "item_id",
             advice="The import keeps them; remove rows that were written twice.",
         ),
-        _of_rows(
-            "no time is in the future",
-            frame["timestamp"] > current_time + _DAY,
-            frame,
-            place,
-            "timestamp",
-            advice="A clock or the unit of the times is wrong: --time-format.",
-        ),
-        _of_rows(
-            "no time is before 1990",
-            frame["timestamp"] < _1990,
-            frame,
-            place,
-            "timestamp",
-            advice="The unit of the times may be wrong: --time-format.",
-        ),
+        *(_time_checks(frame, place) if clock else []),
         _single(
             "there are two users or more", frame["user_id"], "A policy for one user cannot be evaluated on others."
         ),
@@ -118,10 +114,48 @@ def log_checks(frame: pl.DataFrame, place: Locate, *, priced: bool) -> list[Chec
     return checks
 
 
+def _time_checks(frame: pl.DataFrame, place: Locate) -> list[Check]:
+    current_time = int(datetime.now(UTC).timestamp() * 1e6)
+    return [
+        _of_rows(
+            "no time is in the future",
+            frame["timestamp"] > current_time + _DAY,
+            frame,
+            place,
+            "timestamp",
+            advice="A clock or the unit of the times is wrong: --time-format.",
+        ),
+        _of_rows(
+            "no time is before 1990",
+            frame["timestamp"] < _1990,
+            frame,
+            place,
+            "timestamp",
+            advice="The unit of the times may be wrong: --time-format.",
+        ),
+    ]
+
+
+def missing_check(frame: pl.DataFrame, place: Locate) -> Check:
+    """Check that no user or item has a name that programs write in place of a missing value."""
+    missing = {name: looks_missing(frame[name]) for name in ("user_id", "item_id")}
+    rows = missing["user_id"] | missing["item_id"]
+    examples = []
+    for row in rows.arg_true().head(EXAMPLES).to_list():
+        column = "user_id" if missing["user_id"][row] else "item_id"
+        examples.append(f"{place(row)}: {column} {quote(frame[column][row])}")
+    return check_of(
+        "no name looks like a missing value",
+        examples,
+        count=int(rows.sum()),
+        advice="The import takes them for users and items; --set-aside-missing leaves these rows out.",
+    )
+
+
 def order_check(frame: pl.DataFrame, place: Locate) -> Check:
     """Check that no row is older than the one before it."""
     older = frame["timestamp"].shift(1) > frame["timestamp"]
-    return _of_rows("times are in order", older, frame, place, "timestamp", advice="The import sorts them.")
+    return _of_rows("times are in order", older, frame, place, "timestamp", advice="The import sorts them.", note=True)
 
 
 def _event_checks(frame: pl.DataFrame, place: Locate) -> list[Check]:
@@ -136,6 +170,7 @@ def _event_checks(frame: pl.DataFrame, place: Locate) -> list[Check]:
             place,
             "timestamp",
             advice="The import takes the earliest.",
+            note=True,
         ),
         _of_rows(
             "no item is repeated in an event",
@@ -156,20 +191,21 @@ def _event_checks(frame: pl.DataFrame, place: Locate) -> list[Check]:
                 "a session has one user",
                 [f'session "{name}"' for name in shared],
                 advice="The import treats them as one session per user.",
+                note=True,
             )
         )
     return checks
 
 
 def _of_rows(
-    name: str, bad: pl.Series, frame: pl.DataFrame, place: Locate, column: str, *, advice: str, stops: bool = False
+    name: str, bad: pl.Series, frame: pl.DataFrame, place: Locate, column: str, *, advice: str, note: bool = False
 ) -> Check:
     rows: Int[np.ndarray, "N"] = bad.fill_null(value=False).arg_true().to_numpy()
     examples = []
     for row in rows[:EXAMPLES].tolist():
         value = frame[column][row]
         examples.append(f"{place(row)}: {_moment(value) if column == 'timestamp' else quote(value)}")
-    return check_of(name, examples, count=len(rows), advice=advice, stops=stops)
+    return check_of(name, examples, count=len(rows), advice=advice, note=note)
 
 
 def _single(name: str, values: pl.Series, advice: str) -> Check:

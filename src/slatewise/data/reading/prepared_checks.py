@@ -9,6 +9,7 @@ import polars as pl
 from jaxtyping import Bool
 
 from slatewise.data import prepared
+from slatewise.data.reading.account import missing_names
 from slatewise.data.reading.log_checks import EXAMPLES, Check, check_of, log_checks
 from slatewise.errors import InputError
 from slatewise.log import FIRST_ITEM, PAD, Interactions, LoggedRequests
@@ -34,7 +35,7 @@ def check_prepared(path: Path) -> list[Check]:
     checks = [check_of(name, []), files, *numbers]
     if not all(check.passed for check in numbers):
         return checks
-    return [*checks, *_log(data)]
+    return [*checks, _missing_names(data), *_log(data)]
 
 
 def _numbers(log: Interactions, num_rows: int) -> list[Check]:
@@ -124,4 +125,18 @@ def _log(data: prepared.Dataset) -> list[Check]:
         return f'event {int(log.event_id[event[row]])} of user "{data.users.name(int(user[row]))}"'
 
     priced = "reward" in data.manifest["source"].get("columns", {"reward": ""})
-    return log_checks(frame, place, priced=priced)
+    return log_checks(frame, place, priced=priced, clock=data.manifest["time"]["clock"])
+
+
+def _missing_names(data: prepared.Dataset) -> Check:
+    log = data.interactions
+    rows_of_user = np.diff(np.asarray(log.event_offsets)[np.asarray(log.user_offsets)])
+    rows_of_item = np.bincount(np.asarray(log.item) - FIRST_ITEM, minlength=data.catalog.num_items)
+    names = missing_names("user", data.users.names, rows_of_user)
+    names |= missing_names("item", data.catalog.vocabulary.names, rows_of_item)
+    return check_of(
+        "no name looks like a missing value",
+        [f"{name}: {count:,} rows" for name, count in names.items()],
+        count=sum(names.values()),
+        advice="Import the log with --set-aside-missing to leave these rows out.",
+    )

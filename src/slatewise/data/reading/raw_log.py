@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from slatewise.data.prepared import Dataset, Kind
 from slatewise.data.reading.checks import canonical, check_events, check_rows
@@ -46,9 +46,15 @@ class Options:
     """Names of the columns of a file without a header."""
     simulated: bool = False
     """Whether the events come from a simulation."""
+    core: int | None = None
+    """Keep users and items with at least so many events each; None = keep all."""
+    set_aside_missing: bool = False
+    """Leave out rows whose user or item looks like a missing value."""
 
     def __post_init__(self) -> None:
         check_format(self.time_format)
+        if self.core is not None and self.core < 1:
+            raise input_error(f"--core {self.core}", advice="Expected 1 or more.")
         for outcome, reward in self.outcomes.items():
             if not math.isfinite(reward):
                 raise input_error(
@@ -108,6 +114,17 @@ class Log:
     report: Report
     origin: Int[np.ndarray, "R"] | None = None
     """Row of the files that each row of the frame comes from; None = the same row."""
+    set_aside: Mapping[str, int] = field(default_factory=dict)
+    """Reason → rows of the files that are not in the frame."""
+
+    def only(self, keep: Bool[np.ndarray, "R"]) -> Log:
+        """The log with some of its rows."""
+        origin = np.arange(self.frame.height) if self.origin is None else self.origin
+        return replace(self, frame=self.frame.filter(pl.Series(keep)), origin=origin[keep])
+
+    def noting(self, *notes: str) -> Log:
+        """The log with further notes."""
+        return replace(self, report=replace(self.report, notes=(*self.report.notes, *notes)))
 
     def place(self, row: int) -> tuple[Path, int]:
         """File and line of a row of the files (0-based).

@@ -64,9 +64,11 @@ def to_microseconds(values: pl.Series, time_format: str | None = None) -> tuple[
         times = values.cast(pl.Datetime("us")) if values.dtype == pl.Date else values.dt.cast_time_unit("us")
         return times.dt.timestamp("us"), []
     if values.dtype == pl.String:
-        values = values.str.strip_chars().replace("", None)
-        if time_format is None or time_format in UNITS:
-            whole = values.cast(pl.Int64, strict=False)
+        whole = values.cast(pl.Int64, strict=False) if time_format is None or time_format in UNITS else None
+        if whole is None or whole.null_count():
+            values = values.str.strip_chars().replace("", None)
+        if whole is not None:
+            whole = values.cast(pl.Int64, strict=False) if whole.null_count() else whole
             number = whole if whole.null_count() == values.null_count() else values.cast(pl.Float64, strict=False)
             # one number among the first cells decides: a column is numbers or text, and any other cell is an error
             if time_format in UNITS or (values.null_count() < len(values) and number.head(100).is_not_null().any()):

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from slatewise.data import prepared
+from slatewise.data.reading.account import Account
 from slatewise.data.reading.checks import canonical, check_events, check_rows
 from slatewise.data.reading.faults import Fault, quote
-from slatewise.data.reading.log_checks import EXAMPLES, Check, check_of, log_checks, order_check
+from slatewise.data.reading.importing import set_missing_aside
+from slatewise.data.reading.log_checks import EXAMPLES, Check, check_of, log_checks, missing_check, order_check
 from slatewise.data.reading.name_forms import texts
 from slatewise.data.reading.outcomes import merge
 from slatewise.data.reading.prepared_checks import check_prepared
@@ -41,7 +44,17 @@ def validate(path: Path, options: Options | None = None, *, progress: Progress |
         log = read_log(source, options, progress=progress or (lambda what, done, total: None))
     except (InputError, OSError) as error:
         return [_readable(error)]
-    return [_readable(None), *_tables(log.tables), *_rows(log), *_items(source, log, options)]
+    return [_readable(None), *_tables(log.tables), *_rows(log, options), *_items(source, log, options)]
+
+
+def stored_account(path: Path) -> Account | None:
+    """The account of the import of a prepared data set; None for a log, or where it cannot be read."""
+    if not prepared.is_prepared(path):
+        return None
+    try:
+        return Account.of(prepared.read_manifest(path)["source"])
+    except (InputError, msgspec.ValidationError):
+        return None
 
 
 def _readable(error: Exception | None) -> Check:
@@ -66,7 +79,7 @@ def _tables(tables: Iterable[Table]) -> list[Check]:
     ]
 
 
-def _rows(log: Log) -> list[Check]:
+def _rows(log: Log, options: Options) -> list[Check]:
     """Checks of cells, then of rows, then of the whole log; each only of the rows that passed the previous ones."""
     checks = [_of_fault(fault, log) for fault in log.faults]
     log = _without(log, log.faults)
@@ -75,6 +88,8 @@ def _rows(log: Log) -> list[Check]:
     frame, merged = merge(log.frame)
     origin = log.origin if merged is None or log.origin is None else log.origin[merged]
     log = replace(log, frame=canonical(frame), origin=origin)
+    if options.set_aside_missing:
+        log = set_missing_aside(log)
     faults = check_rows(log.frame)
     checks += [_of_fault(fault, log) for fault in faults]
     log = _without(log, faults)
@@ -86,7 +101,8 @@ def _rows(log: Log) -> list[Check]:
         return _place(log, row)
 
     priced = "reward" in log.columns
-    return [*checks, order_check(log.frame, place), *log_checks(log.frame, place, priced=priced)]
+    checks += [missing_check(log.frame, place), order_check(log.frame, place)]
+    return [*checks, *log_checks(log.frame, place, priced=priced, clock=options.time)]
 
 
 def _items(source: Source, log: Log, options: Options) -> list[Check]:
@@ -100,12 +116,14 @@ def _items(source: Source, log: Log, options: Options) -> list[Check]:
     table_names = pl.Series(table["item_id"].to_list() if table is not None else [], dtype=pl.String)
     used = texts(log.raw[log.columns["item_id"]])
     absent = used.filter(~used.is_in(table_names.implode()) & used.is_not_null()).unique(maintain_order=True).to_list()
+    matches = bool(used.is_in(table_names.implode()).any())
     return [
         check_of("the item table can be read", []),
         check_of(
             "every item of the log is in the item table",
             [f"item {quote(name)}" for name in absent],
-            advice="They are kept, without text and features.",
+            advice="They are kept, without text and features." if matches else "No name of the log is in it.",
+            note=matches,
         ),
     ]
 
@@ -126,7 +144,7 @@ def _events(source: Source, options: Options) -> list[Check]:
             count=sum(reason.count for reason in tally.set_aside),
             advice="The import sets them aside.",
         ),
-        check_of("every record counts once and has its decision", replace(tally, set_aside=()).sentences()),
+        check_of("every record counts once and has its decision", replace(tally, set_aside=()).sentences(), note=True),
     ]
     if events.frame.height == 0:
         return [*checks, check_of("there are rows that can be used", ["none"], stops=True)]
@@ -138,7 +156,7 @@ def _events(source: Source, options: Options) -> list[Check]:
     for fault in (*check_rows(frame), *check_events(frame)):
         examples = [f"{place(int(row))}: {frame[fault.column][int(row)]} {fault.what}" for row in fault.rows[:EXAMPLES]]
         checks.append(check_of(fault.check, examples, count=len(fault.rows), advice=fault.advice, stops=True))
-    return [*checks, *log_checks(frame, place, priced=True)]
+    return [*checks, missing_check(frame, place), *log_checks(frame, place, priced=True)]
 
 
 def _without(log: Log, faults: Sequence[Fault]) -> Log:
@@ -146,8 +164,7 @@ def _without(log: Log, faults: Sequence[Fault]) -> Log:
     keep = np.ones(log.frame.height, np.bool_)
     for fault in faults:
         keep[fault.rows] = False
-    origin = np.arange(log.frame.height) if log.origin is None else log.origin
-    return replace(log, frame=log.frame.filter(pl.Series(keep)), origin=origin[keep])
+    return log.only(keep)
 
 
 def _of_fault(fault: Fault, log: Log) -> Check:
