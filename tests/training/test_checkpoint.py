@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from slatewise.errors import InputError
 from slatewise.training.checkpoint import Checkpoint, Progress, read, write
 
 STATE = Checkpoint(
@@ -44,6 +49,50 @@ def test_one_memory_under_two_names_and_what_was_never_validated(tmp_path: Path)
     assert found is not None
     assert (found.progress.best, found.best) == (float("-inf"), {})
     assert torch.equal(found.learner["one"], found.learner["other"])
+
+
+def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
+    learner = {
+        "half": torch.tensor([0.5], dtype=torch.bfloat16),
+        "none": torch.zeros(0),
+        "one": torch.tensor(3.0),
+        "true": torch.tensor([True]),
+        **STATE.learner,
+    }
+    write(tmp_path, replace(STATE, learner=learner), [])
+    file = tmp_path / "checkpoint"
+    whole = file.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    state = read(tmp_path)
+    assert state is not None
+    unnoticed = []
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 16
+        file.write_bytes(changed)
+        with suppress(InputError):
+            other = read(tmp_path)
+            assert other is not None
+            assert other.progress == state.progress
+            assert all(torch.equal(other.learner[name], state.learner[name]) for name in state.learner)
+            unnoticed.append(place)
+    # in the header alone: its padding, and the name under which the checksum stands
+    assert all(place < header for place in unnoticed)
+    assert len(unnoticed) < 30
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(InputError, match=f"{file}: its checksum does not match: .*--overwrite"):
+        read(tmp_path)
+
+
+def test_a_checkpoint_of_before_the_checksum_is_read(tmp_path: Path) -> None:
+    write(tmp_path, STATE, [])
+    file = tmp_path / "checkpoint"
+    with safe_open(file, framework="pt") as opened:
+        progress = opened.metadata()["progress"]
+    save_file(load_file(file), file, metadata={"progress": progress})
+    state = read(tmp_path)
+    assert state is not None
+    assert state.progress == STATE.progress
 
 
 def test_lines_of_a_lost_checkpoint_are_cut_off_again(tmp_path: Path) -> None:

@@ -6,10 +6,13 @@ Lines are written before the checkpoint, so on resuming those beyond it are cut 
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -57,15 +60,16 @@ def write(folder: Path, checkpoint: Checkpoint, lines: list[dict[str, Any]]) -> 
     # safetensors refuses two names for one memory, so every tensor is copied
     tensors = {f"learner.{name}": value.clone().contiguous() for name, value in checkpoint.learner.items()}
     tensors |= {f"best.{name}": value.clone().contiguous() for name, value in checkpoint.best.items()}
+    progress = json.dumps(asdict(checkpoint.progress))
     with atomic_file(folder / "checkpoint") as temporary:
-        save_file(tensors, temporary, metadata={"progress": json.dumps(asdict(checkpoint.progress))})
+        save_file(tensors, temporary, metadata={"progress": progress, "crc32": _checksum(progress, tensors)})
 
 
 def read(folder: Path) -> Checkpoint | None:
     """The last checkpoint; metrics.jsonl is cut back to it. None before the first one.
 
     Raises:
-        InputError: the file is no checkpoint.
+        InputError: the file is no checkpoint, or has changed since it was written.
     """
     path = folder / "checkpoint"
     if not path.exists():
@@ -73,12 +77,29 @@ def read(folder: Path) -> Checkpoint | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            progress = Progress(**json.loads(file.metadata()["progress"]))
+            metadata = file.metadata()
+            progress = Progress(**json.loads(metadata["progress"]))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise input_error(f"no checkpoint: {error}", file=path, advice="Start anew with --overwrite.") from error
+    # checkpoints of earlier versions have no checksum
+    if metadata.get("crc32", "") not in ("", _checksum(metadata["progress"], tensors)):
+        raise input_error(
+            "its checksum does not match: bytes of it have changed since it was written",
+            file=path,
+            advice="Check the disk, and start anew with --overwrite.",
+        )
     _cut_back(folder / "metrics.jsonl", progress)
     return Checkpoint(progress=progress, learner=_under("learner.", tensors), best=_under("best.", tensors))
+
+
+def _checksum(progress: str, tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 of all that a checkpoint holds, with the names, types and shapes of the tensors."""
+    value = zlib.crc32(progress.encode())
+    for name, tensor in sorted(tensors.items()):
+        value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode(), value)
+        value = zlib.crc32(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data, value)
+    return f"{value:08x}"
 
 
 def _cut_back(metrics: Path, progress: Progress) -> None:
