@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slatewise.errors import InputError, SlatewiseError, input_error
-from slatewise.files import atomic_file, atomic_folder, sha256
+from slatewise.files import atomic_file, atomic_folder, exchange, sha256
 
 
 def names(folder: Path) -> list[str]:
@@ -61,6 +63,78 @@ def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None
             (temporary / "inner" / number).write_text(number, encoding="utf-8")
     assert names(target / "inner") == ["two"]
     assert names(tmp_path) == ["folder"]
+
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two names")
+
+
+@on_linux
+def test_two_folders_exchange_their_names(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    exchange(tmp_path / "one", tmp_path / "two")
+    assert (names(tmp_path / "one"), names(tmp_path / "two")) == (["two"], ["one"])
+    with pytest.raises(FileNotFoundError, match="three"):
+        exchange(tmp_path / "one", tmp_path / "three")
+
+
+def replace_folder(target: Path) -> None:
+    with atomic_folder(target) as temporary:
+        (temporary / "new").touch()
+
+
+@on_linux
+def test_a_folder_is_there_at_every_moment_while_it_is_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    replace_folder(target)
+    (target / "new").rename(target / "old")
+    seen: list[list[str]] = []
+
+    def audit(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event in ("os.rename", "ctypes.dlsym", "shutil.rmtree", "os.rmdir", "os.remove"):
+            seen.append(names(target))
+
+    watching = True
+    sys.addaudithook(audit)
+    try:
+        replace_folder(target)
+    finally:
+        watching = False  # a hook cannot be taken away again
+    assert ["old"] in seen
+    assert ["new"] in seen
+    assert all(content in (["old"], ["new"]) for content in seen)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EINVAL])
+def test_where_names_cannot_be_exchanged_the_folder_is_replaced_in_two_steps(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(first: Path, second: Path) -> None:
+        raise OSError(number, "cannot")
+
+    monkeypatch.setattr("slatewise.files.exchange", fail)
+    target = tmp_path / "folder"
+    replace_folder(target)
+    (target / "new").rename(target / "old")
+    rename = os.rename
+
+    def fail_to_move_the_new_one(source: Path, destination: Path) -> None:
+        if source.suffix == ".partial":
+            raise PermissionError(destination)
+        rename(source, destination)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", fail_to_move_the_new_one)
+        with pytest.raises(PermissionError):
+            replace_folder(target)
+    assert (names(tmp_path), names(target)) == (["folder"], ["old"])
+    target.rename(tmp_path / ".folder.x.old")  # a kill between the two steps
+    with pytest.raises(KeyError), atomic_folder(target):
+        raise KeyError(names(target)[0])
+    assert (names(tmp_path), names(target)) == (["folder"], ["old"])
+    replace_folder(target)
+    assert (names(tmp_path), names(target)) == (["folder"], ["new"])
 
 
 def test_a_folder_that_fails_leaves_no_trace(tmp_path: Path) -> None:

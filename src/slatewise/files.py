@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import glob
 import hashlib
 import os
@@ -12,6 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slatewise.errors import SlatewiseError
+
+_HERE = -100
+"""AT_FDCWD of Linux: paths start from the current folder."""
+_EXCHANGE = 2
+"""RENAME_EXCHANGE of Linux's renameat2(2)."""
+_CANNOT_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM)
 
 
 @contextmanager
@@ -26,6 +34,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)
+        _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -34,26 +43,63 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on a clean exit it replaces `path`, on an error it is removed.
 
-    A reader sees the old folder or the new one. Leftovers of a killed run (`.NAME.*.partial`) are removed first.
+    A reader sees the old folder or the new one: the two exchange their names at one moment (`exchange`). Where the
+    system cannot do that, the old folder is renamed first, and for a moment neither has the name; what a kill in that
+    moment left is put back by the next call. Leftovers of a killed run (`.NAME.*.partial`) are removed first.
     """
     temporary = _beside(path)
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+    name = glob.escape(path.name)
+    for old in path.parent.glob(f".{name}.*.old"):
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(old, path)
+    for leftover in path.parent.glob(f".{name}.*.partial"):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _flush(file)
+        for file in (*temporary.rglob("*"), temporary):
+            _flush(file)
         if path.exists():
-            old = _beside(path)
-            os.rename(path, old)
-            os.rename(temporary, path)
-            shutil.rmtree(old)
+            _replace_folder(temporary, path)
         else:
             os.rename(temporary, path)
+        _flush(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(new: Path, path: Path) -> None:
+    """Put a folder in the place of another, which is removed or left under the name of the new one."""
+    try:
+        exchange(new, path)
+    except OSError as error:
+        if error.errno not in _CANNOT_EXCHANGE:
+            raise
+        old = new.with_suffix(".old")
+        os.rename(path, old)
+        try:
+            os.rename(new, path)
+        except OSError:
+            os.rename(old, path)
+            raise
+        shutil.rmtree(old)
+
+
+def exchange(first: Path, second: Path) -> None:
+    """Give two files or folders each other's name, at one moment.
+
+    Raises:
+        OSError: ENOSYS, EINVAL or EOPNOTSUPP where the system or the file system cannot do that.
+    """
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError) as error:
+        raise OSError(errno.ENOSYS, "the system cannot exchange two names") from error
+    if renameat2(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _EXCHANGE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(first), None, str(second))
 
 
 def sha256(path: Path) -> str:
