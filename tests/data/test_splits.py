@@ -231,3 +231,14 @@ def test_shares_that_leave_nothing_to_train_on(name: SplitName) -> None:
 def test_a_log_without_events(name: SplitName) -> None:
     split = split_of(name, log_of([], []))
     assert ends(split) == [[0, 0]] * 3
+
+
+def test_learning_may_begin_later_than_the_history() -> None:
+    log = log_of([0, DAY, 2 * DAY, 3 * DAY, 4 * DAY], [0, DAY, DAY + 1, DAY + 2])
+    config = DataConfig(path="", learn_from="1970-01-02T12:00")
+    train = split_log(config, log).train
+    assert (train.first.tolist(), train.last.tolist()) == ([2, 2], [3, 2])
+    assert split_log(config, log).test.first.tolist() == [4, 3]
+    for name, clock in (("random", True), ("leave_one_out", False)):
+        with pytest.raises(ValueError, match="learn_from needs a clock and a split in the order of time"):
+            split_log(replace(config, split=name), log, clock=clock)  # type: ignore[arg-type]

@@ -19,7 +19,11 @@ HELP = """Train a policy from a prepared log into a run folder.
 CONFIG is a TOML file with the tables [data], [method] and, if wanted, [encoder], [train], [evaluate], [serve];
 shipped ones lie in configs/.
 
-Example: slatewise train configs/ml-100k/cloning.toml --set train.seed=1 --out runs/cloning-1
+--from RUN starts from the weights of a finished run, by the names of the items; with [data] learn_from, only events
+from that moment on are learned: a short update on what a day brought.
+
+Examples: slatewise train configs/ml-100k/cloning.toml --set train.seed=1 --out runs/cloning-1
+slatewise train --from runs/monday --set data.learn_from=2026-05-05 --set train.epochs=2 --out runs/tuesday
 """
 
 
@@ -29,7 +33,13 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file.", show_default=False)],
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG", help="TOML file; with --from that of the run.", show_default=False),
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="Start from the weights of a finished run.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME of the file.")] = None,
     assignment: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Put a value into the configuration.")
@@ -47,12 +57,15 @@ def train(
     from slatewise.training.checkpoint import Progress
     from slatewise.training.loop import train as run_training
 
-    tables = configs.read_toml(config)
+    file, folder = _files(config, start, out)
+    tables = configs.read_toml(file)
+    if start is not None:
+        tables["train"] = {**tables.get("train", {}), "start_from": str(start)}
+        tables.get("data", {}).pop("fingerprint", None)  # the log may have grown since
     if method is not None:
         # another method has other settings: those of the file do not apply
         tables["method"] = {"name": method}
-    settings = RunConfig.from_tables(configs.override(tables, assignment or []), where=str(config))
-    folder = out or Path("runs") / config.stem
+    settings = RunConfig.from_tables(configs.override(tables, assignment or []), where=str(file))
     with progress(show=not as_json) as bars:
         task = bars.add_task("training", total=None, note="")
 
@@ -63,6 +76,19 @@ def train(
         result = run_training(settings, folder, resume=resume, overwrite=overwrite, on_step=on_step)
     value = {**asdict(result), "folder": str(result.folder)}
     answer(value, as_json=as_json, text=_summary(result))
+
+
+def _files(config: Path | None, start: Path | None, out: Path | None) -> tuple[Path, Path]:
+    """The configuration and the run folder."""
+    from slatewise.errors import input_error
+
+    if config is None and start is None:
+        raise input_error("CONFIG is missing", advice="Pass a TOML file, or --from RUN to go on with a run's settings.")
+    file = config or (start or Path()) / "config.toml"
+    folder = out or (Path("runs") / config.stem if config is not None else None)
+    if folder is None or (start is not None and folder.resolve() == start.resolve()):
+        raise input_error("the new run needs a folder of its own", advice="Name it with --out DIR.")
+    return file, folder
 
 
 def _summary(result: Result) -> str:

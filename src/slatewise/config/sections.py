@@ -32,6 +32,8 @@ class DataConfig:
     """by_time: start of the test part; without valid_from nothing validates."""
     fold_in: float = 0.5
     """by_user: share of a held-out user's events that is their history, at least one event; 0 evaluates without any."""
+    learn_from: str | None = None
+    """Moment (ISO 8601) before which events are only history: a short update on what is new."""
     split_seed: int = 0
     """Of the order of users in by_user, and of events in random."""
     fingerprint: str | None = None
@@ -47,7 +49,7 @@ class DataConfig:
             raise ValueError('valid_from and test_from belong to split = "by_time"')
         if self.valid_from is not None and self.test_from is None:
             raise ValueError("valid_from needs test_from")
-        for name in ("valid_from", "test_from"):
+        for name in ("valid_from", "test_from", "learn_from"):
             moment = getattr(self, name)
             if moment is not None:
                 microseconds(moment)
@@ -66,6 +68,8 @@ class TrainConfig:
     burn_in: int = 50
     """Events before a cut window that only move the state."""
     seed: int = 0
+    start_from: str | None = None
+    """Folder of a finished run of the same method: training starts from its weights."""
     select: str = "ndcg@10"
     """Validation figure that chooses the weights to keep."""
     patience: int = 5

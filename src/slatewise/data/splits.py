@@ -62,6 +62,10 @@ def split_log(config: DataConfig, interactions: Interactions, *, clock: bool = T
         split = _by_time(interactions, count, config)
     else:
         split = _by_user(interactions, count, config)
+    if config.learn_from is not None:
+        if name == "random" or not clock:
+            raise ValueError(f'learn_from needs a clock and a split in the order of time, not "{name}"')
+        split = replace(split, train=_since(split.train, microseconds(config.learn_from)))
     if not clock and name != "random":
         note = f'the log has no clock: "{name}" takes the order of the file for that of time; [data] split = "random"'
         split = replace(split, notes=(*split.notes, note + " does not."))
@@ -164,6 +168,15 @@ def _by_user(interactions: Interactions, count: Int[np.ndarray, "U"], config: Da
         test=LogPart(interactions=interactions, first=history, last=test),
         notes=notes,
     )
+
+
+def _since(part: LogPart, moment: int) -> LogPart:
+    """The events of a part from a moment on; those before it are history."""
+    log = part.interactions
+    offsets = np.asarray(log.user_offsets)
+    earlier = np.concatenate([[0], np.cumsum(np.asarray(log.time) < moment)])
+    first = np.clip(earlier[offsets[1:]] - earlier[offsets[:-1]], part.first, part.last)
+    return replace(part, first=first)
 
 
 def _too_few(users: Bool[np.ndarray, "U"], reason: str) -> tuple[str, ...]:

@@ -71,9 +71,22 @@ def read(folder: Path) -> Checkpoint | None:
     Raises:
         InputError: the file is no checkpoint, or has changed since it was written.
     """
+    state = read_state(folder)
+    if state is None:
+        (folder / "metrics.jsonl").unlink(missing_ok=True)
+        return None
+    _cut_back(folder / "metrics.jsonl", state.progress)
+    return state
+
+
+def read_state(folder: Path) -> Checkpoint | None:
+    """The last checkpoint; None before the first one. Nothing is changed.
+
+    Raises:
+        InputError: the file is no checkpoint, or has changed since it was written.
+    """
     path = folder / "checkpoint"
     if not path.exists():
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
         return None
     try:
         with safe_open(path, framework="pt") as file:
@@ -89,7 +102,6 @@ def read(folder: Path) -> Checkpoint | None:
             file=path,
             advice="Check the disk, and start anew with --overwrite.",
         )
-    _cut_back(folder / "metrics.jsonl", progress)
     return Checkpoint(progress=progress, learner=_under("learner.", tensors), best=_under("best.", tensors))
 
 

@@ -294,7 +294,7 @@ def _whole(folder: Path) -> bool:
 
 
 def _notes(run: Run, progress: Progress) -> tuple[str, ...]:
-    notes = run.split.notes + (run.learner.notes() if isinstance(run.learner, HasNotes) else ())
+    notes = run.notes + (run.learner.notes() if isinstance(run.learner, HasNotes) else ())
     if progress.best_phase == progress.phase:
         return notes
     select = run.config.train.select

@@ -16,6 +16,7 @@ from slatewise.data.splits import Split
 from slatewise.errors import InputError, input_error
 from slatewise.log import Catalog, LogPart
 from slatewise.protocols import ChecksLog, Learner, Prepares, SelfEvaluating
+from slatewise.training.warm_start import start_from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class Run:
     dataset: Dataset
     split: Split
     learner: Learner = field(repr=False)
+    notes: tuple[str, ...] = ()
+    """What to know of the split, and of the run that this one starts from."""
 
 
 def lay_out(config: RunConfig, folder: Path) -> Run:
@@ -40,18 +43,24 @@ def lay_out(config: RunConfig, folder: Path) -> Run:
     dataset, split = _open_data(config, where)
     part = split.part("train")
     config = config.resolve(part)  # first: a method may refuse the log as a whole
-    learner = _build_learner(config, dataset.catalog, where)
+    generator = Generator().manual_seed(config.train.seed)
+    learner = _build_learner(config, dataset.catalog, where, generator)
     validates = not split.valid.empty
     if validates:
         _check_metric(config, learner, where)
     _prepare(learner, part, where)
     if validates and not isinstance(learner, SelfEvaluating):
         _check_users(config, split.valid, where)
+    notes = split.notes
+    if config.train.start_from is not None:
+        name = config.method.name
+        notes += start_from(Path(config.train.start_from), learner, dataset.catalog, method=name, generator=generator)
     data = config.data
     if data is not None:
         name = data.split or splits.default_split(clock=dataset.clock)
         data = replace(data, split=name, fingerprint=dataset.fingerprint)
-    return Run(folder=folder, config=replace(config, data=data), dataset=dataset, split=split, learner=learner)
+    config = replace(config, data=data)
+    return Run(folder=folder, config=config, dataset=dataset, split=split, learner=learner, notes=notes)
 
 
 def _open_data(config: RunConfig, where: str) -> tuple[Dataset, Split]:
@@ -77,10 +86,9 @@ def _open_data(config: RunConfig, where: str) -> tuple[Dataset, Split]:
     return dataset, split
 
 
-def _build_learner(config: RunConfig, catalog: Catalog, where: str) -> Learner:
+def _build_learner(config: RunConfig, catalog: Catalog, where: str, generator: Generator) -> Learner:
     """A learner with fresh weights."""
     method, encoder = find("methods", config.method.name), find("encoders", config.encoder.name)
-    generator = Generator().manual_seed(config.train.seed)
     try:
         built = encoder.Encoder(config.encoder.settings, catalog, generator=generator)
         return method.Learner(config.method.settings, built, catalog, generator=generator)
