@@ -26,7 +26,7 @@ UNKNOWN = 1
 FIRST_ITEM = 2
 
 
-def _ragged(
+def _list_rows(
     offsets: Int[np.ndarray, "V1"], index: Int[np.ndarray, "W"]
 ) -> tuple[Int[np.ndarray, "R"], Int[np.ndarray, "W1"]]:
     """Where the rows of some lists stand, list after list, and the offsets of these lists."""
@@ -50,7 +50,7 @@ class ItemLists:
 
     def take(self, events: Int[np.ndarray, "V"]) -> ItemLists:
         """The lists of these events, in their order."""
-        rows, offsets = _ragged(self.offsets, events)
+        rows, offsets = _list_rows(self.offsets, events)
         return ItemLists(offsets=offsets, item=np.asarray(self.item)[rows])
 
 
@@ -81,12 +81,12 @@ class LoggedRequests:
     def take(self, events: Int[np.ndarray, "V"]) -> LoggedRequests:
         """The conditions of these events, in their order."""
 
-        def taken(values: Shaped[np.ndarray, "V"] | ItemLists | None) -> Any:
+        def at_events(values: Shaped[np.ndarray, "V"] | ItemLists | None) -> Any:
             if values is None or isinstance(values, ItemLists):
                 return values and values.take(events)
             return np.asarray(values)[events]
 
-        return LoggedRequests(**{column.name: taken(getattr(self, column.name)) for column in fields(self)})
+        return LoggedRequests(**{column.name: at_events(getattr(self, column.name)) for column in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ class Interactions:
 
     def take(self, events: Int[np.ndarray, "W"]) -> Interactions:
         """Some events, one after the other in this order, as if they were one user's."""
-        rows, event_offsets = _ragged(np.asarray(self.event_offsets), events)
+        rows, event_offsets = _list_rows(np.asarray(self.event_offsets), events)
         of_events = ("event_id", "policy_id", "time", "session_end", "context")
         of_rows = ("item", "reward", "cost", "logp", "logp_known", "used", "used_time", "use_reward")
         return Interactions(
@@ -164,7 +164,7 @@ class Interactions:
             **{name: np.asarray(getattr(self, name))[rows] for name in of_rows},
         )
 
-    def reordered(self, events: Int[np.ndarray, "V"]) -> Interactions:
+    def reorder(self, events: Int[np.ndarray, "V"]) -> Interactions:
         """The log with the events of each user in another order; their times are dealt out anew, ascending.
 
         How long after its slate a use arrived stays the same. Sessions, which are a matter of order, are forgotten.
@@ -172,15 +172,15 @@ class Interactions:
         Args:
             events: a permutation that moves no event to another user.
         """
-        taken, time = self.take(events), np.asarray(self.time)
-        size = np.diff(taken.event_offsets)
-        later = taken.used_time - np.repeat(taken.time, size)
+        shuffled, time = self.take(events), np.asarray(self.time)
+        size = np.diff(shuffled.event_offsets)
+        later = shuffled.used_time - np.repeat(shuffled.time, size)
         return replace(
-            taken,
+            shuffled,
             user_offsets=self.user_offsets,
             time=time,
             session_end=np.zeros(len(events), np.bool_),
-            used_time=np.where(taken.used, np.repeat(time, size) + later, 0),
+            used_time=np.where(shuffled.used, np.repeat(time, size) + later, 0),
         )
 
 
@@ -246,7 +246,7 @@ class LogPart:
 
     def rows(self) -> Int[np.ndarray, "R"]:
         """Where the rows of its events stand in the columns of the log, in the order of the log."""
-        return _ragged(np.asarray(self.interactions.event_offsets), self.events())[0]
+        return _list_rows(np.asarray(self.interactions.event_offsets), self.events())[0]
 
     def num_used_events(self) -> int:
         """Events in which something was used."""

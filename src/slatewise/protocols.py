@@ -149,13 +149,13 @@ class HasNotes(Protocol):
 
 
 @runtime_checkable
-class RenumbersItems(Protocol):
+class MovesItems(Protocol):
     """A learner whose state holds numbers of items: the state of another catalog in the numbers of its own.
 
     `source` is the row in the other catalog of each row of its own; 1 for an item that the other did not have.
     """
 
-    def renumbered(self, state: dict[str, Tensor], source: Int[Tensor, "rows"], /) -> dict[str, Tensor]: ...
+    def move_items(self, state: dict[str, Tensor], source: Int[Tensor, "rows"], /) -> dict[str, Tensor]: ...
 
 
 @runtime_checkable

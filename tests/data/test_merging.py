@@ -97,7 +97,7 @@ def test_a_day_after_the_other(tmp_path: Path) -> None:
     )
     merged, account = merge(day_1, day_2, tmp_path / "both")
     assert account == MergeAccount(
-        added=3, known=0, late_outcomes=0, set_aside=0, new_users=1, new_items=1, featureless_items=0
+        added=3, duplicates=0, late_outcomes=0, set_aside=0, new_users=1, new_items=1, featureless_items=0
     )
     assert merged.catalog.vocabulary.names.to_pylist() == ["a", "b", "c", "d"]
     assert merged.catalog.text == ("", "", "A", "B", "C", "D")
@@ -119,7 +119,7 @@ def test_the_same_day_twice_is_counted_and_not_doubled(tmp_path: Path) -> None:
     events = {"ann": [slate(1, 5, ["a", "b"], used=[0], rewards=[1.0, 0.0]), slate(2, 9, ["b", "a"])]}
     day = dataset(tmp_path / "day", events, items=catalog("ab"))
     merged, account = merge(day, day, tmp_path / "day")
-    assert (account.added, account.known, account.late_outcomes, account.set_aside) == (0, 2, 0, 0)
+    assert (account.added, account.duplicates, account.late_outcomes, account.set_aside) == (0, 2, 0, 0)
     assert rows_of(merged) == rows_of(dataset(tmp_path / "again", events, items=catalog("ab")))
     assert account.sentences() == [
         "0 events added, 0 new users, 0 new items.",
@@ -145,7 +145,7 @@ def test_outcomes_that_came_late_go_to_their_slates(tmp_path: Path) -> None:
     )
     merged, account = merge(day_1, day_2, tmp_path / "both")
     # bob was not shown slate 1
-    assert (account.added, account.known, account.late_outcomes, account.set_aside) == (1, 0, 1, 1)
+    assert (account.added, account.duplicates, account.late_outcomes, account.set_aside) == (1, 0, 1, 1)
     assert rows_of(merged)["ann"][0][3] == [("a", 0.0, False), ("b", 5.0, True), ("c", 1.0, True)]
     log = merged.interactions
     assert log.used_time[:3].tolist() == [0, 90, 7]
@@ -173,10 +173,10 @@ def test_uses_without_names_of_events(tmp_path: Path) -> None:
     first = dataset(tmp_path / "1", {"ann": plays((0, "a", 1), (2, "b", 3)), "bob": plays((1, "a", 2))}, **options)
     second = dataset(tmp_path / "2", {"ann": plays((0, "b", 3), (1, "a", 4), (2, "a", 9))}, **options)
     merged, account = merge(first, second, tmp_path / "both")
-    assert (account.added, account.known) == (2, 1)
+    assert (account.added, account.duplicates) == (2, 1)
     assert [(time, number) for time, number, *_ in rows_of(merged)["ann"]] == [(1, 0), (3, 2), (4, 3), (9, 4)]
     again, account = merge(merged, second, tmp_path / "both")
-    assert (account.added, account.known) == (0, 3)
+    assert (account.added, account.duplicates) == (0, 3)
     assert rows_of(again) == rows_of(merged)
 
 

@@ -157,8 +157,8 @@ def _rules(
             return rules
         users = Vocabulary(names=audience.names, first=0, unknown=-1)
         place = users.encode(frame["user_id"].to_arrow().cast(pa.string()))
-        known = np.flatnonzero((place >= 0) & (item >= FIRST_ITEM))
-        known = known[np.argsort(place[known], kind="stable")]
-        offsets = np.searchsorted(place[known], np.arange(len(users) + 1))
-        rules["exclude_of_user"] = ItemLists(offsets=offsets, item=item[known])
+        rows = np.flatnonzero((place >= 0) & (item >= FIRST_ITEM))
+        rows = rows[np.argsort(place[rows], kind="stable")]
+        offsets = np.searchsorted(place[rows], np.arange(len(users) + 1))
+        rules["exclude_of_user"] = ItemLists(offsets=offsets, item=item[rows])
     return rules

@@ -27,7 +27,7 @@ class MergeAccount:
 
     added: int
     """Events that the first did not have."""
-    known: int
+    duplicates: int
     """Events that it had already: left out."""
     late_outcomes: int
     """Outcomes that arrived for its slates."""
@@ -43,8 +43,8 @@ class MergeAccount:
         lines = [
             f"{self.added:,} events added, {self.new_users:,} new users, {self.new_items:,} new items.",
         ]
-        if self.known:
-            lines.append(f"{self.known:,} events were there already: left out.")
+        if self.duplicates:
+            lines.append(f"{self.duplicates:,} events were there already: left out.")
         if self.late_outcomes:
             lines.append(f"{self.late_outcomes:,} outcomes belonged to slates that were there.")
         if self.set_aside:
@@ -76,19 +76,19 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
     items, item = _union(first.catalog.vocabulary, second.catalog.vocabulary)
     policies, policy = _union(first.policies, second.policies)
     versions, version = _union(first.catalogs, second.catalogs)
-    theirs = _renumbered(second.interactions, item=item, policy=policy, version=version)
+    theirs = _in_numbers(second.interactions, item=item, policy=policy, version=version)
     ours = first.interactions
     their_user = user[_user_of_event(theirs)]
     if _is_numbered(ours) or _is_numbered(theirs):
-        kept = ~_known_rows(ours, theirs, their_user)
+        is_new = ~_duplicate_rows(ours, theirs, their_user)
         late = set_aside = 0
-        theirs = replace(theirs, event_id=int(ours.event_id.max(initial=-1)) + kept.cumsum())
+        theirs = replace(theirs, event_id=int(ours.event_id.max(initial=-1)) + is_new.cumsum())
     else:
-        ours, kept, late, set_aside = _match_events(ours, theirs, their_user)
-    merged = _joined(ours, theirs, np.flatnonzero(kept), their_user, num_users=len(users))
+        ours, is_new, late, set_aside = _match_events(ours, theirs, their_user)
+    merged = _join(ours, theirs, np.flatnonzero(is_new), their_user, num_users=len(users))
     account = MergeAccount(
-        added=int(kept.sum()),
-        known=len(kept) - int(kept.sum()) - late - set_aside,
+        added=int(is_new.sum()),
+        duplicates=len(is_new) - int(is_new.sum()) - late - set_aside,
         late_outcomes=late,
         set_aside=set_aside,
         new_users=len(users) - len(first.users),
@@ -125,9 +125,9 @@ def merge_catalogs(first: Catalog, second: Catalog) -> Catalog:
     text = [*first.text, *[""] * (len(items) - first.num_items)]
     group_names, group_number = _union_of_names(pa.array(first.group_names), pa.array(second.group_names))
     group = np.concatenate([first.group, np.zeros(len(items) - first.num_items, np.int64)])
-    for own, row in enumerate(number.tolist()):
-        text[row] = text[row] or second.text[own]
-        group[row] = group[row] or group_number[second.group[own]]
+    for place, row in enumerate(number.tolist()):
+        text[row] = text[row] or second.text[place]
+        group[row] = group[row] or group_number[second.group[place]]
     features = np.zeros((len(text), first.features.shape[1]), np.float32)
     features[: len(first.features)] = first.features
     return Catalog(
@@ -140,15 +140,15 @@ def merge_catalogs(first: Catalog, second: Catalog) -> Catalog:
 
 
 def _check_alike(first: Dataset, second: Dataset) -> None:
-    for what, one, other in (
+    for what, expected, value in (
         ("kind", first.kind, second.kind),
         ("clock", first.clock, second.clock),
         ("simulated", first.simulated, second.simulated),
         ("context", first.manifest["context"], second.manifest["context"]),
     ):
-        if one != other:
+        if value != expected:
             raise input_error(
-                f"{what} is {other!r}, that of {first.name} is {one!r}; logs of one data set agree in it",
+                f"{what} is {value!r}, that of {first.name} is {expected!r}; logs of one data set agree in it",
                 file=second.path,
                 advice="Import it with the same options, or as a data set of its own.",
             )
@@ -168,7 +168,7 @@ def _union_of_names(first: pa.StringArray, second: pa.StringArray) -> tuple[pa.S
     return names, np.asarray(pc.index_in(second, value_set=names), np.int64)
 
 
-def _renumbered(
+def _in_numbers(
     log: Interactions,
     *,
     item: Int[np.ndarray, "rows"],
@@ -206,20 +206,22 @@ def _is_numbered(log: Interactions) -> bool:
     return log.slate_size == 1 and np.array_equal(np.sort(np.asarray(log.event_id)), np.arange(log.num_events))
 
 
-def _known_rows(ours: Interactions, theirs: Interactions, their_user: Int[np.ndarray, "V"]) -> Bool[np.ndarray, "V"]:
+def _duplicate_rows(
+    ours: Interactions, theirs: Interactions, their_user: Int[np.ndarray, "V"]
+) -> Bool[np.ndarray, "V"]:
     """Events of one row and without a name that the first log has: the same user, time, item and reward."""
 
     def rows(log: Interactions, user: Int[np.ndarray, "V"]) -> pl.DataFrame:
         columns = {"time": log.time, "item": log.item, "reward": log.reward}
         return pl.DataFrame({"user": user} | {name: np.asarray(values) for name, values in columns.items()})
 
-    known = (
+    duplicates = (
         rows(theirs, their_user)
         .with_row_index()
         .join(rows(ours, _user_of_event(ours)), on=["user", "time", "item", "reward"], how="semi")
     )
     result = np.zeros(theirs.num_events, np.bool_)
-    result[known["index"].to_numpy()] = True
+    result[duplicates["index"].to_numpy()] = True
     return result
 
 
@@ -279,24 +281,24 @@ def _with_outcomes(
     return replace(log, reward=reward, used=used, used_time=used_time, use_reward=use_reward)
 
 
-def _joined(
+def _join(
     ours: Interactions,
     theirs: Interactions,
-    kept: Int[np.ndarray, "W"],
+    new_events: Int[np.ndarray, "W"],
     their_user: Int[np.ndarray, "V"],
     *,
     num_users: int,
 ) -> Interactions:
     """All events of the first and some of the second, by user and time."""
-    user = np.concatenate([_user_of_event(ours), their_user[kept]])
-    event = np.concatenate([np.arange(ours.num_events), ours.num_events + kept])
-    both = _stacked(ours, theirs)
+    user = np.concatenate([_user_of_event(ours), their_user[new_events]])
+    event = np.concatenate([np.arange(ours.num_events), ours.num_events + new_events])
+    both = _stack(ours, theirs)
     order = np.lexsort((np.asarray(both.time)[event], user))
     offsets = np.searchsorted(user[order], np.arange(num_users + 1)).astype(np.int64)
     return replace(both.take(event[order]), user_offsets=offsets)
 
 
-def _stacked(ours: Interactions, theirs: Interactions) -> Interactions:
+def _stack(ours: Interactions, theirs: Interactions) -> Interactions:
     """The events of both, those of the second after those of the first, whoever's they are."""
     columns = {
         column.name: np.concatenate([getattr(ours, column.name), getattr(theirs, column.name)])
@@ -305,38 +307,36 @@ def _stacked(ours: Interactions, theirs: Interactions) -> Interactions:
     }
     requests = None
     if ours.requests is not None or theirs.requests is not None:
-        requests = _stacked_requests(_requests(ours), _requests(theirs))
+        requests = _stack_requests(_requests(ours), _requests(theirs))
     return Interactions(
         user_offsets=np.array([0, ours.num_events + theirs.num_events]),
-        event_offsets=_stacked_offsets(np.asarray(ours.event_offsets), np.asarray(theirs.event_offsets)),
+        event_offsets=_stack_offsets(np.asarray(ours.event_offsets), np.asarray(theirs.event_offsets)),
         requests=requests,
         **columns,
     )
 
 
-def _stacked_offsets(first: Int[np.ndarray, "V1"], second: Int[np.ndarray, "W1"]) -> Int[np.ndarray, "X1"]:
+def _stack_offsets(first: Int[np.ndarray, "V1"], second: Int[np.ndarray, "W1"]) -> Int[np.ndarray, "X1"]:
     return np.concatenate([first, first[-1] + second[1:]])
 
 
-def _stacked_requests(first: LoggedRequests, second: LoggedRequests) -> LoggedRequests:
-    def lists(name: str) -> ItemLists | None:
-        one, other = (getattr(requests, name) for requests in (first, second))
-        if one is None and other is None:
+def _stack_requests(first: LoggedRequests, second: LoggedRequests) -> LoggedRequests:
+    def stack(name: str) -> ItemLists | None:
+        if getattr(first, name) is None and getattr(second, name) is None:
             return None
-        one, other = (
-            ItemLists(offsets=np.zeros(len(requests.k) + 1, np.int64), item=np.zeros(0, np.int32))
-            if given is None
-            else given
-            for given, requests in ((one, first), (other, second))
-        )
+        head, tail = (getattr(requests, name) or _empty_lists(len(requests.k)) for requests in (first, second))
         return ItemLists(
-            offsets=_stacked_offsets(np.asarray(one.offsets), np.asarray(other.offsets)),
-            item=np.concatenate([one.item, other.item]),
+            offsets=_stack_offsets(np.asarray(head.offsets), np.asarray(tail.offsets)),
+            item=np.concatenate([head.item, tail.item]),
         )
 
     names = ("k", "top_m", "keep", "temperature", "exclude_seen", "catalog")
     scalars = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
-    return LoggedRequests(**scalars, exclude=lists("exclude"), candidates=lists("candidates"), fixed=lists("fixed"))
+    return LoggedRequests(**scalars, exclude=stack("exclude"), candidates=stack("candidates"), fixed=stack("fixed"))
+
+
+def _empty_lists(events: int) -> ItemLists:
+    return ItemLists(offsets=np.zeros(events + 1, np.int64), item=np.zeros(0, np.int32))
 
 
 def _requests(log: Interactions) -> LoggedRequests:

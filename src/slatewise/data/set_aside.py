@@ -22,8 +22,8 @@ class SetAside:
     """Where the first of them stand, and what is wrong there."""
 
     def __str__(self) -> str:
-        more = f"; and {self.count - len(self.places):,} more" if self.count > len(self.places) else ""
-        return f"records set aside, {self.reason}: {self.count:,} ({'; '.join(self.places)}{more})"
+        rest = f"; and {self.count - len(self.places):,} more" if self.count > len(self.places) else ""
+        return f"records set aside, {self.reason}: {self.count:,} ({'; '.join(self.places)}{rest})"
 
 
 class UnusableLines:

@@ -57,7 +57,7 @@ def split_log(config: DataConfig, interactions: Interactions, *, clock: bool = T
     elif name == "first_share":
         split = _first_share(interactions, count, config)
     elif name == "random":
-        split = _first_share(_shuffled(interactions, count, config, clock=clock), count, config)
+        split = _first_share(_shuffle(interactions, count, config, clock=clock), count, config)
     elif name == "by_time":
         split = _by_time(interactions, count, config)
     else:
@@ -103,7 +103,7 @@ def _share_borders(count: Int[np.ndarray, "U"], config: DataConfig) -> tuple[Int
     return np.where(has_history, train, count), np.where(has_history, valid, count)
 
 
-def _shuffled(
+def _shuffle(
     interactions: Interactions, count: Int[np.ndarray, "U"], config: DataConfig, *, clock: bool
 ) -> Interactions:
     """The log with the events of each user in random order, the held-out ones last.
@@ -116,7 +116,7 @@ def _shuffled(
         rank = np.arange(len(user)) - np.asarray(interactions.user_offsets)[user]
         part = sum((rank >= border[user]).astype(np.int64) for border in _share_borders(count, config))
         order = order[np.lexsort((order, part, user))]
-    return interactions.reordered(order)
+    return interactions.reorder(order)
 
 
 def _by_time(interactions: Interactions, count: Int[np.ndarray, "U"], config: DataConfig) -> Split:

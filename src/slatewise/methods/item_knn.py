@@ -122,15 +122,15 @@ class Learner:
         self._pairs = sparse.csr_matrix(arrays, shape=self._pairs.shape)
         self._stale = True
 
-    def renumbered(self, state: dict[str, Tensor], source: Int[Tensor, "rows"]) -> dict[str, Tensor]:
+    def move_items(self, state: dict[str, Tensor], source: Int[Tensor, "rows"]) -> dict[str, Tensor]:
         """The pairs counted over another catalog, of the items that are in this one too."""
         arrays = (state["data"].numpy(), state["indices"].numpy(), state["indptr"].numpy())
         pairs = sparse.csr_matrix(arrays, shape=(len(state["indptr"]) - 1,) * 2)
         row = np.flatnonzero(source.numpy() >= FIRST_ITEM)
-        here = sparse.csr_matrix(
+        moves = sparse.csr_matrix(
             (np.ones(len(row), np.float32), (row, source.numpy()[row])), shape=(len(source), pairs.shape[0])
         )
-        self._pairs = (here @ pairs @ here.T).tocsr()
+        self._pairs = (moves @ pairs @ moves.T).tocsr()
         return self.state_dict()
 
     def _find_neighbours(self) -> None:

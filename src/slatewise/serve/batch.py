@@ -179,11 +179,11 @@ class SlateWriter:
         """Digest of everything that the slates depend on."""
         digest = hashlib.sha256()
         exploration = None if conditions.exploration is None else asdict(conditions.exploration)
-        own = conditions.exclude_of_user
+        lists = conditions.exclude_of_user
         plain = [self._artifact.version, self._dataset.fingerprint, catalog_version(audience.names), CHUNK, exploration]
         digest.update(json.dumps([*plain, conditions.k, conditions.exclude_seen, conditions.seed]).encode())
         arrays = [conditions.candidates, conditions.exclude, audience.context]
-        arrays += [None, None] if own is None else [own.offsets, own.item]
+        arrays += [None, None] if lists is None else [lists.offsets, lists.item]
         for array in arrays:
             digest.update(b"-" if array is None else hashlib.sha256(array.tobytes()).digest())
         return digest.hexdigest()
@@ -211,8 +211,8 @@ class SlateWriter:
         items = torch.full((len(user), conditions.k), PAD)
         score, logp = torch.zeros(items.shape), torch.zeros(items.shape)
         for rows in self._batches(user):
-            seen, state = self._states(user[rows], None if context is None else context[rows])
-            request = self._request(conditions, rows + chunk.start, seen)
+            used, state = self._states(user[rows], None if context is None else context[rows])
+            request = self._request(conditions, rows + chunk.start, used)
             slates: Slates = self._artifact.policy.recommend(state, request, generator=generator)
             items[rows], logp[rows] = slates.items, slates.logp.float()
             score[rows] = self._artifact.policy.log_pi(state, slates.items).float()
@@ -254,28 +254,28 @@ class SlateWriter:
         observed = torch.zeros(len(user), width) if context is None else torch.from_numpy(context)
         observation = Observation(user=torch.from_numpy(user), context=observed)
         state = encoder.state(encoder.initial(len(user)), observation)
-        known = np.flatnonzero(user >= 0)
-        if not len(known):
+        logged = np.flatnonzero(user >= 0)
+        if not len(logged):
             return torch.zeros(len(user), 0, dtype=torch.int64), state
         offsets = np.asarray(self._log.user_offsets)
-        count = (offsets[1:] - offsets[:-1])[user[known]]
+        count = (offsets[1:] - offsets[:-1])[user[logged]]
         nothing = np.zeros_like(count)
-        every = batches.trajectories(self._log, Windows(user=user[known], start=nothing, learn=nothing, stop=count))
-        used = history_of(every).uses.item
-        seen = torch.zeros(len(user), used.shape[1], dtype=torch.int64)
-        seen[known] = used
+        every = batches.trajectories(self._log, Windows(user=user[logged], start=nothing, learn=nothing, stop=count))
+        items = history_of(every).uses.item
+        used = torch.zeros(len(user), items.shape[1], dtype=torch.int64)
+        used[logged] = items
         start = np.maximum(count - self._max_history, 0)
-        recent = batches.trajectories(self._log, Windows(user=user[known], start=start, learn=start, stop=count))
-        last, row = torch.from_numpy(count - start), torch.arange(len(known))
-        now = recent.context.clone()
-        now[row, last] = observed[known]
-        state[known] = encoder(recent.replace(context=now))[row, last]
-        return seen, state
+        recent = batches.trajectories(self._log, Windows(user=user[logged], start=start, learn=start, stop=count))
+        last, row = torch.from_numpy(count - start), torch.arange(len(logged))
+        observed_last = recent.context.clone()
+        observed_last[row, last] = observed[logged]
+        state[logged] = encoder(recent.replace(context=observed_last))[row, last]
+        return used, state
 
-    def _request(self, conditions: Conditions, place: Int[np.ndarray, "B"], seen: Int[Tensor, "B Y"]) -> SlateRequest:
+    def _request(self, conditions: Conditions, place: Int[np.ndarray, "B"], used: Int[Tensor, "B Y"]) -> SlateRequest:
         """The conditions of some users of the audience."""
         common = torch.from_numpy(conditions.exclude).expand(len(place), -1)
-        exclude = [common, seen] if conditions.exclude_seen else [common]
+        exclude = [common, used] if conditions.exclude_seen else [common]
         if conditions.exclude_of_user is not None:
             lists = [torch.from_numpy(conditions.exclude_of_user.of(int(user))) for user in place]
             exclude.append(nn.utils.rnn.pad_sequence(lists, batch_first=True, padding_value=PAD))

@@ -74,14 +74,14 @@ class Journal:
         if position == START:
             with self._store.transaction():
                 self._store.put_catalog("")
-        known = self._unusable.count
+        unusable_before = self._unusable.count
         lines = self._log.lines(position)
         while block := list(islice(lines, BLOCK)):
             with self._store.transaction():
                 records = [record for end, line in block if (record := self._apply_line(line, end)) is not None]
                 self._put_followed(block[-1][0], records)
         self._followed = self._log.position
-        if self._unusable.count > known:
+        if self._unusable.count > unusable_before:
             for reason in self.set_aside:
                 _logger.warning("%s: %s", self._log.folder, reason)
 

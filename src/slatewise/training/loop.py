@@ -298,11 +298,11 @@ def _notes(run: Run, progress: Progress) -> tuple[str, ...]:
     if progress.best_phase == progress.phase:
         return notes
     select = run.config.train.select
-    kept = (
+    earlier = (
         f'the weights kept are those of epoch {progress.best_epoch + 1}, of the phase "{progress.best_phase}": no '
         f'epoch of the phase "{progress.phase}" has a better {select}'
     )
-    return (*notes, kept)
+    return (*notes, earlier)
 
 
 def _result(run: Run, progress: Progress) -> Result:

@@ -13,7 +13,7 @@ from slatewise import artifact
 from slatewise.artifact import Artifact
 from slatewise.errors import InputError, input_error
 from slatewise.log import FIRST_ITEM, UNKNOWN, Catalog
-from slatewise.protocols import Learner, RenumbersItems
+from slatewise.protocols import Learner, MovesItems
 from slatewise.training import checkpoint
 
 State = dict[str, Tensor]
@@ -52,9 +52,9 @@ def start_from(run: Path, learner: Learner, catalog: Catalog, *, method: str, ge
     is_new = number == UNKNOWN
     draws = generator.get_state()
     try:
-        learner.load_state_dict(_moved(state.learner, learner.state_dict(), number, old.catalog, learner))
+        learner.load_state_dict(_move(state.learner, learner.state_dict(), number, old.catalog, learner))
         if not learner.single_pass:  # a counting policy follows from what its learner has counted
-            weights = _moved(state.best, dict(learner.policy.state_dict()), number, old.catalog, None)
+            weights = _move(state.best, dict(learner.policy.state_dict()), number, old.catalog, None)
             learner.policy.load_state_dict(weights)
     except (InputError, RuntimeError, KeyError) as error:
         raise input_error(
@@ -66,7 +66,7 @@ def start_from(run: Path, learner: Learner, catalog: Catalog, *, method: str, ge
     return _notes(run, old, learner, catalog, is_new)
 
 
-def _moved(state: State, fresh: State, number: Int[np.ndarray, "N"], old: Catalog, learner: Learner | None) -> State:
+def _move(state: State, fresh: State, number: Int[np.ndarray, "N"], old: Catalog, learner: Learner | None) -> State:
     """A state in the rows of the new catalog.
 
     Args:
@@ -79,8 +79,8 @@ def _moved(state: State, fresh: State, number: Int[np.ndarray, "N"], old: Catalo
     if np.array_equal(number, np.arange(FIRST_ITEM, old.num_rows)):
         return state
     source = torch.from_numpy(np.concatenate([np.arange(FIRST_ITEM), number]))
-    if isinstance(learner, RenumbersItems):
-        return learner.renumbered(state, source)
+    if isinstance(learner, MovesItems):
+        return learner.move_items(state, source)
     moved = {}
     for name, value in state.items():
         template = fresh.get(name)
@@ -98,10 +98,10 @@ def _moved(state: State, fresh: State, number: Int[np.ndarray, "N"], old: Catalo
     return moved
 
 
-def _counts_items(value: Tensor, template: Tensor | None, before: int, now: int) -> bool:
+def _counts_items(value: Tensor, template: Tensor | None, old_length: int, length: int) -> bool:
     """Whether a tensor has a row for each item: its length follows that of the catalog."""
-    has_rows = value.ndim > 0 and value.dtype != torch.uint8 and len(value) == before
-    return has_rows and (template is None or len(template) == now)
+    has_rows = value.ndim > 0 and value.dtype != torch.uint8 and len(value) == old_length
+    return has_rows and (template is None or len(template) == length)
 
 
 def _rows(value: Tensor, template: Tensor | None, source: Int[Tensor, "rows"], *, shift: int = 0) -> Tensor:

@@ -33,19 +33,19 @@ def read_name_list(file: Path, columns: Sequence[str]) -> pl.DataFrame:
     table = _read(file, columns)
     if table.broken:
         raise table.broken_error()
-    known = name_columns(table.frame.columns).columns
-    if not set(columns) & known.keys():
+    file_columns = name_columns(table.frame.columns).columns
+    if not set(columns) & file_columns.keys():
         listed = ", ".join(table.frame.columns[:12])
         raise input_error(f"no column {' or '.join(columns)}; the file has: {listed}", file=file)
     if table.frame.height == 0:
         raise input_error(f"it lists no {columns[0]}", file=file, advice="Check that it is the right file.")
-    found: dict[str, pl.Series] = {}
-    for name, of_file in known.items():
+    result: dict[str, pl.Series] = {}
+    for name, of_file in file_columns.items():
         if name in columns:
-            found[name] = texts(table.frame[of_file]).str.strip_chars().replace("", None)
+            result[name] = texts(table.frame[of_file]).str.strip_chars().replace("", None)
         elif name.startswith(CONTEXT):
-            found[name] = numbers(table.frame[of_file])
-    for name, values in found.items():
+            result[name] = numbers(table.frame[of_file])
+    for name, values in result.items():
         empty = values.is_null().arg_true()
         if len(empty):
             expected = "a number" if name.startswith(CONTEXT) else "a name"
@@ -56,7 +56,7 @@ def read_name_list(file: Path, columns: Sequence[str]) -> pl.DataFrame:
                 column=name,
                 advice=f"{len(empty):,} of {len(values):,} rows are like this. Correct or remove them.",
             )
-    return pl.DataFrame(found)
+    return pl.DataFrame(result)
 
 
 def _read(file: Path, columns: Sequence[str]) -> Table:

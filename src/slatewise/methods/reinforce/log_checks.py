@@ -44,13 +44,13 @@ def check_baseline(part: LogPart, reward_at_least: float | None) -> None:
 def behaviour_note(part: LogPart, propensities: Literal["logged", "estimated"]) -> str | None:
     """What β is in the weights of a log's training part; None where the log has no propensity."""
     rows = part.rows()
-    known = np.asarray(part.interactions.logp_known[rows])
-    if not known.any():
+    has_logp = np.asarray(part.interactions.logp_known[rows])
+    if not has_logp.any():
         return None
     if propensities == "estimated":
         return "the weights are π/β̂: method.behaviour.propensities sets the logged propensities aside"
     if part.interactions.slate_size > 1:
         return "the weights are π/β̂: the logged propensities are factors of slates, not of single draws"
-    missing = int((~known).sum())
+    missing = int((~has_logp).sum())
     rest = f"; {missing:,} of {len(rows):,} rows have none and are weighted by β̂" if missing else ""
-    return f"the weights are π/β with the {int(known.sum()):,} logged propensities{rest}"
+    return f"the weights are π/β with the {int(has_logp.sum()):,} logged propensities{rest}"
