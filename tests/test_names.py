@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,8 +15,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("src",)
-ALLOWED = Path(__file__).with_name("names_allowed.json")
-"""How many such names a file still has. A file may have fewer, never more; the list goes when nothing is left."""
 
 
 def words(text: str) -> frozenset[str]:
@@ -96,17 +92,9 @@ def bad_names_below(places: Iterable[Path]) -> dict[str, list[tuple[int, str, st
 
 
 def test_no_name_is_a_filler_and_no_function_a_bare_participle() -> None:
-    """The sum counts, so that a file may be moved or cut in two without an edit of the list."""
-    allowed = Counter[str](json.loads(ALLOWED.read_text("utf-8")) if ALLOWED.exists() else {})
     names = bad_names_below(ROOT / folder for folder in FOLDERS)
-    counts = Counter({file: len(hits) for file, hits in names.items()})
-    over = [
-        f"{file}:{line} {kind} {name}"
-        for file, hits in names.items()
-        if counts[file] > allowed[file]
-        for line, kind, name in hits
-    ]
-    assert counts.total() <= allowed.total(), "say what these names hold or do:\n" + "\n".join(over)
+    lines = [f"{file}:{line} {kind} {name}" for file, hits in names.items() for line, kind, name in hits]
+    assert lines == [], "say what these names hold or do"
 
 
 @pytest.mark.parametrize(

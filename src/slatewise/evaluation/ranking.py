@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from slatewise.config import EvaluateConfig
 from slatewise.data import batches
-from slatewise.evaluation.relevance import Relevance, held_out_items, padded, seen_items
+from slatewise.evaluation.relevance import Relevance, held_out_items, pad_by_row, seen_items
 from slatewise.log import Interactions, LogPart, Windows
 from slatewise.protocols import Policy
 from slatewise.types import SlateRequest
@@ -57,17 +57,17 @@ def rank(
     pieces = [nobody(k)]
     for at in range(0, len(users), config.batch_size):
         user = users[at : at + config.batch_size]
-        seen, state = states_at(policy, interactions, user, first[user], max_history=config.max_history)
+        used_before, state = states_at(policy, interactions, user, first[user], max_history=config.max_history)
         held_out = held_out_items(interactions, user, first[user], last[user])
         with torch.inference_mode():
-            request = SlateRequest(k=k, exclude=seen if config.exclude_seen else None)
+            request = SlateRequest(k=k, exclude=used_before if config.exclude_seen else None)
             items = policy.recommend(state, request, generator=generator).items
         pieces.append(
             Ranking(
                 user=torch.from_numpy(user),
                 items=items,
                 hits=held_out.relevant(config).hits(items),
-                liked_hits=held_out.liked(config).hits(items),
+                liked_hits=held_out.select_liked(config).hits(items),
                 relevance=Relevance.of(held_out, len(user), config),
             )
         )
@@ -133,4 +133,4 @@ def states_at(
         states.append(all_states[torch.arange(len(all_states)), torch.from_numpy((event - start)[chunk])].clone())
     state = torch.cat(states)
     row, item = seen_items(interactions, user, event)
-    return padded(row, item, len(user)), state
+    return pad_by_row(row, item, len(user)), state

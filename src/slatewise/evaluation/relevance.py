@@ -43,7 +43,7 @@ class HeldOutItems:
         """Those that a list should hold: repeats only where lists may hold them."""
         return self.those(~self.repeat) if config.exclude_seen else self
 
-    def liked(self, config: EvaluateConfig) -> HeldOutItems:
+    def select_liked(self, config: EvaluateConfig) -> HeldOutItems:
         """The relevant ones with a reward of at least `liked_at_least`; none where that is not set."""
         least = np.inf if config.liked_at_least is None else config.liked_at_least
         relevant = self.relevant(config)
@@ -109,7 +109,7 @@ def seen_items(
     return key // base, key % base
 
 
-def padded(row: Int[np.ndarray, "P"], values: np.ndarray, users: int) -> Tensor:
+def pad_by_row(row: Int[np.ndarray, "P"], values: np.ndarray, users: int) -> Tensor:
     """Values of B users, sorted by user, as one row a user, filled up with 0.
 
     Args:
@@ -130,7 +130,7 @@ def used_items(
     """Items that were used of some of the users' events, in the order of the log, and their rewards; 0-padded."""
     row, used = _used_rows(interactions, user, first, last)
     item, reward = np.asarray(interactions.item[used]).astype(np.int64), np.asarray(interactions.reward[used])
-    return padded(row, item, len(user)), padded(row, reward, len(user))
+    return pad_by_row(row, item, len(user)), pad_by_row(row, reward, len(user))
 
 
 def _used_rows(
@@ -166,7 +166,7 @@ class Relevance:
             used=items.per_user(users),
             repeats=items.those(items.repeat).per_user(users),
             relevant=items.relevant(config).per_user(users),
-            liked=items.liked(config).per_user(users),
+            liked=items.select_liked(config).per_user(users),
         )
 
     @classmethod
