@@ -83,8 +83,8 @@ def run(settings: Settings, *, say: Say, advance: Callable[[int, int], None] = l
     """
     started = time.monotonic()
     dataset = prepared.load(settings.data)
-    counts = dataset.manifest["counts"]
-    size = ", ".join(f"{counts[name]:,} {name}" for name in ("rows", "users", "items"))
+    counts = dataset.manifest.counts
+    size = ", ".join(f"{getattr(counts, name):,} {name}" for name in ("rows", "users", "items"))
     say(f"Data: {dataset.name}{label(simulated=dataset.simulated)}: {size}")
     if int(np.diff(dataset.interactions.user_offsets).max(initial=0)) < 3:
         raise input_error(
@@ -176,7 +176,11 @@ def _workers(number: int) -> Iterator[Work]:
     pool = ProcessPoolExecutor(number, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
 
     def work(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
-        for future in as_completed([pool.submit(function, *call) for call in calls]):
+        futures = [pool.submit(function, *call) for call in calls]
+        # a submission wakes the thread that watches the processes before it starts its own process; without one more,
+        # that thread would not notice the death of the last one
+        pool.submit(int)
+        for future in as_completed(futures):
             yield future.result()
 
     try:

@@ -29,7 +29,7 @@ def prepared(path: Path, text: str | None = None, **options: Any) -> Dataset:
 
 
 def account(data: Dataset) -> Account:
-    found = Account.of(data.manifest["source"])
+    found = Account.of(data.manifest.source)
     assert found is not None
     return found
 

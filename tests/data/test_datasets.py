@@ -28,6 +28,7 @@ from slatewise.cli import main
 from slatewise.data import load, prepare
 from slatewise.data.fetching.datasets import RECIPES, Fetched, Options, Recipe, fetch
 from slatewise.data.fetching.download import Archive, Files, Source, UnavailableError, Wheel, obtain
+from slatewise.data.reading.account import Account
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.files import sha256
 
@@ -202,16 +203,19 @@ def test_ml_100k_out_of_a_wheel(ml_100k: Recipe, tmp_path: Path) -> None:
     np.testing.assert_array_equal(log.item, [3, 2, 2, 4])  # rows of one time keep their order
     np.testing.assert_array_equal(log.reward, [5, 2, 4, 1])
     np.testing.assert_array_equal(log.time, np.array([90, 95, 100, 100]) * 1_000_000)
-    source = data.manifest["source"]
-    assert source.pop("account")["rows"] == 4
+    source = dict(data.manifest.source)
+    account = Account.of(source)
+    assert account is not None
+    assert account.rows == 4
+    del source["account"]
     assert source == {
         "dataset": "ml-100k",
         "recipe": 1,
         "title": RECIPES["ml-100k"].title,
         "origin": "wheel recbole 1.2.1",
     }
-    assert "redistribute" in data.manifest["licence"]
-    assert "10.1145/2827872" in data.manifest["citation"]
+    assert "redistribute" in data.manifest.licence
+    assert "10.1145/2827872" in data.manifest.citation
     assert not data.simulated
 
 
@@ -414,13 +418,13 @@ def test_both_open_bandit_logs_in_one_data_set(tmp_path: Path) -> None:
     np.testing.assert_array_equal(log.event_id[order], [2, 0, 1, 3])
     assert log.session_end.all()
     assert log.slate_size == 1
-    assert data.manifest["time"]["first"] == "2019-11-24T00:00:00+00:00"
-    assert data.manifest["context"][:3] == [
+    assert data.manifest.time.first == "2019-11-24T00:00:00+00:00"
+    assert data.manifest.context[:3] == (
         "context_feature_0_aaaaaa",
         "context_feature_0_cccccc",
         "context_feature_1_bbbbbb",
-    ]
-    assert data.manifest["context"][-3:] == ["context_place_1", "context_place_2", "context_place_3"]
+    )
+    assert data.manifest.context[-3:] == ("context_place_1", "context_place_2", "context_place_3")
     np.testing.assert_array_equal(
         log.context[order],
         # user_feature_0: a, c; _1: b; _2: c; _3: a, b; place: 1, 2, 3
@@ -443,10 +447,10 @@ def test_one_open_bandit_log_has_the_context_of_both(tmp_path: Path) -> None:
     assert data.policies.names.to_pylist() == ["", "random"]
     assert data.interactions.num_events == 2
     assert data.interactions.context.shape == (2, 9)
-    assert data.manifest["source"]["campaign"] == "men"
+    assert data.manifest.source["campaign"] == "men"
     other = obd(tmp_path, Options(campaign="men", policy="bts"))
     assert not other.downloaded
-    assert other.dataset.manifest["context"] == data.manifest["context"]
+    assert other.dataset.manifest.context == data.manifest.context
 
 
 def test_another_option_prepares_anew(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from slatewise import cli
 from slatewise.data import Dataset, Options, Report, import_path, load
 from slatewise.data.batches import trajectories
+from slatewise.data.reading.account import Account
 from slatewise.data.reading.recognition import recognise
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.log import Interactions, LogPart
@@ -120,7 +121,7 @@ def test_order_of_the_file_for_time(tmp_path: Path) -> None:
     file.write_text(rows(",", frame=LOG.drop("timestamp")))
     data = made(file, time=False)
     np.testing.assert_array_equal(data.interactions.time, [0, 2_000_000, 1_000_000, 3_000_000])
-    assert data.manifest["time"]["clock"] is False
+    assert data.manifest.time.clock is False
     assert "order of the file" in " ".join(Report.of(data).notes)
 
 
@@ -232,7 +233,7 @@ def test_impressions_with_everything(tmp_path: Path) -> None:
     np.testing.assert_allclose(log.logp, [np.log(0.5), 0, 0], rtol=1e-6)
     np.testing.assert_array_equal(log.cost, [0.5, 0, 0])
     np.testing.assert_array_equal(log.context, [[3, 1], [4, 2]])
-    assert data.manifest["context"] == ["context_hour", "context_day"]
+    assert data.manifest.context == ("context_hour", "context_day")
     np.testing.assert_array_equal(log.policy_id, [1, 2])
 
 
@@ -265,9 +266,9 @@ def test_outcomes_become_rewards_and_add_up(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.interactions.used_time, [5_000_000, 0, 6_000_000])
     np.testing.assert_array_equal(data.interactions.use_reward, [1, 0, 2])
     np.testing.assert_array_equal(data.interactions.time, [5_000_000, 6_000_000])
-    assert data.manifest["source"]["account"]["set_aside"] == {
-        "further outcomes of a shown item, whose rewards were added": 2
-    }
+    account = Account.of(data.manifest.source)
+    assert account is not None
+    assert account.set_aside == {"further outcomes of a shown item, whose rewards were added": 2}
     file.write_text("user,item,time,action,weight\nu,a,5,click,3\nu,b,6,like,1\n")
     np.testing.assert_array_equal(made(file).interactions.reward, [3, 1])
     np.testing.assert_array_equal(made(file, outcomes={"click": 2.0, "like": 5.0}).interactions.reward, [6, 5])

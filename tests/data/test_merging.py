@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from slatewise.data import prepared
+from slatewise.data.manifest import Kind, Provenance
 from slatewise.data.merging import MergeAccount, merge, merge_catalogs
-from slatewise.data.prepared import Dataset, Kind
+from slatewise.data.prepared import Dataset
 from slatewise.errors import InputError
 from slatewise.log import FIRST_ITEM, Catalog, ItemLists, LoggedRequests, Vocabulary
 from slatewise.testing import written_log
@@ -39,7 +40,8 @@ def dataset(
     policies: Sequence[str] = POLICIES,
     requests: LoggedRequests | None = None,
     kind: Kind = "impressions",
-    **manifest: Any,
+    context: tuple[str, ...] = (),
+    **provenance: Any,
 ) -> Dataset:
     """A prepared data set of named users; items are given by name."""
     numbered = [
@@ -55,8 +57,8 @@ def dataset(
         policies=Vocabulary(names=pa.array(policies, pa.string()), first=0, unknown=0),
         catalogs=Vocabulary(names=pa.array(["", "v1"], pa.string()), first=0, unknown=0),
         kind=kind,
-        source={},
-        **manifest,
+        context=context,
+        provenance=Provenance(**provenance),
     )
 
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slatewise.data import Dataset, load, prepare
+from slatewise.data import Dataset, Provenance, load, prepare
+from slatewise.data.manifest import Counts
 from slatewise.data.preparation import assemble, hash_names, stable_order
 from slatewise.data.prepared import changed_files, check_output
 from slatewise.data.reading.faults import RowError
@@ -131,19 +132,15 @@ def test_items_of_the_table_come_first_and_bring_words(tmp_path: Path) -> None:
 
 
 def test_written_and_loaded_are_the_same_and_mapped(tmp_path: Path) -> None:
-    written = prepare(SHOWN, out=tmp_path / "out", name="drinks", source={"format": "frame"}, simulated=True)
+    written = prepare(
+        SHOWN, out=tmp_path / "out", name="drinks", provenance=Provenance(source={"format": "frame"}, simulated=True)
+    )
     read = load(tmp_path / "out")
     assert read.manifest == written.manifest
     assert read.simulated
-    assert read.manifest["counts"] == {
-        "users": 2,
-        "items": 4,
-        "events": 3,
-        "rows": 6,
-        "policies": 2,
-        "known_propensities": 4,
-        "sessions": 2,
-    }
+    assert read.manifest.counts == Counts(
+        users=2, items=4, events=3, rows=6, policies=2, known_propensities=4, sessions=2
+    )
     assert isinstance(read.interactions.item, np.memmap)
     assert not read.interactions.item.flags.writeable
     assert changed_files(tmp_path / "out") == []
@@ -320,7 +317,9 @@ def test_damaged_data_sets_say_what_is_wrong(tmp_path: Path) -> None:
         ({"format": 1, "source": {"files": ["log.csv"]}}, r"Make it again: `slatewise data import log\.csv --out "),
         ({"format": 1, "source": {"dataset": "ml-100k"}}, r"Make it again: `slatewise data fetch ml-100k --out "),
         ({"what": "a cake"}, "not the manifest of"),
-        ({"files": {"../../etc/passwd": {}}}, "list of files"),
+        ({"files": {"../../etc/passwd": {"bytes": 0, "sha256": ""}}}, "list of files"),
+        ({"files": {"time.npy": {}}}, r"missing required field `bytes`.*Make it again: `slatewise data import"),
+        ({"counts": {"users": "two"}}, r"manifest\.json: Expected `int`, got `str` - at `\$\.counts\.users`"),
     ):
         folder = fresh()
         _manifest(folder, **changes)
@@ -338,7 +337,7 @@ def test_columns_that_do_not_fit_together(tmp_path: Path) -> None:
     for file in ("reward.npy", "users.parquet"):
         (long.path / file).write_bytes((short.path / file).read_bytes())
     files = json.loads((long.path / "manifest.json").read_text())["files"]
-    files = {file: {"bytes": (long.path / file).stat().st_size} for file in files}
+    files = {file: {"bytes": (long.path / file).stat().st_size, "sha256": ""} for file in files}
     _manifest(long.path, files=files)
     with pytest.raises(InputError, match="different lengths: reward"):
         load(long.path)

@@ -163,7 +163,7 @@ def test_a_log_without_conditions_has_no_columns_of_them(tmp_path: Path) -> None
     file.write_bytes(encode([RECORDS[6], click("4", "a", time=50)]))
     data = import_path(file, tmp_path / "data")
     assert data.interactions.requests is None
-    assert not [name for name in read_manifest(data.path)["files"] if "request" in name or "catalogs" in name]
+    assert not [name for name in read_manifest(data.path).files if "request" in name or "catalogs" in name]
     with pytest.raises(InputError, match="under which conditions the slate of event 4 was drawn"):
         slate_request(data.interactions, np.array([0]))
 
@@ -172,7 +172,7 @@ def test_only_the_columns_that_are_needed_are_written(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_bytes(encode([RECORDS[1]]))
     data = import_path(file, tmp_path / "data")
-    assert sorted(name for name in read_manifest(data.path)["files"] if "request" in name) == [
+    assert sorted(name for name in read_manifest(data.path).files if "request" in name) == [
         "request_catalog.npy", "request_exclude_seen.npy", "request_k.npy", "request_keep.npy",
         "request_temperature.npy", "request_top_m.npy",
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis.strategies import integers
 from jaxtyping import Float, Int
 
-from slatewise.data import prepare
+from slatewise.data import Provenance, prepare
 from slatewise.data.simulated import FIRST_MOMENT, prepare_simulated, simulate_impressions, simulate_log
 
 HALF_YEAR = 183 * 24 * 3_600_000_000
@@ -138,7 +138,7 @@ def test_the_manifest_says_that_it_is_simulated(tmp_path: Path) -> None:
     assert data.simulated
     assert data.kind == "uses"
     assert data.name == "simulated"
-    assert data.manifest["source"]["seed"] == 5
+    assert data.manifest.source["seed"] == 5
     assert data.catalog.num_items == 40
     assert data.catalog.group_names == ("", "Blues", "Folk", "Jazz", "Opera")
     assert data.catalog.title(2) == "Item 0000 (topic Jazz)"
@@ -195,7 +195,9 @@ def test_at_most_one_item_is_picked_and_as_often_as_its_attraction_says() -> Non
 
 def test_impressions_survive_the_import(tmp_path: Path) -> None:
     made = simulate_impressions(users=30, items=20, slate_size=4, topics=3, seed=9)
-    data = prepare(made.frame, out=tmp_path / "log", name="shown", items=made.items, simulated=True)
+    data = prepare(
+        made.frame, out=tmp_path / "log", name="shown", items=made.items, provenance=Provenance(simulated=True)
+    )
     log = data.interactions
     assert data.kind == "impressions"
     assert log.slate_size == 4

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, integers, lists
 
-from slatewise.data import import_path, prepare
+from slatewise.data import Report, import_path, prepare
 from slatewise.data.reading.validation import validate
 from slatewise.data.wire import Decision, Outcome, Record, decode, encode, is_events, load_events, read_events
 from slatewise.errors import InputError
@@ -373,7 +373,7 @@ def test_what_a_service_logged_before_it_refused_names_is_imported_without_it(tm
     dataset = import_path(tmp_path / "events", tmp_path / "data")
     assert dataset.users.names.to_pylist() == ["ann"]
     assert dataset.interactions.num_events == 2
-    (note,) = dataset.manifest["source"]["notes"]
+    (note,) = Report.of(dataset).notes
     assert note == (
         "records set aside, a name that cannot be used: 3 "
         "(events-00000001.jsonl, line 1: user_id has a control character (U+000A); expected a name on one line; "

@@ -138,7 +138,7 @@ def test_a_recorded_log_comes_back_bit_for_bit(tmp_path: Path, name: str, explor
         play_episodes(opened.env, who.policy, episodes=2, seed=3, exploration=exploration, recorder=watching)
     made = import_path(tmp_path / "log", tmp_path / "data", Options(simulated=True))
     log = made.interactions
-    assert made.manifest["counts"]["known_propensities"] == log.num_rows
+    assert made.manifest.counts.known_propensities == log.num_rows
     assert made.policies.names.to_pylist() == ["", "v"]
     # the same numbers, although items appear in another order
     assert made.catalog.vocabulary.names.equals(opened.env.catalog.vocabulary.names)
@@ -269,6 +269,6 @@ def test_recorded_data_load_again(tmp_path: Path) -> None:
     with recording(tmp_path / "log", opened.env.catalog, version="v") as recorder:
         play_episodes(opened.env, open_policy(opened, "random").policy, episodes=1, seed=0, recorder=recorder)
     made = load(import_path(tmp_path / "log", tmp_path / "data").path)
-    assert made.manifest["counts"]["events"] == 30
+    assert made.manifest.counts.events == 30
     assert made.catalog.features.shape == (32, 16)
     assert int(made.interactions.session_end.sum()) == 6

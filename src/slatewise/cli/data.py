@@ -119,12 +119,13 @@ def import_log(
     )
     with _steps(show=not as_json) as on_step:
         built = import_path(path, out or Path("data") / default_name(path, options), options, progress=on_step)
+    manifest = asdict(built.manifest)
     keys = ("name", "kind", "simulated", "counts", "slate_size", "time", "context", "fingerprint")
     value = {
         "path": str(built.path),
-        **{key: built.manifest[key] for key in keys},
+        **{key: manifest[key] for key in keys},
         "report": asdict(Report.of(built)),
-        "account": built.manifest["source"]["account"],
+        "account": built.manifest.source["account"],
     }
     answer(value, as_json=as_json, text=_import_text(built))
 
@@ -156,7 +157,8 @@ def fetch_public(
         on_step(f"fetching {name}", 0, 1)
         fetched = fetch(recipe, out=out, options=options)
     dataset = fetched.dataset
-    value = {"path": str(dataset.path), **{key: dataset.manifest[key] for key in _FETCHED}}
+    manifest = asdict(dataset.manifest)
+    value = {"path": str(dataset.path), **{key: manifest[key] for key in _FETCHED}}
     value |= {"origin": fetched.origin, "downloaded": fetched.downloaded, "prepared": fetched.prepared}
     answer(value, as_json=as_json, text=_fetch_text(fetched))
 
@@ -177,12 +179,12 @@ def _require_acceptance(name: str, *, accept: bool) -> None:
 
 
 def _fetch_text(fetched: Fetched) -> str:
-    counts = fetched.dataset.manifest["counts"]
+    counts = fetched.dataset.manifest.counts
     cached = "" if fetched.downloaded else ", from the cache"
     lines = [
         f"from      {fetched.origin} (SHA-256 as expected){cached}",
-        f"log       {counts['rows']:,} rows in {counts['events']:,} events of {counts['users']:,} users, "
-        f"{counts['items']:,} items, {fetched.dataset.kind}",
+        f"log       {counts.rows:,} rows in {counts.events:,} events of {counts.users:,} users, "
+        f"{counts.items:,} items, {fetched.dataset.kind}",
         f"written   {fetched.dataset.path}"
         if fetched.prepared
         else f"nothing to do: {fetched.dataset.path} is there already",
@@ -278,8 +280,8 @@ def _import_text(built: Dataset) -> str:
     from slatewise.data.reading.account import Account
     from slatewise.data.reading.importing import Report
 
-    account = Account.of(built.manifest["source"])
-    report, counts, time = Report.of(built), built.manifest["counts"], built.manifest["time"]
+    account = Account.of(built.manifest.source)
+    report, counts, time = Report.of(built), built.manifest.counts, built.manifest.time
     columns = ", ".join(f"{name} ← {column}" for name, column in report.columns.items())
     label = " (simulated)" if built.simulated else ""
     lines = [
@@ -289,9 +291,9 @@ def _import_text(built: Dataset) -> str:
         f"not used  {_shorten([name or '(no name)' for name in report.ignored])}" if report.ignored else "",
         f"passed over: {_shorten(report.passed_over)}" if report.passed_over else "",
         *(f"note      {note}" for note in report.notes),
-        f"log       {counts['rows']:,} rows in {counts['events']:,} events of {counts['users']:,} users, "
-        f"{counts['items']:,} items, {built.kind}{label}",
-        f"time      {time['first']} … {time['last']}" if time["clock"] else "time      the order of the file",
+        f"log       {counts.rows:,} rows in {counts.events:,} events of {counts.users:,} users, "
+        f"{counts.items:,} items, {built.kind}{label}",
+        f"time      {time.first} … {time.last}" if time.clock else "time      the order of the file",
         *(_account_lines(account) if account is not None else ()),
         f"written   {built.path}",
     ]

@@ -76,7 +76,7 @@ def prepare(data: Path | None, out: Path, *, offline: bool, say: Say) -> tuple[P
         # in the folder of its runs, because data/ belongs to the user
         runs = out / "simulated"
         folder = runs / "data"
-        if not (prepared.is_prepared(folder) and prepared.read_manifest(folder)["simulated"]):
+        if not (prepared.is_prepared(folder) and prepared.read_manifest(folder).simulated):
             prepare_simulated(folder)
         return folder, runs
     if data is not None:

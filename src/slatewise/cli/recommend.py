@@ -107,7 +107,7 @@ def _audience(artifact: Artifact, dataset: Dataset, users: Path | None) -> tuple
 
     encoder = artifact.policy.encoder
     width = encoder.context_width if isinstance(encoder, ReadsContext) else 0
-    names = dataset.manifest["context"]
+    names = dataset.manifest.context
     if users is None:
         if width:
             raise input_error(

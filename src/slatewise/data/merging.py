@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
 from slatewise.data import prepared
+from slatewise.data.manifest import Manifest, Provenance
 from slatewise.data.prepared import Dataset
 from slatewise.errors import input_error
 from slatewise.log import Catalog, Interactions, ItemLists, LoggedRequests, Vocabulary
@@ -95,7 +96,6 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
         new_items=len(items) - len(first.catalog.vocabulary),
         featureless_items=(len(items) - first.catalog.num_items) * bool(first.catalog.features.shape[1]),
     )
-    source = first.manifest["source"]
     dataset = prepared.write(
         out,
         name=name or first.name,
@@ -105,12 +105,8 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
         policies=policies,
         catalogs=versions,
         kind=first.kind,
-        source={**source, "appended": [*source.get("appended", []), {**second.manifest["source"], **asdict(account)}]},
-        context=tuple(first.manifest["context"]),
-        clock=first.clock,
-        simulated=first.simulated,
-        licence=first.manifest["licence"] or second.manifest["licence"],
-        citation=first.manifest["citation"] or second.manifest["citation"],
+        context=first.manifest.context,
+        provenance=_provenance(first.manifest, second.manifest, account),
     )
     return dataset, account
 
@@ -139,12 +135,25 @@ def merge_catalogs(first: Catalog, second: Catalog) -> Catalog:
     )
 
 
+def _provenance(first: Manifest, second: Manifest, account: MergeAccount) -> Provenance:
+    """Where the events of both come from: what was appended stands in the source of the first."""
+    appended = first.source.get("appended")
+    earlier = appended if isinstance(appended, list) else []
+    return Provenance(
+        source={**first.source, "appended": [*earlier, {**second.source, **asdict(account)}]},
+        clock=first.time.clock,
+        simulated=first.simulated,
+        licence=first.licence or second.licence,
+        citation=first.citation or second.citation,
+    )
+
+
 def _check_alike(first: Dataset, second: Dataset) -> None:
     for what, expected, value in (
         ("kind", first.kind, second.kind),
         ("clock", first.clock, second.clock),
         ("simulated", first.simulated, second.simulated),
-        ("context", first.manifest["context"], second.manifest["context"]),
+        ("context", list(first.manifest.context), list(second.manifest.context)),
     ):
         if value != expected:
             raise input_error(

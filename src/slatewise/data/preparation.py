@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,7 +15,8 @@ from jaxtyping import Bool, Float, Int
 
 from slatewise.data import prepared
 from slatewise.data.conditions import NO_CATALOG, Conditions, logged_requests, with_named_items
-from slatewise.data.prepared import Dataset, Kind
+from slatewise.data.manifest import Kind, Provenance
+from slatewise.data.prepared import Dataset
 from slatewise.data.reading.account import account_of
 from slatewise.data.reading.checks import CONTEXT, canonical, check_events, check_rows
 from slatewise.data.reading.faults import first, row_error
@@ -33,11 +33,7 @@ def prepare(
     items: pl.DataFrame | None = None,
     conditions: Conditions | None = None,
     kind: Kind | None = None,
-    source: dict[str, Any] | None = None,
-    clock: bool = True,
-    simulated: bool = False,
-    licence: str = "",
-    citation: str = "",
+    provenance: Provenance | None = None,
     set_aside: Mapping[str, int] | None = None,
 ) -> Dataset:
     """Sort a log, number its names, group it into events and write it.
@@ -54,11 +50,7 @@ def prepare(
         kind: impressions (a shown item is used where the column `used` says so, without one where its reward is above
             0) or uses (every row is an event whose item was used, whatever its reward); None: impressions where the log
             has event_id, position, propensity or logp. The time of a use is `used_time`, without one that of its row.
-        source: its origin, as JSON; stored in the manifest.
-        clock: False where timestamps are only the order of the rows.
-        simulated: whether the events come from a simulation.
-        licence: terms of use.
-        citation: what its makers ask to be cited.
+        provenance: where the log comes from; None = nothing is known but that it was not simulated.
         set_aside: reason → rows of the log that are not in the frame, for the account.
 
     Raises:
@@ -67,6 +59,36 @@ def prepare(
     """
     prepared.check_output(out)
     frame = canonical(frame)
+    kind = _check_log(frame, kind)
+    interactions, users, item_names, policies, catalogs = assemble(
+        frame, kind=kind, item_names=None if items is None else items["item_id"], conditions=conditions
+    )
+    provenance = provenance or Provenance()
+    account = account_of(
+        interactions,
+        users=users.names,
+        items=item_names,
+        num_table_items=None if items is None else items.height,
+        is_slates=kind == "impressions",
+        clock=provenance.clock,
+        set_aside=set_aside or {},
+    )
+    return prepared.write(
+        out,
+        name=name,
+        interactions=interactions,
+        catalog=catalog(item_names, items),
+        users=users,
+        policies=policies,
+        catalogs=catalogs,
+        kind=kind,
+        context=tuple(column for column in frame.columns if column.startswith(CONTEXT)),
+        provenance=replace(provenance, source={**provenance.source, "account": asdict(account)}),
+    )
+
+
+def _check_log(frame: pl.DataFrame, kind: Kind | None) -> Kind:
+    """Check every row; returns which kind of log it is."""
     if frame.height == 0:
         raise input_error("the log has no rows", advice="Check that it is the right file.")
     # rows first: checks between rows need valid cells
@@ -82,34 +104,7 @@ def prepare(
             column="event_id",
             advice="Say --kind impressions, or leave the column out.",
         )
-    interactions, users, item_names, policies, catalogs = assemble(
-        frame, kind=kind, item_names=None if items is None else items["item_id"], conditions=conditions
-    )
-    account = account_of(
-        interactions,
-        users=users.names,
-        items=item_names,
-        num_table_items=None if items is None else items.height,
-        is_slates=kind == "impressions",
-        clock=clock,
-        set_aside=set_aside or {},
-    )
-    return prepared.write(
-        out,
-        name=name,
-        interactions=interactions,
-        catalog=catalog(item_names, items),
-        users=users,
-        policies=policies,
-        catalogs=catalogs,
-        kind=kind,
-        source={**(source or {}), "account": asdict(account)},
-        context=tuple(column for column in frame.columns if column.startswith(CONTEXT)),
-        clock=clock,
-        simulated=simulated,
-        licence=licence,
-        citation=citation,
-    )
+    return kind
 
 
 def assemble(

@@ -11,14 +11,9 @@ No file can run code: none is a pickle.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,15 +21,20 @@ import pyarrow.parquet as pq
 
 from slatewise.catalog_file import read_catalog, write_catalog
 from slatewise.data.conditions import NO_CATALOG
+from slatewise.data.manifest import (
+    MANIFEST,
+    Kind,
+    Manifest,
+    Provenance,
+    describe,
+    is_prepared,
+    read_manifest,
+    write_manifest,
+)
 from slatewise.data.request_columns import REQUEST_COLUMNS, request_columns, request_files, requests_of, wrong_lengths
 from slatewise.errors import InputError, input_error
 from slatewise.files import atomic_folder, sha256
 from slatewise.log import Catalog, Interactions, Vocabulary
-
-FORMAT = 2
-WHAT = "slatewise prepared data"
-Kind = Literal["impressions", "uses"]
-"""impressions: shown slates, used or not; uses: only used items (ratings, plays), one row per event."""
 
 COLUMNS: dict[str, type[np.generic]] = {
     "user_offsets": np.int64,
@@ -71,37 +71,27 @@ class Dataset:
     """Policy numbers; 0 is "", where the log does not say which policy served."""
     catalogs: Vocabulary
     """Numbers of catalog versions; 0 is "", where the log does not say which was in force."""
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
     def simulated(self) -> bool:
         """Whether the events come from a simulation."""
-        return bool(self.manifest["simulated"])
+        return self.manifest.simulated
 
     @property
     def clock(self) -> bool:
         """False where times are only the order of the rows."""
-        return bool(self.manifest["time"]["clock"])
+        return self.manifest.time.clock
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the content of every file: equal data, equal fingerprint."""
-        return str(self.manifest["fingerprint"])
+        return self.manifest.fingerprint
 
     @property
     def kind(self) -> Kind:
         """Whether the log holds impressions or only uses."""
-        kind: Kind = self.manifest["kind"]
-        return kind
-
-
-def is_prepared(path: Path) -> bool:
-    """True where a prepared data set is, complete or not."""
-    try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and manifest.get("what") == WHAT
+        return self.manifest.kind
 
 
 def check_output(out: Path, *, source: Path | None = None) -> None:
@@ -140,12 +130,8 @@ def write(
     policies: Vocabulary,
     catalogs: Vocabulary = NO_CATALOG,
     kind: Kind,
-    source: dict[str, Any],
     context: tuple[str, ...] = (),
-    clock: bool = True,
-    simulated: bool = False,
-    licence: str = "",
-    citation: str = "",
+    provenance: Provenance,
 ) -> Dataset:
     """Write a data set atomically and open it memory-mapped.
 
@@ -158,12 +144,8 @@ def write(
         policies: names of the policies, ``first`` = 0, the first name "".
         catalogs: names of the catalog versions, ``first`` = 0, the first name "".
         kind: impressions or uses.
-        source: its origin, as JSON.
         context: names of the context columns.
-        clock: False where times are only the order of the rows.
-        simulated: whether the events come from a simulation.
-        licence: terms of use.
-        citation: what its makers ask to be cited.
+        provenance: where the log comes from.
 
     Raises:
         InputError: `path` holds something else (see check_output).
@@ -179,34 +161,17 @@ def write(
         write_catalog(folder / "items.parquet", catalog)
         pq.write_table(pa.table({"user_id": users.names}), folder / "users.parquet")
         pq.write_table(pa.table({"policy_id": policies.names}), folder / "policies.parquet")
-        files = {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(folder.iterdir())}
-        lines = "".join(f"{file} {entry['sha256']}\n" for file, entry in files.items())
-        manifest = {
-            "what": WHAT,
-            "format": FORMAT,
-            "name": name,
-            "kind": kind,
-            "simulated": simulated,
-            "counts": {
-                "users": interactions.num_users,
-                "items": catalog.num_items,
-                "events": interactions.num_events,
-                "rows": interactions.num_rows,
-                "policies": len(policies) - 1,
-                "known_propensities": int(np.count_nonzero(interactions.logp_known)),
-                "sessions": int(np.count_nonzero(interactions.session_end)),
-            },
-            "slate_size": interactions.slate_size,
-            "time": {**_range(interactions.time), "clock": clock},
-            "context": list(context),
-            "source": source,
-            "licence": licence,
-            "citation": citation,
-            "versions": {"slatewise": metadata.version("slatewise")},
-            "files": files,
-            "fingerprint": hashlib.sha256(lines.encode()).hexdigest(),
-        }
-        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+        manifest = describe(
+            folder,
+            name=name,
+            kind=kind,
+            interactions=interactions,
+            num_items=catalog.num_items,
+            num_policies=len(policies) - 1,
+            context=context,
+            provenance=provenance,
+        )
+        write_manifest(folder, manifest)
     return load(path)
 
 
@@ -217,17 +182,18 @@ def load(path: Path) -> Dataset:
         InputError: there is no prepared data set, another format, or a file that is missing or has another size.
     """
     manifest = read_manifest(path)
-    for file, entry in manifest["files"].items():
+    _check_file_list(path, manifest)
+    for file, record in manifest.files.items():
         if not (path / file).is_file():
             raise input_error("the file is missing", file=path / file, advice=_ADVICE)
         size = (path / file).stat().st_size
-        if size != entry["bytes"]:
-            raise input_error(f"it has {size:,} bytes; expected {entry['bytes']:,}", file=path / file, advice=_ADVICE)
+        if size != record.bytes:
+            raise input_error(f"it has {size:,} bytes; expected {record.bytes:,}", file=path / file, advice=_ADVICE)
     columns = {column: _column(path, column, dtype) for column, dtype in COLUMNS.items()}
     conditions = {
         column: _column(path, column, dtype)
         for column, dtype in REQUEST_COLUMNS.items()
-        if f"{column}.npy" in manifest["files"]
+        if f"{column}.npy" in manifest.files
     }
     try:
         catalog = read_catalog(path / "items.parquet")
@@ -242,7 +208,7 @@ def load(path: Path) -> Dataset:
     _check_requests(path, conditions, len(columns["time"]))
     return Dataset(
         path=path,
-        name=str(manifest["name"]),
+        name=manifest.name,
         interactions=Interactions(**columns, requests=requests_of(conditions) if conditions else None),
         catalog=catalog,
         users=users,
@@ -252,75 +218,27 @@ def load(path: Path) -> Dataset:
     )
 
 
-def read_manifest(path: Path, *, any_format: bool = False) -> dict[str, Any]:
-    """The manifest of a prepared data set.
-
-    Args:
-        path: its folder.
-        any_format: take one that this version cannot load, too.
-
-    Raises:
-        InputError: no manifest, not one of ours, or of a format that this version cannot load.
-    """
-    file = path / "manifest.json"
-    if not file.is_file():
-        advice = f"`slatewise data import {path} --out DIR` makes one." if path.exists() else "Check the path."
-        raise input_error("there is no prepared data set: manifest.json is missing", file=path, advice=advice)
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise input_error(f"not valid JSON: {error}", file=file, advice=_ADVICE) from error
-    if not isinstance(manifest, dict) or manifest.get("what") != WHAT:
-        raise input_error("not the manifest of a prepared data set", file=file, advice=_ADVICE)
-    if any_format:
-        return manifest
-    if manifest.get("format") != FORMAT:
-        raise input_error(
-            f"format {manifest.get('format')!r}; this version reads format {FORMAT}",
-            file=file,
-            advice=f"Make it again: `{_command(manifest, path)}`.",
-        )
-    needed = {*(f"{column}.npy" for column in COLUMNS), "items.parquet", "users.parquet", "policies.parquet"}
-    if (
-        not isinstance(manifest.get("files"), dict)
-        or set(manifest["files"]) - request_files(manifest["files"]) != needed
-    ):
-        raise input_error(f"its list of files is not the expected one: {', '.join(sorted(needed))}", file=file)
-    return manifest
-
-
 def changed_files(path: Path) -> list[str]:
     """Names of files whose SHA-256 is not the one in the manifest; reads all of the data.
 
     Raises:
         InputError: no prepared data set there.
     """
-    files = read_manifest(path)["files"]
+    manifest = read_manifest(path)
+    _check_file_list(path, manifest)
     return [
         file
-        for file, entry in files.items()
-        if not (path / file).is_file() or sha256(path / file) != entry.get("sha256")
+        for file, record in manifest.files.items()
+        if not (path / file).is_file() or sha256(path / file) != record.sha256
     ]
 
 
-def iso(microseconds: int) -> str:
-    """A time as ISO 8601 in UTC, to the second."""
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
-    return moment.isoformat(timespec="seconds")
-
-
-def _command(manifest: dict[str, Any], path: Path) -> str:
-    """What makes a data set again."""
-    source = manifest.get("source")
-    source = source if isinstance(source, dict) else {}
-    if "dataset" in source:
-        return f"slatewise data fetch {source['dataset']} --out {path}"
-    files = source.get("files") or ["LOG"]
-    return f"slatewise data import {files[0] if len(files) == 1 else 'LOG'} --out {path}"
-
-
-def _range(time: np.ndarray) -> dict[str, str]:
-    return {"first": iso(int(time.min())), "last": iso(int(time.max()))} if len(time) else {"first": "", "last": ""}
+def _check_file_list(path: Path, manifest: Manifest) -> None:
+    needed = {*(f"{column}.npy" for column in COLUMNS), "items.parquet", "users.parquet", "policies.parquet"}
+    if set(manifest.files) - request_files(manifest.files) != needed:
+        raise input_error(
+            f"its list of files is not the expected one: {', '.join(sorted(needed))}", file=path / MANIFEST
+        )
 
 
 def _column(path: Path, name: str, dtype: type[np.generic]) -> np.ndarray:
@@ -372,13 +290,12 @@ def _check_requests(path: Path, conditions: Mapping[str, np.ndarray], num_events
 
 __all__ = [
     "COLUMNS",
-    "FORMAT",
     "Dataset",
     "Kind",
+    "Provenance",
     "changed_files",
     "check_output",
     "is_prepared",
-    "iso",
     "load",
     "read_manifest",
     "write",

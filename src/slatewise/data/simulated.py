@@ -16,6 +16,7 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 from numpy.random import Generator
 
+from slatewise.data.manifest import Provenance
 from slatewise.data.preparation import prepare
 from slatewise.data.prepared import Dataset
 
@@ -104,8 +105,9 @@ def prepare_simulated(
         name="simulated",
         items=table,
         kind="uses",
-        source={"generator": "slatewise.data.simulated.simulate_log", **settings},
-        simulated=True,
+        provenance=Provenance(
+            source={"generator": "slatewise.data.simulated.simulate_log", **settings}, simulated=True
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 
 from slatewise.config import DataConfig, SplitName
 from slatewise.config.sections import microseconds
-from slatewise.data.prepared import iso
+from slatewise.data.manifest import iso
 from slatewise.log import Interactions, LogPart
 
 PartName = Literal["train", "valid", "test"]

@@ -79,10 +79,10 @@ def page(
         source=Source(
             name=dataset.name,
             simulated=dataset.simulated,
-            terms=str(dataset.manifest.get("licence", "")),
-            citation=str(dataset.manifest.get("citation", "")),
+            terms=dataset.manifest.licence,
+            citation=dataset.manifest.citation,
             fingerprint=dataset.fingerprint[:12],
-            counts={name: dataset.manifest["counts"][name] for name in ("users", "items", "rows")},
+            counts={name: getattr(dataset.manifest.counts, name) for name in ("users", "items", "rows")},
         ),
         summary=tuple(summary),
         comparison=_comparison(entries, evaluations, dataset, settings, served=served.folder, part=part),

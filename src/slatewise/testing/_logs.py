@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from slatewise.data import prepared
-from slatewise.data.prepared import Dataset, Kind
+from slatewise.data.manifest import Kind, Provenance
+from slatewise.data.prepared import Dataset
 from slatewise.log import Catalog, Interactions, Vocabulary
 from slatewise.testing._toys import toy_catalog
 
@@ -91,8 +92,7 @@ def toy_dataset(
         users=Vocabulary(names=pa.array(users, pa.string()), first=0, unknown=-1),
         policies=Vocabulary(names=pa.array(["", "log"], pa.string()), first=0, unknown=0),
         kind=kind,
-        source={"made": "by hand"},
-        simulated=True,
+        provenance=Provenance(source={"generator": "slatewise.testing.toy_dataset"}, simulated=True),
     )
 
 

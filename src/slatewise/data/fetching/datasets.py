@@ -10,6 +10,7 @@ from slatewise.data import prepared
 from slatewise.data.fetching import ml_100k, obd_small
 from slatewise.data.fetching.download import UnavailableError, obtain
 from slatewise.data.fetching.recipe import Options, Recipe
+from slatewise.data.manifest import Provenance, read_source
 from slatewise.data.preparation import prepare
 from slatewise.data.prepared import Dataset
 from slatewise.errors import InputError, SlatewiseError, input_error
@@ -52,7 +53,7 @@ def fetch(recipe: Recipe, *, out: Path, options: Options | None = None, cache: P
     options = options or Options()
     dataset = present(recipe, out=out, options=options)
     if dataset is not None:
-        origin = str(dataset.manifest["source"]["origin"])
+        origin = str(dataset.manifest.source["origin"])
         return Fetched(dataset=dataset, origin=origin, downloaded=False, prepared=False)
     prepared.check_output(out)
     folder = "-".join([recipe.name, *([options.campaign] if "campaign" in recipe.options else [])])
@@ -71,9 +72,11 @@ def fetch(recipe: Recipe, *, out: Path, options: Options | None = None, cache: P
         name=recipe.name,
         items=items,
         kind=recipe.kind,
-        source={**_source_record(recipe, options), "title": recipe.title, "origin": obtained.origin},
-        licence=recipe.licence,
-        citation=recipe.citation,
+        provenance=Provenance(
+            source={**_source_record(recipe, options), "title": recipe.title, "origin": obtained.origin},
+            licence=recipe.licence,
+            citation=recipe.citation,
+        ),
     )
     return Fetched(dataset=dataset, origin=obtained.origin, downloaded=obtained.downloaded, prepared=True)
 
@@ -93,7 +96,7 @@ def present(recipe: Recipe, *, out: Path, options: Options | None = None) -> Dat
     if not prepared.is_prepared(out):
         return None
     try:
-        source = prepared.read_manifest(out, any_format=True).get("source", {})
+        source = read_source(out)
     except InputError:
         source = {}
     if source.get("dataset") != recipe.name:

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from slatewise.data import prepared
+from slatewise.data.manifest import Provenance
 from slatewise.data.preparation import prepare
 from slatewise.data.prepared import Dataset, Kind
 from slatewise.data.reading.checks import canonical, check_rows
@@ -78,9 +79,7 @@ def _import(path: Path, out: Path, options: Options, progress: Progress) -> Data
             name=name,
             items=items,
             kind=options.kind or log.kind,
-            source=asdict(log.report),
-            clock=options.time,
-            simulated=options.simulated,
+            provenance=Provenance(source=asdict(log.report), clock=options.time, simulated=options.simulated),
             set_aside=log.set_aside,
         )
     except RowError as problem:
@@ -180,8 +179,7 @@ def _import_events(source: Source, out: Path, name: str, options: Options, progr
             items=items,
             conditions=events.conditions,
             kind=options.kind,
-            source=asdict(report),
-            simulated=options.simulated,
+            provenance=Provenance(source=asdict(report), simulated=options.simulated),
         )
     except RowError as problem:
         raise input_error(

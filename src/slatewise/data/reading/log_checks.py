@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
-from slatewise.data import prepared
+from slatewise.data.manifest import iso
 from slatewise.data.reading.faults import quote
 from slatewise.data.reading.name_forms import looks_missing
 
@@ -216,6 +216,6 @@ def _single(name: str, values: pl.Series, advice: str) -> Check:
 
 def _moment(microseconds: int) -> str:
     try:
-        return prepared.iso(microseconds)
+        return iso(microseconds)
     except OverflowError:
         return f"{microseconds} µs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -124,8 +125,9 @@ def _log(data: prepared.Dataset) -> list[Check]:
     def place(row: int) -> str:
         return f'event {int(log.event_id[event[row]])} of user "{data.users.name(int(user[row]))}"'
 
-    priced = "reward" in data.manifest["source"].get("columns", {"reward": ""})
-    return log_checks(frame, place, priced=priced, clock=data.manifest["time"]["clock"])
+    columns = data.manifest.source.get("columns", {"reward": ""})
+    priced = isinstance(columns, Mapping) and "reward" in columns
+    return log_checks(frame, place, priced=priced, clock=data.clock)
 
 
 def _missing_names(data: prepared.Dataset) -> Check:

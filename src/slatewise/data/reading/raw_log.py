@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 from jaxtyping import Bool, Int
@@ -70,7 +71,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was recognised in a log; stored as `Dataset.manifest["source"]`."""
+    """What was recognised in a log; stored as `Dataset.manifest.source`."""
 
     format: str
     """In words."""
@@ -92,11 +93,9 @@ class Report:
         """The report of an imported data set.
 
         Raises:
-            KeyError: the data set was not imported.
+            ValueError: the data set was not imported.
         """
-        source = dict(data.manifest["source"])
-        lists = {key: tuple(source[key]) for key in ("files", "passed_over", "ignored", "notes")}
-        return cls(format=source["format"], items=source["items"], columns=source["columns"], **lists)
+        return msgspec.convert(data.manifest.source, cls)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

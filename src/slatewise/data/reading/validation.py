@@ -52,7 +52,7 @@ def stored_account(path: Path) -> Account | None:
     if not prepared.is_prepared(path):
         return None
     try:
-        return Account.of(prepared.read_manifest(path)["source"])
+        return Account.of(prepared.read_manifest(path).source)
     except (InputError, msgspec.ValidationError):
         return None
 
