@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
+from slatewise.ops.largest import largest_columns
 from slatewise.types import Exploration
 
 NEG_INF = float("-inf")
@@ -19,7 +20,7 @@ NEG_INF = float("-inf")
 def shortlist(
     scores: Float[Tensor, "B C"], k: int, exploration: Exploration | None
 ) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
-    """The candidates that may be shown: scores in descending order and their columns.
+    """The candidates that may be shown: scores in descending order and their columns, ties by column.
 
     Args:
         scores: −inf where a candidate is not available.
@@ -34,8 +35,8 @@ def shortlist(
     if exploration is not None and exploration.top_m < k:
         raise ValueError(f"a slate of {k} cannot be drawn from top_m = {exploration.top_m} candidates; raise top_m")
     size = min(k if exploration is None else exploration.top_m, scores.shape[1])
-    values, columns = torch.topk(scores, size, dim=1)
-    return values, columns
+    columns = largest_columns(scores, size)
+    return scores.gather(1, columns), columns
 
 
 def draw(

@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 
 from slatewise.errors import input_error
 from slatewise.ops.choice import check_weights
+from slatewise.ops.largest import largest_columns
 
 Optimiser = Literal["top_k", "greedy", "optimal"]
 MOST_ROUNDS = 64
@@ -348,5 +349,6 @@ def _largest_set(
 
 
 def _largest(scores: Float[Tensor, "B C"], k: int, free: Bool[Tensor, "B C"]) -> Int[Tensor, "B K"]:
-    values, columns = torch.topk(scores.masked_fill(~free, -torch.inf), k, dim=1)
-    return columns.masked_fill(values == -torch.inf, -1)
+    scores = scores.masked_fill(~free, -torch.inf)
+    columns = largest_columns(scores, k)
+    return columns.masked_fill(scores.gather(1, columns) == -torch.inf, -1)

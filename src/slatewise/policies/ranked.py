@@ -81,13 +81,15 @@ class RankedPolicy(SlatePolicy, nn.Module):
     def shortlist(
         self, state: Float[Tensor, "B D"], request: SlateRequest
     ) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
-        """Scores (descending) and item numbers of what may be shown; −inf where nothing is left."""
+        """Scores, descending, ties by item number, and the items that may be shown; −inf where nothing is left."""
         k, candidates, exclude, exploration = request.k, request.candidates, request.exclude, request.exploration
         if candidates is None and self.retriever is not None:
             num_candidates = (k if exploration is None else exploration.top_m) + (
                 0 if exclude is None else exclude.shape[1]
             )
             candidates, _ = self.retriever.search(self.query(state), min(num_candidates, len(self.retriever)))
+        if candidates is not None:
+            candidates = torch.sort(candidates, dim=1).values  # columns in the order of the item numbers
         scores = self.scores(state, candidates)
         if candidates is None:
             scores = scores.clone()
