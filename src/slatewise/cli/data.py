@@ -16,6 +16,7 @@ from slatewise.errors import SlatewiseError, input_error
 
 if TYPE_CHECKING:
     from slatewise.data.fetching.datasets import Fetched
+    from slatewise.data.merging import MergeAccount
     from slatewise.data.prepared import Dataset
     from slatewise.data.reading.account import Account
     from slatewise.data.reading.importing import Options, Progress
@@ -28,6 +29,9 @@ IMPORT_HELP = """Read a log and prepare it for training.
 CSV, TSV and other delimited text (also gzip), Parquet, JSON lines, folders of them, RecBole atomic files, MovieLens
 folders, and the events that `slatewise serve` writes; the format is recognised by content. If a single row cannot be
 used, nothing is imported. What was read, kept and set aside is printed, and kept in the data set.
+
+Several logs become one data set: users and items are matched by name, and events that an earlier log has are counted
+once. --items takes the items of an item table, of another data set or of a run, with their titles and numbers.
 
 Example: slatewise data import plays.csv --out data/plays --column reward=watch_seconds
 """
@@ -49,6 +53,13 @@ Example: slatewise data validate plays.csv --column reward=watch_seconds
 """
 
 LogPath = Annotated[Path, typer.Argument(metavar="PATH", help="File or folder.", show_default=False)]
+LogPaths = Annotated[
+    list[Path], typer.Argument(metavar="PATH…", help="Files or folders; several become one.", show_default=False)
+]
+Items = Annotated[
+    Path | None,
+    typer.Option("--items", metavar="PATH", help="Item table, data set or run whose items and titles to take."),
+]
 Kind = Annotated[
     Literal["impressions", "uses"] | None,
     typer.Option("--kind", help="Shown items, used or not; or only used ones (ratings, plays). Default: detect."),
@@ -85,8 +96,9 @@ def register(app: typer.Typer) -> None:
 
 @data.command("import", help=IMPORT_HELP)
 def import_log(
-    path: LogPath,
+    paths: LogPaths,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Output; default data/NAME.")] = None,
+    items: Items = None,
     name: Annotated[str | None, typer.Option("--name", help="Short name; default that of the file.")] = None,
     kind: Kind = None,
     time_format: TimeFormat = None,
@@ -103,9 +115,10 @@ def import_log(
     as_json: JsonFlag = False,
 ) -> None:
     """Import; see IMPORT_HELP."""
-    from slatewise.data.reading.importing import Report, default_name, import_path
+    from slatewise.data.collecting import import_logs
+    from slatewise.data.reading.importing import Report, default_name
 
-    options = _options(
+    options = read_options(
         name=name,
         kind=kind,
         time_format=time_format,
@@ -117,8 +130,9 @@ def import_log(
         set_aside_missing=set_aside_missing,
         simulated=simulated,
     )
-    with _steps(show=not as_json) as on_step:
-        built = import_path(path, out or Path("data") / default_name(path, options), options, progress=on_step)
+    with show_steps(show=not as_json) as on_step:
+        folder = out or Path("data") / default_name(paths[0], options)
+        built, merges = import_logs(paths, folder, options, items=items, progress=on_step)
     manifest = asdict(built.manifest)
     keys = ("name", "kind", "simulated", "counts", "slate_size", "time", "context", "fingerprint")
     value = {
@@ -126,8 +140,9 @@ def import_log(
         **{key: manifest[key] for key in keys},
         "report": asdict(Report.of(built)),
         "account": built.manifest.source["account"],
+        "merges": [asdict(merge) for merge in merges],
     }
-    answer(value, as_json=as_json, text=_import_text(built))
+    answer(value, as_json=as_json, text=_import_text(built, describe_merges(paths[1:], merges)))
 
 
 @data.command("fetch", help=FETCH_HELP)
@@ -153,7 +168,7 @@ def fetch_public(
     if present(recipe, out=out, options=options) is None:
         errors().print(recipe.terms, markup=False)
         _require_acceptance(name, accept=accept)
-    with _steps(show=not as_json) as on_step:
+    with show_steps(show=not as_json) as on_step:
         on_step(f"fetching {name}", 0, 1)
         fetched = fetch(recipe, out=out, options=options)
     dataset = fetched.dataset
@@ -208,7 +223,7 @@ def validate_log(
 
     if not path.exists():
         raise input_error("no such file or folder", file=path, advice="Check the path.")
-    options = _options(
+    options = read_options(
         kind=None,
         time_format=time_format,
         no_time=no_time,
@@ -217,7 +232,7 @@ def validate_log(
         header=header,
         set_aside_missing=set_aside_missing,
     )
-    with _steps(show=not as_json) as on_step:
+    with show_steps(show=not as_json) as on_step:
         checks = validate(path, options, progress=on_step)
     passed = all(check.passed or check.note for check in checks)
     account = stored_account(path)
@@ -247,7 +262,7 @@ def _check_lines(check: Check) -> list[str]:
     ]
 
 
-def _options(
+def read_options(
     *,
     name: str | None = None,
     kind: Literal["impressions", "uses"] | None,
@@ -260,6 +275,7 @@ def _options(
     set_aside_missing: bool = False,
     simulated: bool = False,
 ) -> Options:
+    """The options of an import, as commands take them."""
     from slatewise.data.reading.importing import Options
 
     return Options(
@@ -276,7 +292,14 @@ def _options(
     )
 
 
-def _import_text(built: Dataset) -> str:
+def describe_merges(paths: Sequence[Path], merges: Sequence[MergeAccount]) -> list[str]:
+    """What each log added to those before it, in words."""
+    return [
+        f"{path.name}: {sentence}" for path, merge in zip(paths, merges, strict=False) for sentence in merge.sentences()
+    ]
+
+
+def _import_text(built: Dataset, merge_lines: Sequence[str] = ()) -> str:
     from slatewise.data.reading.account import Account
     from slatewise.data.reading.importing import Report
 
@@ -291,6 +314,7 @@ def _import_text(built: Dataset) -> str:
         f"not used  {_shorten([name or '(no name)' for name in report.ignored])}" if report.ignored else "",
         f"passed over: {_shorten(report.passed_over)}" if report.passed_over else "",
         *(f"note      {note}" for note in report.notes),
+        *merge_lines,
         f"log       {counts.rows:,} rows in {counts.events:,} events of {counts.users:,} users, "
         f"{counts.items:,} items, {built.kind}{label}",
         f"time      {time.first} … {time.last}" if time.clock else "time      the order of the file",
@@ -334,7 +358,7 @@ def _number(key: str, text: str) -> float:
 
 
 @contextmanager
-def _steps(*, show: bool) -> Iterator[Progress]:
+def show_steps(*, show: bool) -> Iterator[Progress]:
     """A progress bar for the steps of an import."""
     with progress(show=show) as bars:
         task = bars.add_task("starting", total=None, note="")

@@ -6,7 +6,9 @@ because it arrived after the first was written, goes to that slate.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,12 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
 from slatewise.data import prepared
+from slatewise.data.joining import join, user_of_event
 from slatewise.data.manifest import Manifest, Provenance
 from slatewise.data.prepared import Dataset
+from slatewise.data.reading.account import Account, account_of
 from slatewise.errors import input_error
-from slatewise.log import Catalog, Interactions, ItemLists, LoggedRequests, Vocabulary
+from slatewise.log import Catalog, Interactions, ItemLists, Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +83,14 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
     versions, version = _union(first.catalogs, second.catalogs)
     theirs = _in_numbers(second.interactions, item=item, policy=policy, version=version)
     ours = first.interactions
-    their_user = user[_user_of_event(theirs)]
+    their_user = user[user_of_event(theirs)]
     if _is_numbered(ours) or _is_numbered(theirs):
         is_new = ~_duplicate_rows(ours, theirs, their_user)
         late = set_aside = 0
         theirs = replace(theirs, event_id=int(ours.event_id.max(initial=-1)) + is_new.cumsum())
     else:
         ours, is_new, late, set_aside = _match_events(ours, theirs, their_user)
-    merged = _join(ours, theirs, np.flatnonzero(is_new), their_user, num_users=len(users))
+    merged = join(ours, theirs, np.flatnonzero(is_new), their_user, num_users=len(users))
     account = MergeAccount(
         added=int(is_new.sum()),
         duplicates=len(is_new) - int(is_new.sum()) - late - set_aside,
@@ -96,19 +100,91 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
         new_items=len(items) - len(first.catalog.vocabulary),
         featureless_items=(len(items) - first.catalog.num_items) * bool(first.catalog.features.shape[1]),
     )
-    dataset = prepared.write(
+    dataset = _write(
         out,
-        name=name or first.name,
-        interactions=merged,
-        catalog=merge_catalogs(first.catalog, second.catalog),
-        users=users,
+        replace(first, interactions=merged, catalog=merge_catalogs(first.catalog, second.catalog), users=users),
         policies=policies,
-        catalogs=versions,
-        kind=first.kind,
-        context=first.manifest.context,
+        versions=versions,
+        name=name or first.name,
         provenance=_provenance(first.manifest, second.manifest, account),
+        set_aside=_set_aside(first, second, account),
     )
     return dataset, account
+
+
+def with_catalog(dataset: Dataset, catalog: Catalog, out: Path) -> Dataset:
+    """Write a log with the items of a catalog first, in its numbers, with its texts, groups and features.
+
+    Args:
+        dataset: the log; items that the catalog does not have are numbered after it.
+        catalog: of an item table, another data set or a run.
+        out: folder to create; may be that of the log.
+    """
+    _, number = _union(catalog.vocabulary, dataset.catalog.vocabulary)
+    log = _in_numbers(
+        dataset.interactions,
+        item=number,
+        policy=np.arange(len(dataset.policies)),
+        version=np.arange(len(dataset.catalogs)),
+    )
+    return _write(
+        out,
+        replace(dataset, interactions=log, catalog=merge_catalogs(catalog, dataset.catalog)),
+        policies=dataset.policies,
+        versions=dataset.catalogs,
+        name=dataset.name,
+        provenance=provenance_of(dataset.manifest),
+        set_aside=_set_aside(dataset),
+        num_table_items=catalog.num_items,
+    )
+
+
+def _write(
+    out: Path,
+    dataset: Dataset,
+    *,
+    policies: Vocabulary,
+    versions: Vocabulary,
+    name: str,
+    provenance: Provenance,
+    set_aside: Mapping[str, int],
+    num_table_items: int | None = None,
+) -> Dataset:
+    """Write a data set of other columns than its files hold, with a new account."""
+    account = account_of(
+        dataset.interactions,
+        users=dataset.users.names,
+        items=dataset.catalog.vocabulary.names,
+        num_table_items=num_table_items,
+        is_slates=dataset.kind == "impressions",
+        clock=dataset.clock,
+        set_aside=set_aside,
+    )
+    return prepared.write(
+        out,
+        name=name,
+        interactions=dataset.interactions,
+        catalog=dataset.catalog,
+        users=dataset.users,
+        policies=policies,
+        catalogs=versions,
+        kind=dataset.kind,
+        context=dataset.manifest.context,
+        provenance=replace(provenance, source={**provenance.source, "account": asdict(account)}),
+    )
+
+
+def _set_aside(*datasets: Dataset | MergeAccount) -> dict[str, int]:
+    """Rows that are in no data set, by reason."""
+    total: Counter[str] = Counter()
+    for dataset in datasets:
+        if isinstance(dataset, Dataset):
+            account = Account.of(dataset.manifest.source)
+            total.update(account.set_aside if account is not None else {})
+        else:
+            total["events that another log had already"] += dataset.duplicates
+            total["events that contradict another log"] += dataset.set_aside
+    return {reason: count for reason, count in total.items() if count}
 
 
 def merge_catalogs(first: Catalog, second: Catalog) -> Catalog:
@@ -135,14 +211,24 @@ def merge_catalogs(first: Catalog, second: Catalog) -> Catalog:
     )
 
 
+def provenance_of(manifest: Manifest) -> Provenance:
+    """Where the log of a data set comes from."""
+    return Provenance(
+        source=manifest.source,
+        clock=manifest.time.clock,
+        simulated=manifest.simulated,
+        licence=manifest.licence,
+        citation=manifest.citation,
+    )
+
+
 def _provenance(first: Manifest, second: Manifest, account: MergeAccount) -> Provenance:
     """Where the events of both come from: what was appended stands in the source of the first."""
     appended = first.source.get("appended")
     earlier = appended if isinstance(appended, list) else []
-    return Provenance(
-        source={**first.source, "appended": [*earlier, {**second.source, **asdict(account)}]},
-        clock=first.time.clock,
-        simulated=first.simulated,
+    return replace(
+        provenance_of(first),
+        source={**first.source, "appended": [*earlier, {**second.source, "merge": asdict(account)}]},
         licence=first.licence or second.licence,
         citation=first.citation or second.citation,
     )
@@ -206,10 +292,6 @@ def _in_numbers(
     )
 
 
-def _user_of_event(log: Interactions) -> Int[np.ndarray, "V"]:
-    return np.repeat(np.arange(log.num_users), np.diff(np.asarray(log.user_offsets)))
-
-
 def _is_numbered(log: Interactions) -> bool:
     """True where the log had no names of events, and the import numbered its rows."""
     return log.slate_size == 1 and np.array_equal(np.sort(np.asarray(log.event_id)), np.arange(log.num_events))
@@ -227,7 +309,7 @@ def _duplicate_rows(
     duplicates = (
         rows(theirs, their_user)
         .with_row_index()
-        .join(rows(ours, _user_of_event(ours)), on=["user", "time", "item", "reward"], how="semi")
+        .join(rows(ours, user_of_event(ours)), on=["user", "time", "item", "reward"], how="semi")
     )
     result = np.zeros(theirs.num_events, np.bool_)
     result[duplicates["index"].to_numpy()] = True
@@ -245,7 +327,7 @@ def _match_events(
     named = sorted_ids[inside] == theirs.event_id if len(order) else np.zeros(theirs.num_events, np.bool_)
     own_event = order[inside] if len(order) else inside
     twin = np.flatnonzero(named)
-    is_others = _user_of_event(ours)[own_event[twin]] != their_user[twin]
+    is_others = user_of_event(ours)[own_event[twin]] != their_user[twin]
     # an outcome without its slate is read as an event of its own: one row, used, of no policy and without a propensity
     start = np.asarray(theirs.event_offsets)[twin]
     alone = (np.diff(np.asarray(theirs.event_offsets))[twin] == 1) & np.asarray(theirs.used)[start]
@@ -288,74 +370,3 @@ def _with_outcomes(
     use_reward[row[order]] = np.asarray(theirs.use_reward)[their_row[order]]
     used[row] = True
     return replace(log, reward=reward, used=used, used_time=used_time, use_reward=use_reward)
-
-
-def _join(
-    ours: Interactions,
-    theirs: Interactions,
-    new_events: Int[np.ndarray, "W"],
-    their_user: Int[np.ndarray, "V"],
-    *,
-    num_users: int,
-) -> Interactions:
-    """All events of the first and some of the second, by user and time."""
-    user = np.concatenate([_user_of_event(ours), their_user[new_events]])
-    event = np.concatenate([np.arange(ours.num_events), ours.num_events + new_events])
-    both = _stack(ours, theirs)
-    order = np.lexsort((np.asarray(both.time)[event], user))
-    offsets = np.searchsorted(user[order], np.arange(num_users + 1)).astype(np.int64)
-    return replace(both.take(event[order]), user_offsets=offsets)
-
-
-def _stack(ours: Interactions, theirs: Interactions) -> Interactions:
-    """The events of both, those of the second after those of the first, whoever's they are."""
-    columns = {
-        column.name: np.concatenate([getattr(ours, column.name), getattr(theirs, column.name)])
-        for column in fields(Interactions)
-        if column.name not in ("user_offsets", "event_offsets", "requests")
-    }
-    requests = None
-    if ours.requests is not None or theirs.requests is not None:
-        requests = _stack_requests(_requests(ours), _requests(theirs))
-    return Interactions(
-        user_offsets=np.array([0, ours.num_events + theirs.num_events]),
-        event_offsets=_stack_offsets(np.asarray(ours.event_offsets), np.asarray(theirs.event_offsets)),
-        requests=requests,
-        **columns,
-    )
-
-
-def _stack_offsets(first: Int[np.ndarray, "V1"], second: Int[np.ndarray, "W1"]) -> Int[np.ndarray, "X1"]:
-    return np.concatenate([first, first[-1] + second[1:]])
-
-
-def _stack_requests(first: LoggedRequests, second: LoggedRequests) -> LoggedRequests:
-    def stack(name: str) -> ItemLists | None:
-        if getattr(first, name) is None and getattr(second, name) is None:
-            return None
-        head, tail = (getattr(requests, name) or _empty_lists(len(requests.k)) for requests in (first, second))
-        return ItemLists(
-            offsets=_stack_offsets(np.asarray(head.offsets), np.asarray(tail.offsets)),
-            item=np.concatenate([head.item, tail.item]),
-        )
-
-    names = ("k", "top_m", "keep", "temperature", "exclude_seen", "catalog")
-    scalars = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
-    return LoggedRequests(**scalars, exclude=stack("exclude"), candidates=stack("candidates"), fixed=stack("fixed"))
-
-
-def _empty_lists(events: int) -> ItemLists:
-    return ItemLists(offsets=np.zeros(events + 1, np.int64), item=np.zeros(0, np.int32))
-
-
-def _requests(log: Interactions) -> LoggedRequests:
-    """The conditions of a log's events; of one that says nothing, conditions that say nothing."""
-    nothing = np.zeros(log.num_events, np.int32)
-    return log.requests or LoggedRequests(
-        k=nothing,
-        top_m=nothing,
-        keep=nothing,
-        temperature=np.ones(log.num_events),
-        exclude_seen=nothing.astype(np.bool_),
-        catalog=nothing,
-    )

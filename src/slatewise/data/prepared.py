@@ -11,6 +11,7 @@ No file can run code: none is a pickle.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +174,19 @@ def write(
         )
         write_manifest(folder, manifest)
     return load(path)
+
+
+def move(path: Path, out: Path) -> Dataset:
+    """Put a prepared data set in the place of another folder, at one moment.
+
+    Raises:
+        InputError: `out` holds something else (see check_output).
+    """
+    check_output(out)
+    with atomic_folder(out) as folder:
+        for file in path.iterdir():
+            os.replace(file, folder / file.name)
+    return load(out)
 
 
 def load(path: Path) -> Dataset:

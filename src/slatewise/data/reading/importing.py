@@ -79,7 +79,9 @@ def _import(path: Path, out: Path, options: Options, progress: Progress) -> Data
             name=name,
             items=items,
             kind=options.kind or log.kind,
-            provenance=Provenance(source=asdict(log.report), clock=options.time, simulated=options.simulated),
+            provenance=Provenance(
+                source=_source_record(log.report, options), clock=options.time, simulated=options.simulated
+            ),
             set_aside=log.set_aside,
         )
     except RowError as problem:
@@ -179,12 +181,17 @@ def _import_events(source: Source, out: Path, name: str, options: Options, progr
             items=items,
             conditions=events.conditions,
             kind=options.kind,
-            provenance=Provenance(source=asdict(report), simulated=options.simulated),
+            provenance=Provenance(source=_source_record(report, options), simulated=options.simulated),
         )
     except RowError as problem:
         raise input_error(
             problem.what, file=path, column=problem.column, advice=f"{NOTHING} {problem.advice}"
         ) from None
+
+
+def _source_record(report: Report, options: Options) -> dict[str, object]:
+    """What the manifest says of the source: a later log is read the same way."""
+    return {**asdict(report), "outcomes": dict(options.outcomes)}
 
 
 __all__ = ["Options", "Report", "Progress", "default_name", "import_path"]

@@ -56,6 +56,22 @@ def recognise(path: Path, *, assigned: Mapping[str, str] | None = None, header: 
     return Source(format=_format(part), log=(replace(part, role="log"),))
 
 
+def recognise_items(file: Path) -> Source:
+    """The item table in a file.
+
+    Raises:
+        InputError: it cannot be read, or it is no item table.
+    """
+    part = _source_file(file, None, None)
+    if part.role != "items":
+        raise input_error(
+            f"it is no item table; its columns are {', '.join(part.names[:12])}",
+            file=file,
+            advice="Expected item_id and something that describes the items, such as title, genres or price.",
+        )
+    return Source(format=_format(part), log=(), items=part)
+
+
 def _folder(path: Path, assigned: Mapping[str, str] | None, header: Sequence[str] | None) -> Source:
     try:
         lines = [file for file in (*path.glob("*.jsonl"), *path.glob("*/*.jsonl")) if file.is_file()]

@@ -1,0 +1,121 @@
+"""Several logs as one data set: imported each for itself, then merged by names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+
+from slatewise.catalog_file import read_catalog
+from slatewise.data import prepared
+from slatewise.data.merging import MergeAccount, merge, with_catalog
+from slatewise.data.prepared import Dataset
+from slatewise.data.reading.importing import import_path
+from slatewise.data.reading.item_table import catalog
+from slatewise.data.reading.raw_log import Options, Report, read_items
+from slatewise.data.reading.recognition import recognise_items
+from slatewise.data.reading.source import Progress
+from slatewise.errors import input_error
+from slatewise.log import Catalog
+
+
+def import_logs(
+    paths: Sequence[Path], out: Path, options: Options, *, items: Path | None = None, progress: Progress
+) -> tuple[Dataset, tuple[MergeAccount, ...]]:
+    """One data set of several logs, and what each log after the first added.
+
+    Args:
+        paths: logs in any format that `import_path` reads.
+        out: folder to create.
+        options: for all of them.
+        items: an item table, a data set or a run, whose items come first.
+        progress: called at every step.
+
+    Raises:
+        InputError: a log that cannot be read, logs that do not belong together; `out` is unchanged.
+    """
+    if len(paths) == 1 and items is None:
+        return import_path(paths[0], out, options, progress=progress), ()
+    prepared.check_output(out)
+    catalog_first = None if items is None else catalog_at(items)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+        name = options.name or out.name
+        whole = import_path(paths[0], Path(folder) / "first", replace(options, name=name), progress=progress)
+        if catalog_first is not None:
+            whole = with_catalog(whole, catalog_first, Path(folder) / "first")
+        accounts = []
+        for path in paths[1:]:
+            further = import_path(path, Path(folder) / "further", options, progress=progress)
+            whole, account = merge(whole, further, Path(folder) / "first", name=name)
+            accounts.append(account)
+        return prepared.move(whole.path, out), tuple(accounts)
+
+
+def append_logs(
+    dataset: Path, paths: Sequence[Path], options: Options, *, items: Path | None = None, progress: Progress
+) -> tuple[Dataset, tuple[MergeAccount, ...]]:
+    """Add the events of further logs to a data set, whose numbers of users and items stay.
+
+    Columns, kind and clock are those of its own import, as far as the options do not say otherwise.
+
+    Args:
+        dataset: folder of a prepared data set; it is replaced when all is well.
+        paths: the logs.
+        options: of their import.
+        items: an item table, a data set or a run that describes new items.
+        progress: called at every step.
+
+    Raises:
+        InputError: no data set there, or a log that cannot be read or does not belong to it; it is unchanged.
+    """
+    whole = prepared.load(dataset)
+    described = None if items is None else catalog_at(items)
+    options = _options_of(whole, options)
+    accounts = []
+    with TemporaryDirectory(prefix=f".{dataset.name}.", dir=dataset.parent) as folder:
+        for number, path in enumerate(paths):
+            further = import_path(path, Path(folder) / "further", options, progress=progress)
+            if described is not None:
+                further = with_catalog(further, described, Path(folder) / "further")
+            whole, account = merge(whole, further, Path(folder) / f"whole-{number}", name=whole.name)
+            accounts.append(account)
+        return prepared.move(whole.path, dataset), tuple(accounts)
+
+
+def catalog_at(path: Path) -> Catalog:
+    """The items of an item table, a prepared data set or a run.
+
+    Raises:
+        InputError: none of them.
+    """
+    for folder in (path, path / "artifact"):
+        if (folder / "items.parquet").is_file() and (folder / "manifest.json").is_file():
+            return read_catalog(folder / "items.parquet")
+    if not path.is_file():
+        raise input_error(
+            "there are no items; expected an item table, a prepared data set or a run",
+            file=path,
+            advice="Check the path.",
+        )
+    frame, _ = read_items(recognise_items(path))
+    assert frame is not None
+    return catalog(frame["item_id"].to_arrow().cast(pa.string()), frame)
+
+
+def _options_of(dataset: Dataset, options: Options) -> Options:
+    """Options for a further log, completed by those of the data set's own import."""
+    source = dataset.manifest.source
+    columns = Report.of(dataset).columns if "columns" in source else {}
+    outcomes = source.get("outcomes")
+    return replace(
+        options,
+        kind=options.kind or dataset.kind,
+        time=options.time and dataset.clock,
+        columns={**columns, **options.columns},
+        outcomes={**(outcomes if isinstance(outcomes, dict) else {}), **options.outcomes},
+        simulated=dataset.simulated,
+    )

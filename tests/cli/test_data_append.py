@@ -1,0 +1,118 @@
+"""slatewise data import A B … and slatewise data append."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Command
+
+from slatewise.data import prepared
+
+MONDAY = "user,item,time,rating\nann,1,100,5\nann,2,200,3\nbob,1,150,4\n"
+TUESDAY = "user,item,time,rating\nbob,9,300,2\ncid,2,400,1\nann,2,200,3\n"
+TITLES = "item_id,title,genres\n9,Nine,x\n2,Two,x|y\n1,One,y\n7,Seven,y\n"
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    for name, text in (("monday.csv", MONDAY), ("tuesday.csv", TUESDAY), ("titles.csv", TITLES)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def names(path: Path) -> tuple[list[str], list[str]]:
+    data = prepared.load(path)
+    return data.users.names.to_pylist(), data.catalog.vocabulary.names.to_pylist()
+
+
+def rows(path: Path) -> list[tuple[str, str, float]]:
+    data = prepared.load(path)
+    log = data.interactions
+    users = [data.users.name(user) for user in range(log.num_users) for _ in range(*log.user_offsets[user : user + 2])]
+    items = [data.catalog.vocabulary.name(int(item)) for item in log.item]
+    return list(zip(users, items, log.reward.tolist(), strict=True))
+
+
+BOTH = [("ann", "1", 5.0), ("ann", "2", 3.0), ("bob", "1", 4.0), ("bob", "9", 2.0), ("cid", "2", 1.0)]
+
+
+def test_two_logs_become_one_data_set(logs: Path, slatewise: Command) -> None:
+    said = slatewise("data", "import", logs / "monday.csv", logs / "tuesday.csv", "--out", logs / "both")
+    assert said.code == 0, said.err
+    assert "tuesday.csv: 2 events added, 1 new users, 1 new items." in said.out
+    assert "tuesday.csv: 1 events were there already: left out." in said.out
+    assert "set aside 1 rows: events that another log had already" in said.out
+    assert names(logs / "both") == (["ann", "bob", "cid"], ["1", "2", "9"])
+    assert rows(logs / "both") == BOTH
+    assert {path.name for path in logs.iterdir()} == {"monday.csv", "tuesday.csv", "titles.csv", "both"}
+
+
+def test_what_is_appended_keeps_numbers_and_titles(logs: Path, slatewise: Command) -> None:
+    data = logs / "data"
+    assert slatewise("data", "import", logs / "monday.csv", "--items", logs / "titles.csv", "--out", data).code == 0
+    assert names(data) == (["ann", "bob"], ["9", "2", "1", "7"])
+    before = prepared.load(data).catalog
+    (logs / "wednesday.csv").write_text("user,item,time,rating\ndan,3,900,4\n", encoding="utf-8")
+    value = slatewise("data", "append", data, logs / "tuesday.csv", logs / "wednesday.csv", "--json").value
+    assert [(merge["added"], merge["duplicates"], merge["new_items"]) for merge in value["merges"]] == [
+        (2, 1, 0),
+        (1, 0, 1),
+    ]
+    after = prepared.load(data).catalog
+    assert names(data) == (["ann", "bob", "cid", "dan"], ["9", "2", "1", "7", "3"])
+    assert rows(data) == [*BOTH, ("dan", "3", 4.0)]
+    assert after.text == (*before.text, "")
+    assert after.features[: before.num_rows].tolist() == before.features.tolist()
+    assert value["merges"][1]["featureless_items"] == 1
+    said = slatewise("data", "append", data, logs / "tuesday.csv")
+    assert "tuesday.csv: 3 events were there already: left out." in said.out
+    assert rows(data) == [*BOTH, ("dan", "3", 4.0)]
+
+
+def test_items_of_another_data_set(logs: Path, slatewise: Command) -> None:
+    titled, plain = logs / "titled", logs / "plain"
+    slatewise("data", "import", logs / "monday.csv", "--items", logs / "titles.csv", "--out", titled)
+    assert slatewise("data", "import", logs / "tuesday.csv", "--items", titled, "--out", plain).code == 0
+    assert names(plain)[1] == ["9", "2", "1", "7"]
+    assert prepared.load(plain).catalog.title(prepared.load(plain).catalog.vocabulary.number("7")) == "Seven"
+
+
+@pytest.mark.parametrize(
+    ("other", "arguments", "message"),
+    [
+        ("user,item,time,rating\nann,1,then,5\n", (), 'line 2, column "time": "then" is not a time'),
+        ("user,item,when\nann,1,5\n", (), 'column "timestamp": no such column'),
+        ("event_id,user,item,position,time,rating\ne,a,1,0,5,1\ne,a,2,1,5,0\n", (), "events of several rows"),
+        (TUESDAY, ("--items", "nowhere"), "nowhere: there are no items; expected an item table, a prepared data set"),
+        (
+            TUESDAY,
+            ("--items", "monday.csv"),
+            "monday.csv: it is no item table; its columns are user, item, time, rating",
+        ),
+    ],
+)
+def test_what_cannot_be_appended_changes_nothing(
+    other: str,
+    arguments: tuple[str, ...],
+    message: str,
+    logs: Path,
+    slatewise: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(logs)
+    slatewise("data", "import", "monday.csv", "--out", "data/shop")
+    before = {file.name: file.read_bytes() for file in (logs / "data" / "shop").iterdir()}
+    (logs / "other.csv").write_text(other, encoding="utf-8")
+    said = slatewise("data", "append", "data/shop", "other.csv", *arguments)
+    assert said.code == 2
+    assert message in said.err
+    assert {file.name: file.read_bytes() for file in (logs / "data" / "shop").iterdir()} == before
+    assert [path.name for path in (logs / "data").iterdir()] == ["shop"]
+
+
+def test_a_data_set_that_is_not_there(logs: Path, slatewise: Command) -> None:
+    shutil.rmtree(logs / "nowhere", ignore_errors=True)
+    said = slatewise("data", "append", logs / "nowhere", logs / "monday.csv")
+    assert (said.code, "nowhere" in said.err) == (2, True)
