@@ -91,8 +91,11 @@ def test_a_table_inside_a_table_by_hand() -> None:
         ({"variant": {"zzz": 1}}, 'run.toml [method.variant] has an unknown key "zzz"; known keys: gamma, '),
         ({"steps": 1}, 'run.toml [method] has an unknown key "steps"; did you mean "sample.steps"? known keys: rate, '),
         ({"variant": {"gamma": 2}}, "run.toml [method.variant]: gamma is 2.0; expected at most 1"),
-        ({"sample": {"steps": 0.5}}, "run.toml [method.sample]: Expected `int`, got `float` - at `$.steps`"),
-        ({"sample": 3}, "run.toml [method]: Expected `table`, got `int` - at `$.sample`"),
+        (
+            {"sample": {"steps": 0.5}},
+            "run.toml [method.sample]: steps is 0.5; expected a whole number. Correct the value",
+        ),
+        ({"sample": 3}, "run.toml [method]: sample is 3; expected a table"),
     ],
 )
 def test_a_bad_table_inside_a_table_by_its_path(table: dict[str, Any], message: str) -> None:
@@ -118,9 +121,14 @@ def test_whole_numbers_are_numbers() -> None:
             'run.toml [method] has an unknown key "gama"; did you mean "gamma"? known keys: gamma, steps, ',
         ),
         ({"zzz": 1}, 'run.toml [method] has an unknown key "zzz"; known keys: gamma, '),
-        ({"gamma": "fast"}, "run.toml [method]: Expected `float`, got `str` - at `$.gamma`. Correct the value"),
-        ({"steps": 1.5}, "run.toml [method]: Expected `int`, got `float` - at `$.steps`"),
-        ({"kind": "half"}, "run.toml [method]: Invalid enum value 'half' - at `$.kind`"),
+        ({"gamma": "fast"}, 'run.toml [method]: gamma is "fast"; expected a number. Correct the value'),
+        ({"steps": 1.5}, "run.toml [method]: steps is 1.5; expected a whole number"),
+        ({"kind": "half"}, 'run.toml [method]: kind is "half"; expected full or sampled'),
+        ({"kind": 3}, "run.toml [method]: kind is 3; expected full or sampled"),
+        ({"edges": [1, "x"]}, 'run.toml [method]: edges[1] is "x"; expected a number'),
+        ({"edges": 3}, "run.toml [method]: edges is 3; expected a list"),
+        ({"limit": "x"}, 'run.toml [method]: limit is "x"; expected a number'),
+        ({"on": 1}, "run.toml [method]: on is 1; expected true or false"),
         ({"gamma": 2.0}, "gamma is 2.0; expected at most 1"),
     ],
 )

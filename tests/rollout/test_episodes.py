@@ -243,7 +243,7 @@ def test_worlds_are_found_by_name(tmp_path: Path) -> None:
         ("slate_size=11", "a slate cannot be larger"),
         ("topics=3", "did you mean"),
         ("num_topics", "KEY=VALUE"),
-        ("num_topics=many", "Expected `int`"),
+        ("num_topics=many", '--set num_topics=many: num_topics is "many"; expected a whole number'),
     ):
         with pytest.raises(InputError, match=message):
             world(setting)

@@ -65,7 +65,7 @@ def train(
     if method is not None:
         # another method has other settings: those of the file do not apply
         tables["method"] = {"name": method}
-    settings = RunConfig.from_tables(configs.override(tables, assignment or []), where=str(file))
+    settings = RunConfig.from_tables(tables, assignment or [], where=str(file))
     with progress(show=not as_json) as bars:
         task = bars.add_task("training", total=None, note="")
 

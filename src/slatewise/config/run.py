@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from slatewise.config.components import find, name_of
 from slatewise.config.sections import DataConfig, EvaluateConfig, ServeConfig, TrainConfig
@@ -14,6 +14,9 @@ from slatewise.errors import input_error
 from slatewise.log import LogPart
 from slatewise.protocols import ResolvesFromLog, Settings
 
+C = TypeVar("C")
+COMPONENTS = ("encoder", "method")
+"""Tables that name a component beside its settings."""
 SECTIONS = ("data", "encoder", "method", "train", "evaluate", "serve")
 
 
@@ -55,20 +58,25 @@ class RunConfig:
         Raises:
             InputError: no such file, not valid TOML, or a configuration that `from_tables` refuses.
         """
-        return cls.from_tables(override(read_toml(path), assignments), where=str(path))
+        return cls.from_tables(read_toml(path), assignments, where=str(path))
 
     @classmethod
-    def from_tables(cls, tables: Mapping[str, Any], *, where: str = "config.toml") -> RunConfig:
+    def from_tables(
+        cls, tables: Mapping[str, Any], assignments: Iterable[str] = (), *, where: str = "config.toml"
+    ) -> RunConfig:
         """A configuration from tables as TOML gives them.
 
         Args:
             tables: method and, if wanted, data, encoder, train, evaluate, serve. Without an encoder, the method's own.
+            assignments: `a.b=value`, put into the tables; messages name them as `--set a.b=value`.
             where: name of the file, for messages.
 
         Raises:
             InputError: an unknown table, component or key (the nearest known one is named), or a value of another type
                 or that its Config refuses.
         """
+        assigned = tuple(assignments)
+        tables = override(tables, assigned)
         unknown = [name for name in tables if name not in SECTIONS]
         if unknown:
             raise input_error(f'unknown table "[{unknown[0]}]"; known: {", ".join(SECTIONS)}', file=where)
@@ -77,15 +85,21 @@ class RunConfig:
                 raise input_error(f"[{name}] is {table!r}, which is no table", file=where)
         if "method" not in tables:
             raise input_error("the table [method] is missing", file=where)
-        method = _read_method(tables["method"], f"{where} [method]")
-        default = find("methods", method.name).DEFAULT_ENCODER
+
+        def read(section: str, settings: type[C]) -> C:
+            table = _settings(tables.get(section, {})) if section in COMPONENTS else tables.get(section, {})
+            return convert(settings, table, where=f"{where} [{section}]", assignments=assigned)
+
+        method = name_of(tables["method"], "methods", where=f"{where} [method]")
+        default = find("methods", method).DEFAULT_ENCODER
+        encoder = name_of(tables.get("encoder", {}), "encoders", where=f"{where} [encoder]", default=default)
         return cls(
-            data=convert(DataConfig, tables["data"], where=f"{where} [data]") if "data" in tables else None,
-            method=method,
-            encoder=_read_encoder(tables.get("encoder", {}), f"{where} [encoder]", default),
-            train=convert(TrainConfig, tables.get("train", {}), where=f"{where} [train]"),
-            evaluate=convert(EvaluateConfig, tables.get("evaluate", {}), where=f"{where} [evaluate]"),
-            serve=convert(ServeConfig, tables.get("serve", {}), where=f"{where} [serve]"),
+            data=read("data", DataConfig) if "data" in tables else None,
+            method=Component(name=method, settings=read("method", find("methods", method).Config)),
+            encoder=Component(name=encoder, settings=read("encoder", find("encoders", encoder).Config)),
+            train=read("train", TrainConfig),
+            evaluate=read("evaluate", EvaluateConfig),
+            serve=read("serve", ServeConfig),
         )
 
     def resolve(self, part: LogPart) -> RunConfig:
@@ -110,16 +124,6 @@ class RunConfig:
     def to_toml(self) -> str:
         """Text of config.toml; `from_toml` reads the same configuration back."""
         return dump_toml(self.to_tables())
-
-
-def _read_method(table: Mapping[str, Any], where: str) -> Component:
-    name = name_of(table, "methods", where=where)
-    return Component(name=name, settings=convert(find("methods", name).Config, _settings(table), where=where))
-
-
-def _read_encoder(table: Mapping[str, Any], where: str, default: str) -> Component:
-    name = name_of(table, "encoders", where=where, default=default)
-    return Component(name=name, settings=convert(find("encoders", name).Config, _settings(table), where=where))
 
 
 def _settings(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,13 +37,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise input_error(f"no TOML: {error}", file=path) from error
 
 
-def convert(cls: type[C], table: Mapping[str, Any], *, where: str) -> C:
+def convert(cls: type[C], table: Mapping[str, Any], *, where: str, assignments: Sequence[str] = ()) -> C:
     """A frozen Config from a table; a table inside it becomes the Config that its field holds.
 
     Args:
         cls: dataclass with keyword-only fields, some of which may be such dataclasses, or None.
         table: keys and values as TOML gives them.
         where: name of the table, for messages: "run.toml [method]".
+        assignments: `a.b=value` that were put into the tables; a message about one names it in place of the file.
 
     Raises:
         InputError: unknown key (the nearest known one is named), wrong type, or a value the Config refuses.
@@ -53,21 +54,87 @@ def convert(cls: type[C], table: Mapping[str, Any], *, where: str) -> C:
     values = dict(table)
     for key, value in table.items():
         if key not in known_keys:
+            place = _assignment(where, key, assignments) or where
             if isinstance(cls, HasRetiredKeys) and key in cls.retired_keys:
-                raise input_error(f'{where} has the key "{key}", which there is no more', advice=cls.retired_keys[key])
+                raise input_error(f'{place} has the key "{key}", which there is no more', advice=cls.retired_keys[key])
             near = _nested_keys(key, nested) or difflib.get_close_matches(key, known_keys, n=1)
             hint = f'did you mean "{near[0]}"? ' if near else ""
-            raise input_error(f'{where} has an unknown key "{key}"; {hint}known keys: {", ".join(known_keys)}')
+            raise input_error(f'{place} has an unknown key "{key}"; {hint}known keys: {", ".join(known_keys)}')
         if key in nested and isinstance(value, dict):
-            values[key] = convert(nested[key], value, where=_inner_table(where, key))
+            values[key] = convert(nested[key], value, where=_inner_table(where, key), assignments=assignments)
     try:
         return msgspec.convert(values, cls)
-    except msgspec.ValidationError as error:
-        # msgspec says object of what is a table in TOML
-        message = re.sub(r"\bobject\b", "table", str(error))
-        raise input_error(f"{where}: {message}", advice="Correct the value and start again.") from error
     except ValueError as error:
-        raise input_error(f"{where}: {error}") from error
+        # msgspec passes on what a Config refuses as a whole, without a key
+        key, message = _in_words(str(error), cls, values)
+        place = (_assignment(where, key.partition("[")[0], assignments) if key else None) or where
+        into = [f"--set {each}" for each in assignments if _path(each).rpartition(".")[0] == _table_path(where)]
+        if not key and into:
+            place = f"{where} with {', '.join(into)}"
+        raise input_error(f"{place}: {message}", advice="Correct the value and start again.") from error
+
+
+def _in_words(message: str, cls: type[Any], values: Mapping[str, Any]) -> tuple[str, str]:
+    """The key that a message of msgspec is about, and the message with the value and what is expected in its place."""
+    _, _, path = message.rpartition(" - at `$")
+    key = path.strip(".`")
+    name = re.split(r"[.\[]", key)[0]
+    if name not in values:
+        return "", message
+    choices = _choices(typing.get_type_hints(cls)[name])
+    types_ = re.search(r"Expected `([^`]*)`", message)
+    if choices and (types_ is None or types_[1] == "str"):
+        listed = ", ".join(map(str, choices[:-1])) + f" or {choices[-1]}"
+        expected = f"expected {listed}" if len(choices) > 1 else f"expected {choices[0]}"
+    elif types_ is not None:
+        words = [_TYPES.get(each.strip(), each.strip()) for each in types_[1].split("|") if each.strip() != "null"]
+        expected = f"expected {' or '.join(words)}"
+    else:
+        expected = message.partition(" - at ")[0]
+    return key, f"{key.replace('[...]', '')} is {_quote(values[name], key)}; {expected}"
+
+
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+
+
+def _quote(value: Any, key: str) -> str:
+    """A value for a message, that of one entry where the key ends with its number."""
+    index = re.search(r"\[([0-9]+)\]$", key)
+    if index is not None and isinstance(value, list) and int(index[1]) < len(value):
+        value = value[int(index[1])]
+    return f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _choices(hint: Any) -> list[Any]:
+    """The values that a type allows, of every Literal in it."""
+    if typing.get_origin(hint) is typing.Literal:
+        return list(typing.get_args(hint))
+    return [choice for inner in typing.get_args(hint) for choice in _choices(inner)]
+
+
+def _assignment(where: str, key: str, assignments: Sequence[str]) -> str | None:
+    """The last assignment to a key of a table, or to a table around it."""
+    path = ".".join(part for part in (_table_path(where), key) if part)
+    for assignment in reversed(assignments):
+        if f"{path}.".startswith(f"{_path(assignment)}."):
+            return f"--set {assignment}"
+    return None
+
+
+def _path(assignment: str) -> str:
+    return assignment.partition("=")[0].strip()
+
+
+def _table_path(where: str) -> str:
+    """The path of a table that messages name "run.toml [method.critic]": method.critic."""
+    return where[where.rfind("[") + 1 : -1] if where.endswith("]") else ""
 
 
 def nested_configs(cls: type[Any]) -> dict[str, type[Any]]:

@@ -65,7 +65,7 @@ def open_world(name: str, assignments: Sequence[str] = (), *, num_users: int) ->
             advice=f"Environments: {', '.join(configs.components('sim'))}.",
         )
     module = configs.find("sim", name)
-    config = configs.convert(module.Config, table, where=name)
+    config = configs.convert(module.Config, table, where=name, assignments=assignments)
     try:
         env = module.Env(config, num_users=num_users)
     except ValueError as error:
