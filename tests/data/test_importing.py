@@ -18,6 +18,7 @@ from slatewise import cli
 from slatewise.data import Dataset, Options, Report, import_path, load
 from slatewise.data.batches import trajectories
 from slatewise.data.reading.account import Account
+from slatewise.data.reading.content import HEAD
 from slatewise.data.reading.recognition import recognise
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.log import Interactions, LogPart
@@ -280,6 +281,15 @@ def test_outcomes_become_rewards_and_add_up(tmp_path: Path) -> None:
 
 def choices(log: Interactions) -> list[int]:
     return trajectories(log, LogPart.whole(log).windows(max_length=100)).choice[0].tolist()
+
+
+def test_a_header_of_very_many_columns(tmp_path: Path) -> None:
+    names = ["user", "item", *(f"measurement_{index}" for index in range(6_000)), "time"]
+    assert len(",".join(names)) > HEAD
+    file = tmp_path / "log.csv"
+    file.write_text(",".join(names) + "\n" + f"u,a{',0' * 6_000},1600000000\n")
+    report = Report.of(made(file))
+    assert (report.columns["timestamp"], len(report.ignored)) == ("time", 6_000)
 
 
 def test_the_first_outcome_above_nothing_is_the_use_in_rows_as_in_records(tmp_path: Path) -> None:

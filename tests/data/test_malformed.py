@@ -208,6 +208,13 @@ CASES: dict[str, Case] = {
         says="10,000,020 bytes; expected at most 1,048,576",
         advice="split or remove the line",
     ),
+    "first line without an end": Case(
+        make=text("user,item" * 200_000),
+        file="log.csv",
+        line=1,
+        says="first line has more than 1,048,576 bytes",
+        advice="Keep the columns",
+    ),
     "NUL bytes": Case(
         make=changed(4, "ann,r\0m,5,1600000200"), file="log.csv", line=4, says="NUL byte", advice="copy it again"
     ),
@@ -549,7 +556,71 @@ CASES: dict[str, Case] = {
         says="NUL byte",
         advice="remove the line",
     ),
+    "NaN in lines of JSON": Case(
+        make=text('{"user":"a","item":"b","time":1}\n{"user":"a","item":"b","time":2,"rating":NaN}\n', "log.jsonl"),
+        file="log.jsonl",
+        line=1,
+        column="rating",
+        says="an empty cell is not a finite number",
+        advice="Correct the cell",
+    ),
+    "nothing but broken JSON": Case(
+        make=text("{user: a}\n" * 3, "log.jsonl"),
+        file="log.jsonl",
+        line=1,
+        says="not valid JSON",
+        advice="Correct or remove the line",
+    ),
+    # clocks
+    "serial dates of a spreadsheet": Case(
+        make=text("user,item,time\na,b,44000.5\na,c,44001.25\n"),
+        file="log.csv",
+        line=2,
+        column="time",
+        says='"44000.5" is a serial date of a spreadsheet',
+        advice="25569",
+    ),
+    "a date that does not exist": Case(
+        make=text("user,item,date\na,b,20220430\na,c,20220431\n"),
+        file="log.csv",
+        line=3,
+        column="date",
+        says='"20220431" is not a time',
+        advice="--time-format",
+    ),
+    # filters
+    "core of slates": Case(
+        make=text(SHOWN + "".join(SHOWN_ROWS)),
+        file="log.csv",
+        says="--core 2 for a log of slates",
+        advice="Leave --core out",
+        arguments=("--core", "2"),
+    ),
+    "empty core": Case(
+        make=text(GOOD), file="log.csv", says="the 3-core is empty", advice="smaller number", arguments=("--core", "3")
+    ),
+    "nothing but missing names": Case(
+        make=text(HEADER + "nan,tea,4,1600000000\nbob,NULL,2,1600000100\n"),
+        file="log.csv",
+        line=2,
+        says="every row has a user or an item whose name looks like a missing value",
+        advice="--column user_id=NAME",
+        arguments=("--set-aside-missing",),
+    ),
+    "filters of decisions": Case(
+        make=folder(events__jsonl=DECISION),
+        file="log",
+        says="are for tables",
+        advice="Leave them out",
+        arguments=("--core", "1"),
+    ),
     # folders
+    "a table beside decisions": Case(
+        make=folder(events__jsonl=DECISION, ratings__csv=GOOD),
+        file="log",
+        says="two logs of different kinds: ratings.csv, and decisions and outcomes in events.jsonl",
+        advice="Pass one of them: slatewise data import .*ratings.csv, or: .*events.jsonl",
+    ),
     "empty folder": Case(make=folder(), file="log", says="no log in this folder", advice="Pass the file itself"),
     "folder with nothing to use": Case(
         make=folder(README="Some words.\n", picture__png=b"\x89PNG\r\n\x1a\n" + bytes(200)),

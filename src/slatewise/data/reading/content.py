@@ -8,9 +8,11 @@ import mmap
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Literal
 
+from slatewise.data.reading.lines import LONGEST
 from slatewise.errors import input_error
 
 HEAD = 1 << 16
@@ -49,6 +51,13 @@ def content(file: Path) -> Content:
             row=1,
             advice="Convert it to lines: jq -c '.[]' FILE > FILE.jsonl",
         )
+    if b"\n" not in head and len(head) > LONGEST:
+        raise input_error(
+            f"its first line has more than {LONGEST:,} bytes",
+            file=file,
+            row=1,
+            advice="Keep the columns that are needed, or split the line where line ends are missing.",
+        )
     if b"\n" not in head and b"\r" in start:
         raise input_error(
             "its lines end with a carriage return alone",
@@ -60,17 +69,23 @@ def content(file: Path) -> Content:
 
 
 def read_head(file: Path) -> bytes:
-    """The first bytes of a file, decompressed where it is gzip.
+    """The first bytes of a file, decompressed where it is gzip; more than HEAD where its first line is longer.
 
     Raises:
         InputError: the file cannot be read.
     """
-    with _input_errors(file):
-        with file.open("rb") as stream:
-            head = stream.read(HEAD)
-        if head.startswith(GZIP):
+    with _input_errors(file), file.open("rb") as stream:
+        if stream.read(2) == GZIP:
             with gzip.open(file) as packed:
-                head = packed.read(HEAD)
+                return _first_bytes(packed)
+        stream.seek(0)
+        return _first_bytes(stream)
+
+
+def _first_bytes(stream: BufferedIOBase) -> bytes:
+    head = stream.read(HEAD)
+    if len(head) == HEAD and b"\n" not in head:
+        head += stream.read(LONGEST)
     return head
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def find_dialect(
     bom = head.startswith(codecs.BOM_UTF8)
     text = head.removeprefix(codecs.BOM_UTF8).decode(errors="replace").lstrip("\r\n")
     lines = [line for line in text.split("\n")[:20] if line.strip()]
-    if len(head) == HEAD and len(lines) > 1:
+    if len(head) >= HEAD and len(lines) > 1:
         lines = lines[:-1]  # the last line may be cut
     lines = [line.rstrip("\r") for line in lines]
     if header is not None:
@@ -120,15 +121,15 @@ def _uses_quotes(lines: Sequence[str], delimiter: str) -> bool:
 
 
 def _check_names(names: Sequence[str], file: Path) -> None:
-    for index, name in enumerate(names):
-        if name and name in names[:index]:
-            raise input_error(
-                "the header names this column twice",
-                file=file,
-                row=1,
-                column=name,
-                advice="Rename or remove one of the two.",
-            )
+    repeated = next((name for name, count in Counter(names).items() if name and count > 1), None)
+    if repeated is not None:
+        raise input_error(
+            "the header names this column twice",
+            file=file,
+            row=1,
+            column=repeated,
+            advice="Rename or remove one of the two.",
+        )
     types = [recbole(name)[1] for name in names]
     if any(types) and not all(types):
         name = names[types.index(None)]

@@ -31,7 +31,7 @@ def shape(head: bytes, dialect: Dialect) -> Shape | None:
     """The MovieLens file that this is; None for none of them."""
     text = head.decode("latin-1")
     lines = [line.rstrip("\r") for line in text.split("\n")[:10] if line.strip()]
-    if len(text) == HEAD:
+    if len(text) >= HEAD:
         lines = lines[:-1] or lines
     rows = [split(line, dialect.delimiter) for line in lines]
     width = len(rows[0])
