@@ -15,6 +15,11 @@ def user_of_event(log: Interactions) -> Int[np.ndarray, "V"]:
     return np.repeat(np.arange(log.num_users), np.diff(np.asarray(log.user_offsets)))
 
 
+def is_numbered(log: Interactions) -> bool:
+    """True where the log had no names of events, and the import numbered its rows."""
+    return log.slate_size == 1 and np.array_equal(np.sort(np.asarray(log.event_id)), np.arange(log.num_events))
+
+
 def join(
     ours: Interactions,
     theirs: Interactions,

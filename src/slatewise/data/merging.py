@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
 from slatewise.data import prepared
-from slatewise.data.joining import join, user_of_event
+from slatewise.data.joining import is_numbered, join, user_of_event
 from slatewise.data.manifest import Manifest, Provenance
 from slatewise.data.prepared import Dataset
 from slatewise.data.reading.account import Account, account_of
@@ -84,7 +84,7 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
     theirs = _in_numbers(second.interactions, item=item, policy=policy, version=version)
     ours = first.interactions
     their_user = user[user_of_event(theirs)]
-    if _is_numbered(ours) or _is_numbered(theirs):
+    if is_numbered(ours) or is_numbered(theirs):
         is_new = ~_duplicate_rows(ours, theirs, their_user)
         late = set_aside = 0
         theirs = replace(theirs, event_id=int(ours.event_id.max(initial=-1)) + is_new.cumsum())
@@ -290,11 +290,6 @@ def _in_numbers(
         policy_id=policy[np.asarray(log.policy_id)].astype(np.int32),
         requests=requests,
     )
-
-
-def _is_numbered(log: Interactions) -> bool:
-    """True where the log had no names of events, and the import numbered its rows."""
-    return log.slate_size == 1 and np.array_equal(np.sort(np.asarray(log.event_id)), np.arange(log.num_events))
 
 
 def _duplicate_rows(

@@ -29,6 +29,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "policy_id": ("policy_id", "policy", "policy_version"),
     "cost": ("cost",),
     "used": ("used", "chosen", "picked"),
+    "used_time": ("used_time",),
+    "use_reward": ("use_reward",),
     "outcome": ("outcome", "outcome_type", "event_type", "behavior_type", "behaviour_type", "behavior", "action"),
     "text": ("text", "title", "movie_title", "item_name", "product_name", "name", "headline"),
     "labels": ("labels", "genres", "genre", "class", "categories", "category", "group", "topic"),

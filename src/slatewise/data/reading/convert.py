@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import polars as pl
 
@@ -29,9 +30,9 @@ def convert(
     faults: list[Fault] = []
     for canonical, name in columns.items():
         values = raw[name]
-        if canonical == "timestamp":
+        if canonical in ("timestamp", "used_time"):
             result, time_faults = to_microseconds(values, time_format)
-            faults += time_faults
+            faults += [replace(fault, column=canonical) for fault in time_faults]
         else:
             result = _cast(values, canonical)
             fewer = result.null_count() > values.null_count()
@@ -43,7 +44,7 @@ def convert(
 
 
 def _cast(values: pl.Series, canonical: str) -> pl.Series:
-    if canonical in ("reward", "cost", "propensity", "logp") or canonical.startswith(CONTEXT):
+    if canonical in ("reward", "use_reward", "cost", "propensity", "logp") or canonical.startswith(CONTEXT):
         return numbers(values)
     if canonical == "position":
         floats = numbers(values)
