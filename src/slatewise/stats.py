@@ -128,7 +128,8 @@ def _wilson(share: float, trials: float) -> tuple[float, float]:
     z2 = Z95 * Z95
     centre = (share + z2 / (2 * trials)) / (1 + z2 / trials)
     half = Z95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials * trials)) / (1 + z2 / trials)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # rounding must not leave the share itself outside
+    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
 
 
 def jackknife_of_share(value: float, left_out: Float[Tensor, " G"]) -> tuple[float, float]:
