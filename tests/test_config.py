@@ -89,7 +89,8 @@ def test_a_table_inside_a_table_by_hand() -> None:
     [
         ({"sample": {"gama": 1}}, 'run.toml [method.sample] has an unknown key "gama"; did you mean "gamma"? known'),
         ({"variant": {"zzz": 1}}, 'run.toml [method.variant] has an unknown key "zzz"; known keys: gamma, '),
-        ({"steps": 1}, 'run.toml [method] has an unknown key "steps"; did you mean "sample.steps"? known keys: rate, '),
+        ({"steps": 1}, 'unknown key "steps"; write "sample.steps" or "variant.steps" instead; known keys: rate, '),
+        ({"variant_limit": 1}, 'unknown key "variant_limit"; write "variant.limit" instead; known keys: rate, '),
         ({"variant": {"gamma": 2}}, "run.toml [method.variant]: gamma is 2.0; expected at most 1"),
         (
             {"sample": {"steps": 0.5}},

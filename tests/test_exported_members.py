@@ -50,8 +50,8 @@ def test_a_module_exports_what_it_names(name: str) -> None:
     assert not missing, f"{name}.__all__ names what is not there"
     assert len(set(exported)) == len(exported), f"{name}.__all__ names something twice"
     assert not [member for member in exported if member.startswith("_")], f"{name}.__all__ names a private part"
-    # a method and an experiment are what their folder's first file says; other packages only pass names on
-    if hasattr(module, "__path__") and name.split(".")[1] not in ("methods", "reproduce"):
+    # a method, an environment and an experiment are what their folder's first file says; other packages pass names on
+    if hasattr(module, "__path__") and name.split(".")[1] not in ("methods", "reproduce", "sim"):
         # what a package takes in from its own modules is what it exports
         taken_in = {
             member

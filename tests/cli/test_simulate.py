@@ -75,6 +75,8 @@ def test_from_a_recorded_log_to_a_policy_that_serves_the_same_world(slatewise: C
         (("simulate", "nowhere"), '"nowhere" is no environment'),
         (("simulate", "interest_evolution", "--set", "slate_size=11"), "a slate cannot be larger"),
         (("simulate", "interest_evolution", "--set", "bugdet=3"), 'did you mean "budget"'),
+        (("simulate", "drift", "--set", "watch_bias=0"), 'unknown key "watch_bias"; write "watch.bias" instead'),
+        (("simulate", "drift", "--set", "growth=0"), 'unknown key "growth"; write "interest.growth" instead'),
         (("simulate", "toys", "--policy", "oracle"), "toys has no oracle policy"),
         (("simulate", "toys", "--policy", "elsewhere"), "no policy and no run folder"),
         (("simulate", "toys", "--temperature", "0"), "expected a number above 0"),

@@ -17,7 +17,10 @@ from slatewise.sim import drift
 from slatewise.sim._slates import check_slates
 from slatewise.types import SlateRequest, Slates
 
-SMALL = drift.Config(num_items=300, num_topics=6, slate_size=4, lifetime=8, width=8, null_utility=2.0)
+SMALL = drift.Config(
+    num_items=300, num_topics=6, slate_size=4, lifetime=8, width=8, choice=drift.ChoiceConfig(null_utility=2.0)
+)
+ALWAYS_PICKS = drift.ChoiceConfig(null_utility=-30.0)
 
 
 def slates(items: list[list[int]]) -> Slates:
@@ -90,7 +93,7 @@ def test_a_stay_ends_after_its_lifetime_and_somebody_new_comes() -> None:
 @pytest.mark.parametrize("fatigue", [0.0, 2.0])
 def test_a_pick_by_hand(fatigue: float) -> None:
     # one user, one item: P(pick) = e^u / (e^u + e^null); minutes = length · σ(…) without noise
-    config = replace(SMALL, slate_size=1, watch_noise=0.0)
+    config = replace(SMALL, slate_size=1, watch=drift.WatchConfig(noise=0.0))
     env = drift.Env(config, num_users=4000)
     env.reset(seed=0)
     env._interest = env._interest[:1].expand(4000, -1).clone()
@@ -119,7 +122,13 @@ def test_a_pick_by_hand(fatigue: float) -> None:
 
 
 def test_a_watched_item_is_not_picked_again_and_repetition_tires() -> None:
-    config = replace(SMALL, slate_size=1, null_utility=-30.0, growth=0.0, lifetime=100)
+    config = replace(
+        SMALL,
+        slate_size=1,
+        choice=ALWAYS_PICKS,
+        interest=drift.InterestConfig(growth=0.0),
+        lifetime=100,
+    )
     env = drift.Env(config, num_users=500)
     env.reset(seed=0)
     step, _ = env.step(slates([[7]] * 500))
@@ -137,7 +146,7 @@ def test_a_watched_item_is_not_picked_again_and_repetition_tires() -> None:
 
 
 def test_an_empty_place_is_never_picked() -> None:
-    env = drift.Env(replace(SMALL, null_utility=-30.0), num_users=200)
+    env = drift.Env(replace(SMALL, choice=ALWAYS_PICKS), num_users=200)
     env.reset(seed=0)
     step, _ = env.step(slates([[9, 5, 0, 0]] * 200))
     assert set(step.choice.tolist()) == {0, 1}
@@ -287,8 +296,8 @@ def test_more_that_is_refused() -> None:
         drift.Config(num_items=10)
     with pytest.raises(ValueError, match="num_topics is 0"):
         drift.Config(num_topics=0)
-    with pytest.raises(ValueError, match=r"visit_end is 1\.5"):
-        drift.Config(visit_end=1.5)
+    with pytest.raises(ValueError, match=r"end is 1\.5"):
+        drift.VisitConfig(end=1.5)
     policy = drift.logging_arms(env, drift.WORLDS["uniform"])[0].policy
     with pytest.raises(InputError, match="without a generator"):
         policy.recommend(torch.zeros(1, 1), SlateRequest(k=2))

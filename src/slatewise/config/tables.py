@@ -57,8 +57,11 @@ def convert(cls: type[C], table: Mapping[str, Any], *, where: str, assignments: 
             place = _assignment(where, key, assignments) or where
             if isinstance(cls, HasRetiredKeys) and key in cls.retired_keys:
                 raise input_error(f'{place} has the key "{key}", which there is no more', advice=cls.retired_keys[key])
-            near = _nested_keys(key, nested) or difflib.get_close_matches(key, known_keys, n=1)
+            moved, near = _nested_keys(key, nested), difflib.get_close_matches(key, known_keys, n=1)
             hint = f'did you mean "{near[0]}"? ' if near else ""
+            if moved:
+                paths = " or ".join(f'"{path}"' for path in moved)
+                hint = f"write {paths} instead; "
             raise input_error(f'{place} has an unknown key "{key}"; {hint}known keys: {", ".join(known_keys)}')
         if key in nested and isinstance(value, dict):
             values[key] = convert(nested[key], value, where=_inner_table(where, key), assignments=assignments)
@@ -149,9 +152,12 @@ def nested_configs(cls: type[Any]) -> dict[str, type[Any]]:
 
 
 def _nested_keys(key: str, nested: dict[str, type[Any]]) -> list[str]:
-    """Where a key stands that is a table too high."""
+    """Where a key stands that is a table too high: `gamma`, or `sample_gamma`, is `sample.gamma`."""
     return [
-        f"{name}.{key}" for name, kind in nested.items() if key in {field.name for field in dataclasses.fields(kind)}
+        f"{name}.{field.name}"
+        for name, kind in nested.items()
+        for field in dataclasses.fields(kind)
+        if key in (field.name, f"{name}_{field.name}")
     ]
 
 

@@ -23,121 +23,30 @@ normal distribution, scaled to its standard deviation: one random number is one 
 from __future__ import annotations
 
 import itertools
-import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
 import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
-from scipy.special import ndtri
 from torch import Tensor
 
 from slatewise.errors import input_error
-from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
-from slatewise.ops.choice import ChoiceModel, cascade_probabilities, choice_weight, pick
+from slatewise.log import FIRST_ITEM, PAD
+from slatewise.ops.choice import cascade_probabilities, choice_weight, pick
 from slatewise.sim._oracle import Privileged
 from slatewise.sim._slates import check_slates
-from slatewise.types import Observation, Slates, Step, used_at_once
+from slatewise.sim.interest_evolution.columns import ObservationColumns, StepColumns
+from slatewise.sim.interest_evolution.config import CascadeConfig, Config
+from slatewise.sim.interest_evolution.documents import document_catalog, document_qualities
+from slatewise.types import Observation, Slates, Step
 
 MINUTE = 60_000_000
 START = 1_600_000_000_000_000
-STOCK = 1 << 16
 BLOCK = 16_384
 """Users that one thread moves at a time: their numbers fit into its cache."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CascadeConfig:
-    """How documents are examined from the top, where the choice is a cascade."""
-
-    attention: float = 0.65
-    """Chance that the user reads the next document."""
-    scaling: float = 0.05
-    """Chance that a document that is read is chosen, per x + 1 or e^x."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.attention <= 1:
-            raise ValueError(f"attention is {self.attention}; expected a number in [0, 1]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Constants of the environment; the defaults are RecSim's.
-
-    Raises:
-        ValueError: a count below 1, a slate larger than the candidates, a budget or length that is not above 0, a share
-            outside [0, 1], or choice constants that give no probability.
-    """
-
-    num_topics: int = 20
-    num_candidates: int = 10
-    """C."""
-    slate_size: int = 3
-    choice: ChoiceModel = "proportional"
-    """How a user picks: proportional (the released environment), mnl (the paper's main table) or a cascade."""
-    null_mass: float = 1.0
-    """Affinity of picking nothing; its weight is null_mass + 1 (proportional) or e^null_mass (mnl)."""
-    cascade: CascadeConfig = field(default_factory=CascadeConfig)
-    bad_share: float = 0.7
-    """Share of topics with mean quality from lowest_quality to 0; the others go from 0 to highest_quality."""
-    lowest_quality: float = -3.0
-    highest_quality: float = 3.0
-    quality_std: float = 0.1
-    length: float = 4.0
-    """Minutes of a document."""
-    budget: float = 200.0
-    """Minutes that a new user has."""
-    null_cost: float = 0.5
-    """Minutes lost when nothing is picked."""
-    budget_gain: float = 0.9 / 3.4
-    """Minutes that a minute of quality 1 gives back."""
-    interest_step: float = 0.3
-    budget_visible: bool = False
-    """Observe the minutes left as well: the last number of the context, in units of `budget`. The paper hides them."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_topics", "num_candidates", "slate_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.num_topics > STOCK // 64:
-            raise ValueError(f"num_topics is {self.num_topics}; expected at most {STOCK // 64}")
-        if self.slate_size > self.num_candidates:
-            raise ValueError(
-                f"slate_size is {self.slate_size} with {self.num_candidates} candidates; a slate cannot be larger"
-            )
-        for name in ("length", "budget", "null_cost"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} is {value}; expected minutes above 0, else sessions never end")
-        for name in ("bad_share", "interest_step"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a number in [0, 1]")
-        if self.quality_std < 0:
-            raise ValueError(f"quality_std is {self.quality_std}; expected a number ≥ 0")
-        if self.choice == "proportional" and not self.null_mass > -1:
-            raise ValueError(f"null_mass is {self.null_mass}; expected more than −1, else all weights can be 0")
-        highest = self.cascade.scaling * (2.0 if self.choice == "proportional_cascade" else math.e)
-        if self.choice.endswith("cascade") and not 0 <= highest <= 1:
-            raise ValueError(
-                f"cascade.scaling is {self.cascade.scaling}: a favourite would be picked {highest:.3g} times"
-            )
-        # with e.g. gain 1 a session of the best topic would give back more time than it takes
-        if self.budget_gain * max(self.highest_quality, -self.lowest_quality) >= 1:
-            raise ValueError(
-                f"budget_gain is {self.budget_gain}; the best documents would give more time than they take"
-            )
-
-    @property
-    def topic_quality(self) -> NDArray[np.float32]:
-        """Mean quality per topic."""
-        bad = int(self.num_topics * self.bad_share)
-        means = [np.linspace(self.lowest_quality, 0, bad), np.linspace(0, self.highest_quality, self.num_topics - bad)]
-        return np.concatenate(means).astype(np.float32)
 
 
 class Env:
@@ -153,7 +62,7 @@ class Env:
         self.config = config
         self.num_users = num_users
         self.slate_size = config.slate_size
-        self.catalog = _catalog(config)
+        self.catalog = document_catalog(config)
         blocks = -(-num_users // BLOCK)
         self._threads = min(blocks, threads or os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
@@ -175,7 +84,7 @@ class Env:
     def reset(self, *, seed: int) -> Observation:
         """New users everywhere."""
         cuts = range(0, self.num_users, BLOCK)
-        stock = _stock(self.config)
+        stock = document_qualities(self.config)
         streams = np.random.SeedSequence(seed).spawn(len(cuts))
         self._blocks = [
             _Block(
@@ -188,7 +97,7 @@ class Env:
             for first, stream in zip(cuts, streams, strict=True)
         ]
         self._events = 0
-        observed = _Seen(self.num_users, self.config)
+        observed = ObservationColumns(self.num_users, self.config)
         for block in self._blocks:
             block.see(observed, self.num_users)
         return observed.observation()
@@ -202,7 +111,7 @@ class Env:
         # everything is checked before anybody moves, so that a refused step leaves the users where they were
         if not all(self._each(lambda block: block.read(items, logp))):
             self._refuse(slates)
-        happened, observed = _Happened(items, logp, self._events), _Seen(self.num_users, self.config)
+        happened, observed = StepColumns(items, logp, self._events), ObservationColumns(self.num_users, self.config)
 
         def live(block: _Block) -> bool:
             block.live(happened)
@@ -218,7 +127,7 @@ class Env:
             raise input_error("nobody is there yet", advice="Call reset(seed=…) before the first step.")
 
     def _refuse(self, slates: Slates) -> None:
-        observed = _Seen(self.num_users, self.config)
+        observed = ObservationColumns(self.num_users, self.config)
         for block in self._blocks:
             block.see(observed, self.num_users)
         check_slates(
@@ -256,56 +165,6 @@ class Env:
         return {"myopic": self.myopic, "oracle": self.oracle}
 
 
-class _Happened:
-    """The columns of a Step, filled block by block."""
-
-    def __init__(self, items: NDArray[np.int64], logp: NDArray[np.float32], first_event: int) -> None:
-        users, size = items.shape
-        self.slate, self.logp = items.copy(), logp.astype(np.float32)
-        self.event_id = np.arange(first_event, first_event + users)
-        self.user, self.time, self.choice = (np.empty(users, np.int64) for _ in range(3))
-        self.reward = np.zeros((users, size), np.float32)
-        self.terminated = np.empty(users, np.bool_)
-
-    def step(self) -> Step:
-        users = len(self.user)
-        time, reward = torch.from_numpy(self.time), torch.from_numpy(self.reward)
-        return Step(
-            event_id=torch.from_numpy(self.event_id),
-            policy_id=torch.zeros(users, dtype=torch.int64),
-            user=torch.from_numpy(self.user),
-            time=time,
-            terminated=torch.from_numpy(self.terminated),
-            truncated=torch.zeros(users, dtype=torch.bool),
-            slate=torch.from_numpy(self.slate),
-            logp=torch.from_numpy(self.logp),
-            logp_known=torch.ones(users, dtype=torch.bool),
-            reward=reward,
-            cost=torch.zeros(self.reward.shape),
-            **used_at_once(
-                torch.arange(self.slate.shape[1]) == torch.from_numpy(self.choice).unsqueeze(1),
-                time=time,
-                reward=reward,
-            ),
-        )
-
-
-class _Seen:
-    """The columns of an Observation, filled block by block."""
-
-    def __init__(self, users: int, config: Config) -> None:
-        self.user = np.empty(users, np.int64)
-        self.context = np.empty((users, config.num_topics + config.budget_visible), np.float32)
-        self.candidates = np.empty((users, config.num_candidates), np.int64)
-
-    def observation(self) -> Observation:
-        return Observation(
-            user=torch.from_numpy(self.user),
-            context=torch.from_numpy(self.context),
-            candidates=torch.from_numpy(self.candidates),
-        )
-
-
 class _Block:
     """Users first … first + count − 1 with their own stream of random numbers."""
 
@@ -332,7 +191,7 @@ class _Block:
         """Interest in the topic of every candidate."""
         return np.take_along_axis(self.interest, self.topic.astype(np.int64), axis=1)
 
-    def see(self, observed: _Seen, num_users: int) -> None:
+    def see(self, observed: ObservationColumns, num_users: int) -> None:
         """Write down what is seen of these users now."""
         np.add(self.topic, self._numbers, out=observed.candidates[self.rows])
         np.add(self.place, self.session * num_users, out=observed.user[self.rows])
@@ -374,7 +233,7 @@ class _Block:
                 return False
         return True
 
-    def live(self, happened: _Happened) -> None:
+    def live(self, happened: StepColumns) -> None:
         """One step of these users with the slates that were read last."""
         config = self.config
         affinity = self.interest.ravel().take(self._shown + self._topic_row)
@@ -433,25 +292,4 @@ class _Block:
         self.quality = self._stock.take(document)
 
 
-def _catalog(config: Config) -> Catalog:
-    places, topics = config.num_candidates, config.num_topics
-    names = [f"place-{place}-topic-{topic:02d}" for place in range(places) for topic in range(topics)]
-    topic = np.tile(np.arange(topics), places)
-    features = np.zeros((FIRST_ITEM + places * topics, topics), np.float32)
-    features[np.arange(len(topic)) + FIRST_ITEM, topic] = 1.0
-    return Catalog(
-        vocabulary=Vocabulary(names=pa.array(names)),
-        text=("",) * (FIRST_ITEM + places * topics),
-        group=np.concatenate([np.zeros(FIRST_ITEM, np.int64), topic + 1]),
-        group_names=("", *(f"topic-{topic:02d}" for topic in range(topics))),
-        features=features,
-    )
-
-
-def _stock(config: Config) -> NDArray[np.float32]:
-    """Qualities of all documents there are, topic after topic."""
-    size = STOCK // config.num_topics
-    points = ndtri((np.arange(size) + 0.5) / size)
-    spread = config.quality_std * points / points.std()
-    stock: NDArray[np.float32] = (config.topic_quality[:, None] + spread).astype(np.float32).ravel()
-    return stock
+__all__ = ["CascadeConfig", "Config", "Env"]

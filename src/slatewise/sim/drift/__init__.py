@@ -5,8 +5,8 @@ this world shows them in kind). What a user does with a slate, at affinity x = �
 
     utility   u_i = sensitivity · x_i + appeal_i − tiring · fatigue_topic(i)
     pick      P(i) ∝ position_decay^position · e^{u_i};  nothing: e^{null_utility};  never a watched item again
-    reward    minutes = length_i · σ(watch_bias + watch_affinity · x_i + watch_quality · quality_i + noise)
-    interest  z ← z + growth · tanh(quality_i) · v_i, then cut to norm `interest_cap`
+    reward    minutes = length_i · σ(bias + affinity · x_i + quality · quality_i + noise)
+    interest  z ← z + growth · tanh(quality_i) · v_i, then cut to norm `interest.cap`
     fatigue   f ← fatigue_decay · f, and + 1 in the topic of the pick
 
 So good items make interests grow and bad ones wear them down, which pays (or costs) later; an item's length and appeal
@@ -21,11 +21,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
@@ -33,121 +30,28 @@ from torch.nn.functional import embedding, normalize, pad
 
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import input_error
-from slatewise.log import FIRST_ITEM, PAD, Catalog, Vocabulary
+from slatewise.log import FIRST_ITEM, PAD
 from slatewise.policies.topic import TopicDraws, TopicHistory
 from slatewise.protocols import StateEncoder
 from slatewise.rollout.play import Arm
-from slatewise.seeds import stream_seed
 from slatewise.sim._slates import check_slates
+from slatewise.sim.drift.config import (
+    WORLDS,
+    ChoiceConfig,
+    Config,
+    InterestConfig,
+    ItemsConfig,
+    VisitConfig,
+    WatchConfig,
+    World,
+)
+from slatewise.sim.drift.items import Items, item_catalog
 from slatewise.types import Observation, SlateRequest, Slates, Step, used_at_once
 
 SECOND = 1_000_000
 START = 1_600_000_000 * SECOND
 GROWTH_PRICE = 5.0
 """Minutes that the oracle pays for a unit of growth; of 0, 2, 5, 10, 20, 40 the one that earns most."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """Constants of the world.
-
-    Raises:
-        ValueError: a count below 1, a slate larger than the catalog, or a share or decay outside [0, 1].
-    """
-
-    num_items: int = 10_000
-    num_topics: int = 50
-    width: int = 16
-    """E: width of item vectors and interests."""
-    slate_size: int = 16
-    lifetime: int = 50
-    """Slates that a user sees; then somebody new takes his place."""
-    world_seed: int = 0
-    """Of the items; users are drawn by the seed of `reset`."""
-    topic_spread: float = 0.5
-    """How far item vectors stand from the centre of their topic (both of norm 1)."""
-    favourites: int = 3
-    """Topics that a new user likes; his interest has norm 1."""
-    sensitivity: float = 4.0
-    appeal_std: float = 0.5
-    null_utility: float = 4.0
-    position_decay: float = 0.95
-    tiring: float = 0.5
-    fatigue_decay: float = 0.85
-    memory: int = 50
-    """Watched items that a user remembers."""
-    length_minutes: float = 6.0
-    """Median length of an item."""
-    length_spread: float = 0.4
-    """Standard deviation of its logarithm."""
-    watch_bias: float = -0.5
-    watch_affinity: float = 1.5
-    watch_quality: float = 0.5
-    watch_noise: float = 0.5
-    growth: float = 0.1
-    interest_cap: float = 2.0
-    popularity_appeal: float = 0.5
-    visit_end: float = 0.1
-    """Chance that a visit ends after a slate; the time until the next is log-normal, whatever was shown."""
-    gap_hours: float = 8.0
-    """Median time between two visits."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_items", "num_topics", "width", "slate_size", "lifetime", "favourites", "memory"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.slate_size > self.num_items:
-            raise ValueError(f"slate_size is {self.slate_size}, the catalog has {self.num_items} items")
-        for name in ("position_decay", "fatigue_decay", "visit_end", "popularity_appeal"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a number in [0, 1]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """Who wrote the log: shares of the users, and how strongly popular items are favoured."""
-
-    popular: float
-    """Share of the policy that shows popular items, the same to everybody."""
-    topical: float
-    """Share of the policy that shows popular items of the topics picked lately."""
-    uniform: float
-    """Share of the policy that shows every item equally often."""
-    exponent: float
-    """An item of popularity rank ρ is drawn in proportion to ρ^−exponent."""
-
-
-WORLDS = {
-    "strong": World(popular=0.5, topical=0.4, uniform=0.1, exponent=1.0),
-    "mild": World(popular=0.3, topical=0.4, uniform=0.3, exponent=0.5),
-    "uniform": World(popular=0.0, topical=0.0, uniform=1.0, exponent=0.0),
-}
-"""Zipf's law and a tenth of random traffic; half that exponent and a third; all random, so nothing to correct."""
-
-
-class Items:
-    """The catalog's hidden and visible numbers; row i belongs to item number i, reserved rows are 0."""
-
-    def __init__(self, config: Config) -> None:
-        generator = Generator().manual_seed(stream_seed(config.world_seed, 0))
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator)
-
-        count = config.num_items
-        centres = normalize(normal(config.num_topics, config.width), dim=1)
-        topic = torch.randint(config.num_topics, (count,), generator=generator)
-        spread = config.topic_spread * normalize(normal(count, config.width), dim=1)
-        appeal = normal(count)
-        self.centres = centres
-        self.topic = _rows(topic)
-        self.vector = _rows(normalize(centres[topic] + spread, dim=1))
-        self.appeal = _rows(config.appeal_std * appeal)
-        self.quality = _rows(normal(count))
-        self.length = _rows(config.length_minutes * torch.exp(config.length_spread * normal(count)))
-        tendency = config.popularity_appeal * appeal + math.sqrt(1 - config.popularity_appeal**2) * normal(count)
-        self.popularity_rank = _rows(torch.argsort(torch.argsort(tendency, descending=True)) + 1)
-        """1 = most popular."""
 
 
 class Env:
@@ -160,9 +64,9 @@ class Env:
         self.num_users = num_users
         self.slate_size = config.slate_size
         self.items = Items(config)
-        self.catalog = _catalog(config, self.items)
+        self.catalog = item_catalog(config, self.items)
         positions = torch.arange(config.slate_size, dtype=torch.float32)
-        self._attention = positions * math.log(max(config.position_decay, 1e-30))
+        self._attention = positions * math.log(max(config.choice.position_decay, 1e-30))
         self._generator: Generator | None = None
         self._events = 0
         self._user = torch.zeros(num_users, dtype=torch.int64)
@@ -192,7 +96,7 @@ class Env:
         fatigue = self._fatigue.gather(1, self.items.topic[slate])
         utility = self._utility(affinity, self.items.appeal[slate], fatigue)
         utility = (utility + self._attention).masked_fill(slate == PAD, float("-inf"))
-        logits = pad(utility, (0, 1), value=config.null_utility)
+        logits = pad(utility, (0, 1), value=config.choice.null_utility)
         noise = torch.rand(logits.shape, generator=generator).log_().neg_().log_()
         position = self._pick(slate, logits - noise)  # Gumbel: a draw from the softmax
         nothing = position == self.slate_size
@@ -200,8 +104,8 @@ class Env:
         item = slate.gather(1, at).squeeze(1).masked_fill(nothing, PAD)
         # … and watch
         taste = affinity.gather(1, at).squeeze(1)
-        watch = config.watch_bias + config.watch_affinity * taste + config.watch_quality * self.items.quality[item]
-        watch = watch + config.watch_noise * torch.randn(self.num_users, generator=generator)
+        watch = config.watch.bias + config.watch.affinity * taste + config.watch.quality * self.items.quality[item]
+        watch = watch + config.watch.noise * torch.randn(self.num_users, generator=generator)
         minutes = self.items.length[item] * torch.sigmoid(watch)  # nothing picked: item 0 has length 0
         reward = torch.zeros(self.num_users, self.slate_size).scatter_(1, at, minutes.unsqueeze(1))
         step = Step(
@@ -233,7 +137,7 @@ class Env:
         config, items = self.config, self.items
         affinity = self._interest @ items.vector.T
         utility = self._utility(affinity, items.appeal, self._fatigue[:, items.topic])
-        watch = config.watch_bias + config.watch_affinity * affinity + config.watch_quality * items.quality
+        watch = config.watch.bias + config.watch.affinity * affinity + config.watch.quality * items.quality
         worth = items.length * torch.sigmoid(watch) + growth_price * torch.tanh(items.quality)
         score = torch.exp(utility) * worth
         score[:, :FIRST_ITEM] = -1.0
@@ -243,7 +147,7 @@ class Env:
         self, affinity: Float[Tensor, "B A"], appeal: Float[Tensor, "*A"], fatigue: Float[Tensor, "B A"]
     ) -> Float[Tensor, "B A"]:
         """The logit u of an item that is shown alone, in first position."""
-        return self.config.sensitivity * affinity + appeal - self.config.tiring * fatigue
+        return self.config.choice.sensitivity * affinity + appeal - self.config.choice.tiring * fatigue
 
     def myopic(self) -> Oracle:
         """The greedy slate of the true user model: expected minutes of the pick alone."""
@@ -273,17 +177,19 @@ class Env:
 
     def _live_on(self, item: Int[Tensor, " B"], minutes: Float[Tensor, " B"]) -> None:
         config, items = self.config, self.items
-        moved = self._interest + (config.growth * torch.tanh(items.quality[item])).unsqueeze(1) * embedding(
+        moved = self._interest + (config.interest.growth * torch.tanh(items.quality[item])).unsqueeze(1) * embedding(
             item, items.vector
         )
         norm = torch.linalg.vector_norm(moved, dim=1, keepdim=True)
-        self._interest = moved * (config.interest_cap / norm.clamp_min(config.interest_cap))
+        self._interest = moved * (config.interest.cap / norm.clamp_min(config.interest.cap))
         picked = (item != PAD).to(torch.float32).unsqueeze(1)
-        self._fatigue = (config.fatigue_decay * self._fatigue).scatter_add_(1, items.topic[item].unsqueeze(1), picked)
+        self._fatigue = (config.choice.fatigue_decay * self._fatigue).scatter_add_(
+            1, items.topic[item].unsqueeze(1), picked
+        )
         slot = (self._age % config.memory).unsqueeze(1)
         self._watched.scatter_(1, slot, item.to(torch.int32).unsqueeze(1))
-        leaves = torch.rand(self.num_users, generator=self._generator) < config.visit_end
-        gap = config.gap_hours * 3600 * torch.exp(0.7 * torch.randn(self.num_users, generator=self._generator))
+        leaves = torch.rand(self.num_users, generator=self._generator) < config.visit.end
+        gap = config.visit.gap_hours * 3600 * torch.exp(0.7 * torch.randn(self.num_users, generator=self._generator))
         seconds = 30 + 60 * minutes + torch.where(leaves, gap, 0.0)
         self._clock = self._clock + (seconds.double() * SECOND).long()
         self._age = self._age + 1
@@ -292,7 +198,7 @@ class Env:
         """Somebody new where `who` is True; numbers are drawn for everybody, so that they do not depend on `who`."""
         config, generator = self.config, self._generator
         topic = torch.rand(self.num_users, config.num_topics, generator=generator).argsort(dim=1)
-        topic = topic[:, : config.favourites]
+        topic = topic[:, : config.interest.favourites]
         weight = torch.empty(topic.shape).exponential_(generator=generator)
         liked = torch.einsum("bf,bfe->be", weight, self.items.centres[topic])
         arrival = torch.rand(self.num_users, generator=generator, dtype=torch.float64) * 86_400
@@ -369,18 +275,17 @@ def logging_arms(env: Env, world: World) -> list[Arm]:
     ]
 
 
-def _rows(values: Tensor) -> Tensor:
-    return torch.cat([values.new_zeros(FIRST_ITEM, *values.shape[1:]), values])
-
-
-def _catalog(config: Config, items: Items) -> Catalog:
-    names = pa.array([f"item-{i}" for i in range(1, config.num_items + 1)])
-    group = items.topic.numpy().copy() + 1
-    group[:FIRST_ITEM] = 0
-    return Catalog(
-        vocabulary=Vocabulary(names=names),
-        text=("",) * (config.num_items + FIRST_ITEM),
-        group=group,
-        group_names=("", *(f"topic-{g}" for g in range(1, config.num_topics + 1))),
-        features=np.ascontiguousarray(items.vector.numpy()),
-    )
+__all__ = [
+    "WORLDS",
+    "ChoiceConfig",
+    "Config",
+    "Env",
+    "InterestConfig",
+    "Items",
+    "ItemsConfig",
+    "Oracle",
+    "VisitConfig",
+    "WatchConfig",
+    "World",
+    "logging_arms",
+]
