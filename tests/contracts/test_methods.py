@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from slatewise.config import components
-from slatewise.testing import check_method
+from slatewise.config import components, find
+from slatewise.testing import ContractError, check_method, check_popularity_fallback
 
 
 @pytest.mark.parametrize("method", components("methods"))
@@ -14,6 +14,23 @@ def test_a_method_keeps_its_contract(method: str) -> None:
 @pytest.mark.parametrize("encoder", components("encoders"))
 def test_a_method_keeps_it_on_every_encoder(encoder: str) -> None:
     check_method("cloning", encoder=encoder)
+
+
+@pytest.mark.parametrize("method", ["item_knn", "popularity"])
+def test_a_counting_method_falls_back_on_popularity(method: str) -> None:
+    check_popularity_fallback(method)
+
+
+def test_a_method_with_another_fallback_is_found_out() -> None:
+    with pytest.raises(
+        ContractError, match=r"methods\.cloning: the slate of an unknown user, .*, against popularity's"
+    ):
+        check_popularity_fallback("cloning")
+
+
+@pytest.mark.parametrize("method", components("methods"))
+def test_every_method_says_what_unknown_users_get(method: str) -> None:
+    assert "\nUnknown users: " in (find("methods", method).__doc__ or "")
 
 
 SCHEDULED = {"first": 0.003, "last": 0.0003, "updates": 5}

@@ -3,10 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
-from slatewise.data.batches import num_batches, shuffled_batches, trajectories
+from slatewise.data.batches import shuffled_batches, shuffled_windows, trajectories
 from slatewise.log import FIRST_ITEM, LogPart, Windows
 from slatewise.testing import written_log
 from slatewise.types import NEVER
@@ -132,7 +131,7 @@ def epoch(seed: int, *, batch_size: int = 2, skip: int = 0) -> list[list[int]]:
 def test_an_epoch_teaches_every_event_once_in_an_order_of_its_own() -> None:
     one, other = epoch(0), epoch(1)
     assert sorted(event for batch in one for event in batch) == (100 + np.arange(MANY.num_events)).tolist()
-    assert len(one) == num_batches(WINDOWS, 2)
+    assert len(one) == -(-len(WINDOWS) // 2)
     assert epoch(0) == one
     assert one != other
 
@@ -149,12 +148,15 @@ def test_windows_of_like_length_share_a_batch() -> None:
     assert sum(padding) < 0.1 * steps  # a random order pads about half
 
 
-@pytest.mark.parametrize(("count", "batch_size"), [(0, 1), (1, 3), (32, 1), (33, 1), (97, 3), (100, 3), (130, 2)])
-def test_num_batches_counts_what_shuffled_gives(count: int, batch_size: int) -> None:
-    zeros = np.zeros(count, np.int64)
-    wins = Windows(user=zeros, start=zeros, learn=zeros, stop=zeros + 1)
-    given_out = sum(1 for _ in shuffled_batches(LOG, wins, batch_size=batch_size, generator=np.random.default_rng(0)))
-    assert num_batches(wins, batch_size) == given_out
+def test_a_batch_of_too_many_events_is_cut() -> None:
+    lengths = np.array([1, 1, 2, 3, 3, 100, 7, 8])
+    zeros = np.zeros_like(lengths)
+    wins = Windows(user=np.arange(8), start=zeros, learn=zeros, stop=lengths)
+    cut = shuffled_windows(wins, batch_size=4, generator=np.random.default_rng(0), most_events=16)
+    # 1, 1, 2, 3 fit; 3, 7, 8 and 100 make 400 with their padding
+    assert sorted(batch.stop.tolist() for batch in cut) == [[1, 1, 2, 3], [3], [7], [8], [100]]
+    whole = shuffled_windows(wins, batch_size=4, generator=np.random.default_rng(0))
+    assert sorted(batch.stop.tolist() for batch in whole) == [[1, 1, 2, 3], [3, 7, 8, 100]]
 
 
 def test_a_batch_is_made_of_copies() -> None:

@@ -65,7 +65,9 @@ def test_popularity_by_hand() -> None:
     assert learner.policy.count.tolist() == [0, 0, 3, 2, 2, 1]
     # (counts + 1) / (8 + 4)
     log_pi = learner.policy.log_pi(STATE, torch.tensor([[2, 3, 4, 5]]))
-    torch.testing.assert_close(log_pi.exp(), torch.tensor([[4 / 12, 3 / 12, 3 / 12, 2 / 12]]))
+    torch.testing.assert_close(
+        log_pi.exp(), torch.tensor([[4 / 12, 3 / 12, 3 / 12, 2 / 12]], dtype=torch.float64), atol=1e-15, rtol=0
+    )
     expected = -(3 * math.log(4 / 12) + 4 * math.log(3 / 12) + math.log(2 / 12)) / 8
     assert figures["loss"] == pytest.approx(expected)
     assert learner.policy.recommend(STATE, SlateRequest(k=1)).items.tolist() == [[2]]
@@ -86,9 +88,9 @@ def test_every_use_of_a_slate_counts() -> None:
     popular.update(shown)
     assert popular.policy.count.tolist() == [0, 0, 1, 0, 1, 1]
     together = neighbours()
-    before = together.state_dict()["data"].sum()
-    together.update(shown)
-    assert together.state_dict()["data"].sum() == before + 9  # 2, 4 and 5 with each other and themselves
+    assert together.update(shown) == {"user_items": 10.0}
+    assert together.state_dict()["item"].tolist() == [2, 3, 2, 3, 4, 4, 5, 2, 4, 5]
+    assert together.state_dict()["size"].tolist() == [2, 3, 1, 1, 3]
 
 
 def neighbours(**settings: Any) -> item_knn.Learner:
@@ -111,9 +113,52 @@ def test_similarities_by_hand() -> None:
     # c_2 = c_3 = c_4 = 2 users, c_23 = 2, c_24 = c_34 = 1: 2/√4, 1/√4; using 2 twice is one user
     assert scores(learner, 2) == [0.0, 1.0, 0.5, 0.0]
     assert scores(learner, 4) == [0.5, 0.5, 0.0, 0.0]
-    assert scores(learner, 5) == [0.0, 0.0, 0.0, 0.0]
-    assert scores(learner) == [0.0, 0.0, 0.0, 0.0]
     assert scores(learner, 3, 4) == [1.5, 0.5, 0.5, 0.0]
+
+
+def test_who_has_no_neighbours_gets_what_is_popular() -> None:
+    learner = neighbours(temperature=0.1)
+    # uses: 3, 2, 2 and 1; 5 was never used beside another item
+    popular = [round(math.log(count + 1), 5) for count in (3, 2, 2, 1)]
+    assert scores(learner) == scores(learner, 5) == popular
+    logp = learner.policy.log_pi(torch.zeros(1, 6), torch.tensor([[2, 3, 4, 5]]))
+    torch.testing.assert_close(
+        logp.exp(), torch.tensor([[4 / 12, 3 / 12, 3 / 12, 2 / 12]], dtype=torch.float64), atol=1e-12, rtol=0
+    )
+
+
+def test_what_neighbours_say_nothing_of_is_ordered_by_popularity() -> None:
+    # 6 is used more often than 5, and neither beside 2
+    log = whole(written_log([uses(2, 3), uses(5), uses(6), uses(6)]))
+    encoder = window.Encoder(window.Config(length=3), toy_catalog(5))
+    learner = item_knn.Learner(item_knn.Config(), encoder, toy_catalog(5), generator=Generator())
+    learner.update(log)
+    state = torch.zeros(1, 6)
+    state[0, 0] = 2
+    request = SlateRequest(k=3, exclude=torch.tensor([[2]]))
+    assert learner.policy.recommend(state, request).items.tolist() == [[3, 6, 5]]
+
+
+def test_blocks_of_items_give_the_same_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole_policy = neighbours().policy
+    monkeypatch.setattr(item_knn, "MOST_PRODUCTS", 1)
+    for name, value in neighbours().policy.state_dict().items():
+        assert torch.equal(value, whole_policy.state_dict()[name]), name
+
+
+def test_blocks_hold_few_products() -> None:
+    assert [(block.start, block.stop) for block in item_knn._blocks(np.array([0.0, 4e6, 4e6, 9e6, 1.0, 1.0]))] == [
+        (0, 3),
+        (3, 4),
+        (4, 6),
+    ]
+
+
+def test_a_user_of_many_events_counts_once() -> None:
+    learner = neighbours()
+    learner.update(whole(written_log([uses(*[2, 3, 5] * 1000)])))
+    # c_2 = c_3 = 3, c_5 = 2, c_23 = 3, c_25 = 1
+    assert scores(learner, 2) == [0.0, 1.0, round(1 / math.sqrt(6), 5), round(1 / math.sqrt(6), 5)]
 
 
 def test_shrinking_decay_and_temperature_by_hand() -> None:

@@ -29,8 +29,9 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "item_knn": {"method": {"name": "item_knn"}},
 }
-# two windows of five events for each of 24 users, four windows a batch: 12 steps an epoch
-STEPS = {"cloning": 24, "reinforce": 24, "item_knn": 12}
+# two windows of five events for each of 24 users, four windows a batch: 12 steps an epoch; whole users where one counts
+STEPS = {"cloning": 24, "reinforce": 24, "item_knn": 6}
+EPOCHS = {"cloning": 2, "reinforce": 2, "item_knn": 1}
 
 
 def tables(method: str, data: Path) -> dict[str, Any]:
@@ -95,8 +96,11 @@ def test_no_line_of_the_metrics_is_missing_or_stands_twice(runs: Path, undisturb
     rows = [json.loads(line) for line in lines[1]]
     steps = [row["step"] for row in rows if "valid" not in row]
     assert steps == list(range(1, STEPS[undisturbed] + 1))
-    epochs = STEPS[undisturbed] // 12
-    assert [(row["epoch"], row["step"]) for row in rows if "valid" in row] == [(e, 12 * e + 12) for e in range(epochs)]
+    epochs = EPOCHS[undisturbed]
+    each = STEPS[undisturbed] // epochs
+    assert [(row["epoch"], row["step"]) for row in rows if "valid" in row] == [
+        (epoch, each * (epoch + 1)) for epoch in range(epochs)
+    ]
 
 
 def test_dropout_was_drawn(runs: Path) -> None:

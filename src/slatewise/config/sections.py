@@ -64,7 +64,7 @@ class TrainConfig:
     batch_size: int = 32
     """Windows of users' histories at once."""
     max_length: int = 1024
-    """Most events that one window teaches; longer histories are cut."""
+    """Most events that one window teaches; longer histories are cut. Counting methods read whole users."""
     burn_in: int = 50
     """Events before a cut window that only move the state."""
     seed: int = 0

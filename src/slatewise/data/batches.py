@@ -84,15 +84,34 @@ def shuffled_batches(
         generator: determines the order; the same state gives the same epoch.
         skip: number of batches to skip at the start (a resumed epoch).
     """
+    for batch in shuffled_windows(wins, batch_size=batch_size, generator=generator)[skip:]:
+        yield trajectories(interactions, batch)
+
+
+def shuffled_windows(
+    wins: Windows, *, batch_size: int, generator: np.random.Generator, most_events: int | None = None
+) -> list[Windows]:
+    """The windows of each batch of one epoch, in random order.
+
+    Args:
+        wins: the windows of the epoch.
+        batch_size: windows per batch.
+        generator: determines the order.
+        most_events: events of a batch, padding included; a batch of more is cut, down to single windows. None = as many
+            as the windows have.
+    """
     order = generator.permutation(len(wins))
     length = (wins.stop - wins.start)[order]
     pool = batch_size * 32
     pieces: list[Int[np.ndarray, "V"]] = []
     for start in range(0, len(order), pool):
         chunk = order[start : start + pool][np.argsort(length[start : start + pool], kind="stable")]
-        pieces += [chunk[at : at + batch_size] for at in range(0, len(chunk), batch_size)]
-    for index in generator.permutation(len(pieces))[skip:]:
-        yield trajectories(interactions, wins[pieces[index]])
+        for at in range(0, len(chunk), batch_size):
+            piece = chunk[at : at + batch_size]
+            longest = int((wins.stop - wins.start)[piece[-1]])
+            rows = len(piece) if most_events is None else max(1, most_events // max(longest, 1))
+            pieces += [piece[row : row + rows] for row in range(0, len(piece), rows)]
+    return [wins[pieces[index]] for index in generator.permutation(len(pieces))]
 
 
 def sample_rows(log: Trajectories, rows: int, *, updates: int, generator: Generator) -> Iterator[Trajectories]:
@@ -122,13 +141,6 @@ def shuffle_rows(
     for index in torch.split(torch.randperm(len(log.mask), generator=generator), rows):
         if len(index) == rows or not whole_only:
             yield log.rows(index)
-
-
-def num_batches(wins: Windows, batch_size: int) -> int:
-    """Batches that one epoch of `shuffled_batches` gives."""
-    pool = batch_size * 32
-    full, rest = divmod(len(wins), pool)
-    return full * 32 + -(-rest // batch_size)
 
 
 def _column(values: np.ndarray, event: Int[np.ndarray, "*B"]) -> np.ndarray:

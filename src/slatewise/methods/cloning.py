@@ -4,6 +4,8 @@
 
 On a log of uses (ratings, plays) this is next-item prediction as in GRU4Rec (Hidasi et al., ICLR 2016) with the full
 softmax; on a log of impressions it imitates the logging policy.
+
+Unknown users: the slate of the state without history, which the first step of every user in the log trains.
 """
 
 from __future__ import annotations

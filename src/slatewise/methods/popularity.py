@@ -1,4 +1,7 @@
-"""The most used items first, the same for everybody: π(a) ∝ count(a) + 1."""
+"""The most used items first, the same for everybody: π(a) ∝ count(a) + 1.
+
+Unknown users: the same list as for everybody else.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,8 @@ class Policy(RankedPolicy):
         self.register_buffer("count", torch.zeros(catalog.num_rows, dtype=torch.float64))
 
     def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
-        """log(count + 1)."""
-        logits = torch.log1p(self.count).to(state.dtype)
+        """log(count + 1), in double precision."""
+        logits = torch.log1p(self.count)
         return logits.expand(len(state), -1) if items is None else logits[items]
 
 

@@ -2,6 +2,8 @@
 
 Deviations: without exploration it still draws, because a fixed slate would not be random; so it needs a generator, and
 `exploration` changes nothing.
+
+Unknown users: a random slate, as for everybody else.
 """
 
 from __future__ import annotations

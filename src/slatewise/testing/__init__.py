@@ -11,7 +11,7 @@ from slatewise.testing._encoders import check_encoder, check_states
 from slatewise.testing._envs import check_env
 from slatewise.testing._estimators import check_estimator
 from slatewise.testing._logs import toy_dataset, written_log
-from slatewise.testing._methods import check_method
+from slatewise.testing._methods import check_method, check_popularity_fallback
 from slatewise.testing._policies import check_policy
 from slatewise.testing._retrievers import check_retriever
 from slatewise.testing._toys import toy_catalog, toy_log
@@ -24,6 +24,7 @@ __all__ = [
     "check_estimator",
     "check_method",
     "check_policy",
+    "check_popularity_fallback",
     "check_retriever",
     "check_states",
     "check_trajectories",

@@ -23,7 +23,7 @@ from slatewise.testing._contract import expect, expect_close, expect_same_bits, 
 from slatewise.testing._parts import expect_config, load_component, resolve
 from slatewise.testing._policies import check_policy
 from slatewise.testing._toys import toy_catalog, toy_log, with_noise_in_padding
-from slatewise.types import SlateRequest, Trajectories
+from slatewise.types import Exploration, Observation, SlateRequest, Trajectories
 
 UPDATES = 12
 """Updates on one batch within which a loss must fall."""
@@ -70,6 +70,48 @@ def check_method(
         _check_artifact(method, trained)
 
 
+def check_popularity_fallback(
+    component: str | ModuleType, *, settings: dict[str, Any] | None = None, encoder: str | None = None
+) -> None:
+    """Hold a method whose fallback is popularity to it: unknown users get popularity's slates and propensities.
+
+    Args:
+        component: see check_method.
+        settings: of its Config; the default Config where None.
+        encoder: name of the encoder; the method's default where None.
+
+    Raises:
+        ContractError: the message says what was expected.
+    """
+    module = load_component("methods", component)
+    where = module.__name__
+    method = _Method(module, settings or {}, encoder or module.DEFAULT_ENCODER, {})
+    popular = _Method(load_component("methods", "popularity"), {}, method.encoder, {})
+    requests = {
+        "the best items": SlateRequest(k=5),
+        "drawn": SlateRequest(k=5, exploration=Exploration(top_m=8, keep=1)),
+        "without excluded items": SlateRequest(k=3, exclude=torch.tensor([[2, 3, 4]])),
+        "of candidates": SlateRequest(k=3, candidates=torch.tensor([[9, 4, 6, 2, 11]])),
+    }
+    policies, states = [], []
+    for each in (method, popular):
+        learner = each.learner(seed=0)
+        _updates(learner, each.log, 1)
+        policies.append(_ready(learner.policy))
+        states.append(each.states(learner)[-1:])
+    for name, request in requests.items():
+        with torch.no_grad():
+            slates, expected = (
+                policy.recommend(state, request, generator=Generator().manual_seed(0))
+                for policy, state in zip(policies, states, strict=True)
+            )
+            logp = policies[0].log_prob(states[0], slates.items, request)
+        message = f"{where}: the slate of an unknown user, {name}, against popularity's"
+        expect_close(slates.items, expected.items, message, tolerance=0.0)
+        expect_close(slates.logp, expected.logp, f"{message}: logp", tolerance=1e-6)
+        expect_close(logp, slates.logp, f"{where}: log_prob of it against logp", tolerance=1e-6)
+
+
 @dataclass(frozen=True)
 class _Method:
     """A method with what it is checked on."""
@@ -107,8 +149,11 @@ class _Method:
         return learner
 
     def states(self, learner: Learner) -> Tensor:
+        """Of the users of the log, and of an unknown one."""
+        encoder, first = _ready(learner.policy).encoder, self.log.observation(0)
+        nobody = Observation(user=first.user[:1], context=first.context[:1])
         with torch.no_grad():
-            return _ready(learner.policy).encoder(self.log)[:, -1]
+            return torch.cat([encoder(self.log)[:, -1], encoder.state(encoder.initial(1), nobody)])
 
     def run_config(self) -> RunConfig:
         return RunConfig(
@@ -190,7 +235,9 @@ def _check_artifact(method: _Method, trained: Learner) -> None:
     expect_same_bits(loaded.state_dict(), trained.policy.state_dict(), message)
     state = method.states(trained)
     with torch.no_grad():
-        expect_close(loaded.encoder(method.log)[:, -1], state, f"{message}: states", tolerance=0.0)
+        expect_close(
+            loaded.encoder(method.log)[:, -1], state[: len(method.log.mask)], f"{message}: states", tolerance=0.0
+        )
         slates = [
             policy.recommend(state, SlateRequest(k=5), generator=Generator().manual_seed(0))
             for policy in (loaded, trained.policy)

@@ -35,6 +35,8 @@ from slatewise.training.fit import fit
 from slatewise.training.run import Run, lay_out
 from slatewise.types import Phase, Trajectories
 
+MOST_CELLS = 1 << 20
+"""Shown items of a batch of whole users, padding included: about 150 MB while the batch is made."""
 BY_CLOCK = ("folder", "seconds", "interactions_per_second")
 """Fields of a result that differ between two runs of the same settings."""
 
@@ -87,11 +89,11 @@ def train(
         SlatewiseError: training broke down (a loss that is not finite).
     """
     run = lay_out(config, folder)
-    wins = run.split.part("train").windows(max_length=run.config.train.max_length, burn_in=run.config.train.burn_in)
+    wins = _windows(run)
     if not len(wins):
         raise input_error("nothing to train on: the training part of the split is empty", file=run.dataset.path)
     epochs = 1 if run.learner.single_pass else run.config.train.epochs
-    per_epoch = batches.num_batches(wins, run.config.train.batch_size)
+    per_epoch = len(_epoch(run, wins, 0))
     _plan(run, updates_per_epoch=per_epoch, epochs=epochs)
     start, best = _begin(run, resume=resume, overwrite=overwrite)
     state = _State(run=run, progress=start, best=best, total=per_epoch * epochs, on_step=on_step)
@@ -131,13 +133,8 @@ class _State:
 
     def fit_epoch(self, wins: Windows) -> None:
         """The rest of an epoch, with checkpoints on the way."""
-        shuffled = batches.shuffled_batches(
-            self.run.split.train.interactions,
-            wins,
-            batch_size=self.run.config.train.batch_size,
-            generator=np.random.default_rng([self.run.config.train.seed, self.progress.epoch]),
-            skip=self.progress.step_in_epoch,
-        )
+        log, epoch = self.run.split.train.interactions, _epoch(self.run, wins, self.progress.epoch)
+        shuffled = (batches.trajectories(log, windows) for windows in epoch[self.progress.step_in_epoch :])
         try:
             fit(self.run.learner, self._with_start_times(shuffled), on_update=self._count)
         except FloatingPointError as error:
@@ -187,6 +184,25 @@ class _State:
             self.save()
         if self.on_step is not None:
             self.on_step(self.progress, self.total)
+
+
+def _windows(run: Run) -> Windows:
+    """What is trained on; counting methods see whole users, because pieces of a user would count as users."""
+    settings, part = run.config.train, run.split.part("train")
+    if run.learner.single_pass:
+        return part.windows(max_length=max(1, int((part.last - part.first).max(initial=1))))
+    return part.windows(max_length=settings.max_length, burn_in=settings.burn_in)
+
+
+def _epoch(run: Run, wins: Windows, number: int) -> list[Windows]:
+    """The batches of an epoch, in their order."""
+    most_events = MOST_CELLS // run.dataset.interactions.slate_size if run.learner.single_pass else None
+    return batches.shuffled_windows(
+        wins,
+        batch_size=run.config.train.batch_size,
+        generator=np.random.default_rng([run.config.train.seed, number]),
+        most_events=most_events,
+    )
 
 
 def _plan(run: Run, *, updates_per_epoch: int, epochs: int) -> None:

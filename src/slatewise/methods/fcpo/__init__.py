@@ -19,6 +19,8 @@ and the share of popular items that the rows give is held by a multiplier (`pret
 Deviations: every slot has its own advantage (its reward and the return after its list); the item vectors V learn from
 imitation alone and stand still in the trust region; the cost counts without discount against the limit; where costs are
 a matter of exposure, V has one more column that marks the popular items, so that rows can turn from them all.
+
+Unknown users: the slate of the state without history, which the first step of every user in the log trains.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ Deviations: a self-normalised baseline can be subtracted, and the first updates 
 a log of single items, β is the logged propensity where there is one (the paper's log has none). It is estimated as a
 single-draw probability where the log has propensities of slates, because those are factors of another procedure.
 
-Unknown users: the state without history, in which π is the most likely item of somebody who comes new.
+Unknown users: the slate of the state without history, which the first step of every user in the log trains.
 """
 
 from __future__ import annotations

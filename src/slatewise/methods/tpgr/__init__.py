@@ -18,6 +18,8 @@ Deviations: a hidden layer per level is shared by its nodes; the state is one of
 SRU); an optional baseline, the mean return of the batch at the same step or a network of the state; gains can be put on
 one scale; the mean path entropy stands for that of π; from a log of single items with propensities, steps can be
 weighted by min(π/β, weight_cap).
+
+Unknown users: the slate of the state without history, which the first step of every user in the log trains.
 """
 
 from __future__ import annotations
