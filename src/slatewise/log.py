@@ -253,6 +253,12 @@ class LogPart:
         offsets = np.asarray(self.interactions.event_offsets)
         return len(np.unique(np.searchsorted(offsets, self.used_rows(), side="right")))
 
+    def num_several_uses(self) -> int:
+        """Events in which more than one item was used."""
+        offsets = np.asarray(self.interactions.event_offsets)
+        uses = np.unique(np.searchsorted(offsets, self.used_rows(), side="right"), return_counts=True)[1]
+        return int((uses > 1).sum())
+
     def rewards(self) -> Float[np.ndarray, "P"]:
         """What came of the used items in all."""
         return np.asarray(self.interactions.reward[self.used_rows()])

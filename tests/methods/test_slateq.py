@@ -14,11 +14,11 @@ from torch import Tensor
 from slatewise.config import convert
 from slatewise.encoders import observed
 from slatewise.errors import InputError
-from slatewise.log import Catalog, Vocabulary
+from slatewise.log import Catalog, LogPart, Vocabulary
 from slatewise.methods import slateq
 from slatewise.ops.choice import choice_probabilities
 from slatewise.ops.slates import Optimiser
-from slatewise.testing import check_method
+from slatewise.testing import check_method, written_log
 from slatewise.types import Exploration, SlateRequest, Trajectories, used_at_once
 
 TOPICS = 3
@@ -119,6 +119,48 @@ def test_targets_by_hand() -> None:
         loss = built.update(log)["loss"]
         errors = (4 + 0.5 * following - 1, 6 - 3)
         assert loss == pytest.approx(sum(error**2 for error in errors) / 2, rel=1e-5)
+
+
+def two_uses() -> Trajectories:
+    """A slate of which both items were used, 2 for 4 and 3 for 6; the session ends there."""
+    log = steps(slate=[[2, 3]], choice=[1], reward=[6.0], terminated=[True])
+    paid = torch.tensor([[[4.0, 6.0]]])
+    return log.replace(reward=paid, **used_at_once(torch.tensor([[[True, True]]]), time=log.time, reward=paid))
+
+
+@pytest.mark.parametrize(
+    ("rule", "loss"),
+    # items 2 and 3 are worth 1 and 2: the largest reward alone, or a choice of each
+    [("largest", (6 - 2) ** 2), ("each", ((4 - 1) ** 2 + (6 - 2) ** 2) / 2)],
+)
+def test_several_uses_of_a_slate_by_hand(rule: str, loss: float) -> None:
+    built = learner(choice={"model": "mnl", "several_uses": rule})
+    set_values(built, [1.0, 2.0, 3.0], 0.5)
+    assert built.update(two_uses())["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_several_uses_are_refused_or_counted() -> None:
+    built = learner(choice={"model": "mnl", "several_uses": "refuse"})
+    with pytest.raises(InputError, match='1 slates of a batch have several used items. Set several_uses to "largest"'):
+        built.update(two_uses())
+    shown = [{"items": [2, 3], "used": [0, 1]}, {"items": [2, 3], "used": [1]}, {"items": [2, 3], "used": []}]
+    part = LogPart.whole(written_log([shown, shown]))
+    with pytest.raises(
+        ValueError, match=r"2 slates of the training part have several used items, and method\.choice\.s"
+    ):
+        built.check_log(part)
+    one = LogPart.whole(written_log([shown[1:]]))
+    built.check_log(one)
+    assert built.notes() == ()
+    for rule, what in (
+        ("largest", "the choice is the used item with the largest reward"),
+        ("each", "one choice each use"),
+    ):
+        counts = learner(choice={"model": "mnl", "several_uses": rule})
+        counts.check_log(part)
+        assert counts.notes() == (
+            f'2 slates of the training part have several used items: {what} (method.choice.several_uses = "{rule}")',
+        )
 
 
 def test_a_step_without_a_pick_teaches_the_value_of_nothing() -> None:

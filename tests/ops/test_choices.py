@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis.strategies import floats, lists
 
-from slatewise.ops.choices import at_choice, bucket
+from slatewise.errors import InputError
+from slatewise.ops.choices import at_choice, bucket, choice_rows
 
 
 def test_picked_by_hand() -> None:
@@ -12,6 +14,17 @@ def test_picked_by_hand() -> None:
     choice = torch.tensor([[2, -1], [0, 1]])
     assert at_choice(values, choice).tolist() == [[7, 0], [2, 1]]
     assert at_choice(values[0].float(), choice[0]).tolist() == [7.0, 0.0]
+
+
+def test_choices_of_steps_by_hand() -> None:
+    used = torch.tensor([[[True, False, True], [False, False, False]], [[False, True, False], [True, True, True]]])
+    choice = torch.tensor([[2, -1], [1, 0]])
+    steps = torch.tensor([[True, True], [True, False]])
+    assert choice_rows(used, choice, steps, "largest").tolist() == [[0, 0, 2], [0, 1, -1], [1, 0, 1]]
+    assert choice_rows(used, choice, steps, "each").tolist() == [[0, 0, 0], [0, 0, 2], [0, 1, -1], [1, 0, 1]]
+    with pytest.raises(InputError, match="1 slates of a batch have several used items"):
+        choice_rows(used, choice, steps, "refuse")
+    assert choice_rows(used[1:], choice[1:], steps[1:], "refuse").tolist() == [[0, 0, 1]]
 
 
 def test_bucket_by_hand() -> None:

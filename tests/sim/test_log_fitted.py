@@ -15,6 +15,7 @@ from slatewise.config.run import RunConfig
 from slatewise.data import Dataset, import_path
 from slatewise.data.preparation import prepare
 from slatewise.data.simulated import prepare_simulated
+from slatewise.encoders import observed
 from slatewise.errors import InputError
 from slatewise.log import LogPart
 from slatewise.rollout.episodes import play_episodes
@@ -24,8 +25,8 @@ from slatewise.sim.log_fitted import Config, Env, Fitted, examine, load
 from slatewise.sim.log_fitted.env import METHOD, _is_repeat
 from slatewise.sim.log_fitted.held_out import judge_fit
 from slatewise.sim.log_fitted.learner import Config as ModelConfig
-from slatewise.sim.log_fitted.learner import levels
-from slatewise.testing import check_env, check_method
+from slatewise.sim.log_fitted.learner import Learner, levels
+from slatewise.testing import check_env, check_method, toy_catalog, written_log
 from slatewise.training.loop import train
 from slatewise.types import SlateRequest
 
@@ -73,6 +74,23 @@ def test_a_user_model_is_a_method_like_any_other() -> None:
     check_method(
         METHOD, settings={"hidden": [8], "low": [-3.0] * 2, "high": [3.0] * 2, "slate_size": 8, **known}, encoder="gru"
     )
+
+
+def test_slates_of_several_uses_are_counted_or_refused() -> None:
+    config = ModelConfig(slate_size=2, slates=True, levels=(1.0,), session_steps=2.0, ends=False, low=(), high=())
+    encoder = observed.Encoder(observed.Config(context_width=0), toy_catalog())
+    fits = Learner(config, encoder, toy_catalog(), generator=torch.Generator().manual_seed(0))
+    part = LogPart.whole(written_log([[{"items": [2, 3], "used": [0, 1]}, {"items": [2, 3]}]]))
+    fits.check_log(part)
+    assert fits.notes() == (
+        "1 slates of the training part have several used items: the choice is the used item with the largest reward "
+        '(method.several_uses = "largest")',
+    )
+    refuses = Learner(
+        replace(config, several_uses="refuse"), encoder, toy_catalog(), generator=torch.Generator().manual_seed(0)
+    )
+    with pytest.raises(ValueError, match=r'several used items, and method\.several_uses = "refuse"'):
+        refuses.check_log(part)
 
 
 def test_what_was_fitted_is_what_there_is(data: Dataset, run: Path) -> None:

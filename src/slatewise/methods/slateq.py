@@ -11,7 +11,9 @@ the maximum by top-K (TT), greedy (GT) or optimal (OT) slates; served by top-K (
 
 Deviations: ⊥ has a long-term value of its own, learned like an item's (`null_value = "zero"` is the paper's);
 TS sorts by v (Q̄ − Q̄_⊥), which is the paper's v Q̄ where Q̄_⊥ = 0; double Q-learning (van Hasselt et al. 2016); the
-target network follows softly.
+target network follows softly; a log may say that several items of a slate were used (`choice.several_uses`).
+
+Unknown users: the slate of the state without history, which the first step of every user in the log trains.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from slatewise.errors import input_error
-from slatewise.log import FIRST_ITEM, Catalog
+from slatewise.log import FIRST_ITEM, Catalog, LogPart
 from slatewise.nn.choice import ChoiceHead, ItemReader, Reads, network
 from slatewise.nn.descent import descend
 from slatewise.nn.dropout import let_dropout_draw
 from slatewise.nn.state_dict import flat_state, restore_state, under
 from slatewise.ops import sampling
+from slatewise.ops.choices import SeveralUses, check_several_uses, choice_rows, several_uses_note
 from slatewise.ops.slates import Optimiser, best_slates, slate_value
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
@@ -39,6 +42,7 @@ from slatewise.types import SlateRequest, Trajectories
 
 DEFAULT_ENCODER = "gru"
 NEG_INF = float("-inf")
+SEVERAL_USES = "method.choice.several_uses"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,9 @@ class ChoiceConfig:
     """Learned from choices, or that of a known user model whose tastes the state begins with."""
     null_mass: float = 1.0
     """Affinity of choosing nothing in a known user model."""
+    several_uses: SeveralUses = "largest"
+    """A slate of which several items were used: refuse the log; take the item with the largest reward as the choice,
+    and count its reward alone; or learn from each as a choice of its own, with its own reward."""
 
     def __post_init__(self) -> None:
         if self.model == "proportional" and not self.null_mass > -1:
@@ -235,7 +242,22 @@ class Learner:
         )
         self.generator = generator
         self.num_items = catalog.num_items
+        self.num_several_uses = 0
+        """Slates of the training part of which several items were used."""
         let_dropout_draw(encoder, generator)
+
+    def check_log(self, part: LogPart) -> None:
+        """Count slates of which several items were used.
+
+        Raises:
+            ValueError: there are some, and `choice.several_uses` refuses them.
+        """
+        self.num_several_uses = part.num_several_uses()
+        check_several_uses(self.num_several_uses, self.config.choice.several_uses, setting=SEVERAL_USES)
+
+    def notes(self) -> tuple[str, ...]:
+        """What was made of slates of which several items were used."""
+        return several_uses_note(self.num_several_uses, self.config.choice.several_uses, setting=SEVERAL_USES)
 
     def update(self, trajectories: Trajectories) -> dict[str, float]:
         """One step on a batch; loss = mean squared TD error in value_unit², choice_loss = −mean log P(pick | slate).
@@ -249,20 +271,22 @@ class Learner:
                 "the log shows one item at a time; SlateQ learns from slates, of which at most one item is picked",
                 advice="Use a method for single items (reinforce, cloning), or a log of impressions.",
             )
-        rows = self._learnable(trajectories).nonzero()
+        rule = self.config.choice.several_uses
+        rows = choice_rows(trajectories.used, trajectories.choice, self._learnable(trajectories), rule)
         if not len(rows):
             return {"loss": 0.0}
         policy, config = self.policy, self.config
         policy.train()
-        user, t = rows[:, 0], rows[:, 1]
+        user, t, choice = rows.unbind(dim=1)
         states = policy.encoder(trajectories)
         state = states[user, t]
-        slate, choice = trajectories.slate[user, t], trajectories.choice[user, t]
+        slate = trajectories.slate[user, t]
         picked = choice >= 0
         item = slate.gather(1, choice.clamp(min=0).unsqueeze(1))
 
         # r + γ max_{A'} Σ_j P(j|s', A') Q̄(s', j)
-        target = trajectories.reward[user, t].sum(dim=1)
+        other_uses = trajectories.used[user, t].scatter(1, choice.clamp(min=0).unsqueeze(1), False)
+        target = trajectories.reward[user, t].masked_fill(other_uses, 0.0).sum(dim=1)
         if config.training != "myopic":
             goes_on = ~trajectories.terminated[user, t]
             target = target + config.gamma * goes_on * self._next_value(trajectories, states.detach(), rows)
@@ -312,7 +336,7 @@ class Learner:
 
     @torch.no_grad()
     def _next_value(
-        self, trajectories: Trajectories, states: Float[Tensor, "B S D"], rows: Int[Tensor, "P 2"]
+        self, trajectories: Trajectories, states: Float[Tensor, "B S D"], rows: Int[Tensor, "P 3"]
     ) -> Float[Tensor, " P"]:
         """Σ_j P(j|s', A') Q̄(s', j) of the next slate: the logged one, or the best."""
         user, next_step = rows[:, 0], rows[:, 1] + 1
@@ -345,7 +369,7 @@ class Learner:
             columns,
         )
 
-    def _next_candidates(self, trajectories: Trajectories, rows: Int[Tensor, "P 2"]) -> Int[Tensor, "P C"]:
+    def _next_candidates(self, trajectories: Trajectories, rows: Int[Tensor, "P 3"]) -> Int[Tensor, "P C"]:
         """What could be shown next: as the log says, else some items drawn at random."""
         if trajectories.candidates is not None:
             return trajectories.candidates[rows[:, 0], rows[:, 1] + 1]

@@ -16,6 +16,8 @@ the nearest item; a critic that learns by outcome (`critic.loss`); ends integrat
 
 Deviations: the actor is bounded to the sphere (without a bound it runs off to where no item is); the state's encoder
 learns from the critic alone; served through Boltzmann over the k values, so that the propensity is exact.
+
+Unknown users: the slate of the state without history, which the first step of every user in the log trains.
 """
 
 from __future__ import annotations
@@ -169,9 +171,9 @@ class Transitions(NamedTuple):
     item: Int[Tensor, " P"]
     reward: Float[Tensor, " P"]
     chosen: Bool[Tensor, " P"]
-    """The user chose this item."""
+    """The user used this item; of a slate, several may be."""
     any_chosen: Bool[Tensor, " P"]
-    """The user chose an item of the slate."""
+    """The user used an item of the slate."""
     terminated: Bool[Tensor, " P"]
 
 
@@ -261,8 +263,8 @@ class Learner:
             next_state=states[user, t + 1].detach(),
             item=trajectories.slate[user, t, position],
             reward=threshold(trajectories.reward, self.config.reward_at_least)[user, t, position],
-            chosen=trajectories.choice[user, t] == position,
-            any_chosen=trajectories.choice[user, t] >= 0,
+            chosen=trajectories.used[user, t, position],
+            any_chosen=trajectories.used[user, t].any(dim=1),
             terminated=trajectories.terminated[user, t],
         )
 

@@ -2,13 +2,17 @@
 
 As a policy a user model shows what would be picked. Losses are the mean negative log-likelihoods of what users did:
 which item they picked, what it was worth, how their context moved, where their sessions ended (see model.py).
+
+The model picks at most one item of a slate. Where the log has several uses of a slate, the one with the largest reward
+is the pick (`several_uses`).
+Unknown users: the slate of the state without history; in the default encoder that is what is observed of them.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +27,7 @@ from slatewise.nn.choice import Reads
 from slatewise.nn.descent import descend
 from slatewise.nn.dropout import let_dropout_draw
 from slatewise.nn.state_dict import flat_state, restore_state
-from slatewise.ops.choices import at_choice
+from slatewise.ops.choices import at_choice, check_several_uses, several_uses_note
 from slatewise.ops.sessions import fit_wear, sum_since_reset
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import ReadsContext, StateEncoder
@@ -34,6 +38,16 @@ from slatewise.types import Trajectories
 DEFAULT_ENCODER = "observed"
 STARTS = 2048
 SECOND = 1e6
+SEVERAL_USES = "method.several_uses"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """Steps of the optimiser."""
+
+    end_lr: float = 1e-1
+    """Of the slope and threshold of the session's end, two numbers that may go far."""
+    clip_norm: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +70,10 @@ class Config:
     """Items drawn at random that a pick is set against, where the log has no slates."""
     most_levels: int = 32
     """Most values of the reward that are kept apart; a log with more is cut at its quantiles."""
+    several_uses: Literal["refuse", "largest"] = "largest"
+    """A slate of which several items were used: refuse the log, or the pick is the item with the largest reward."""
     lr: float = 3e-3
-    end_lr: float = 1e-1
-    """Of the slope and threshold of the session's end, two numbers that may go far."""
-    clip_norm: float = 10.0
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     slate_size: int | None = None
     slates: bool | None = None
     levels: tuple[float, ...] | None = None
@@ -288,10 +302,24 @@ class Learner:
         apart = {id(parameter) for parameter in ends}
         self.parameters: list[nn.Parameter] = list(self.policy.parameters())
         rest = [parameter for parameter in self.parameters if id(parameter) not in apart]
-        groups = [{"params": rest, "lr": config.lr}, {"params": ends, "lr": config.end_lr}]
+        groups = [{"params": rest, "lr": config.lr}, {"params": ends, "lr": config.optimiser.end_lr}]
         self.optimiser: torch.optim.Optimizer = torch.optim.Adam(groups)
         self.generator = generator
+        self.num_several_uses = 0
         let_dropout_draw(encoder, generator)
+
+    def check_log(self, part: LogPart) -> None:
+        """Count slates of which several items were used.
+
+        Raises:
+            ValueError: there are some, and `several_uses` refuses them.
+        """
+        self.num_several_uses = part.num_several_uses()
+        check_several_uses(self.num_several_uses, self.config.several_uses, setting=SEVERAL_USES)
+
+    def notes(self) -> tuple[str, ...]:
+        """What was made of slates of which several items were used."""
+        return several_uses_note(self.num_several_uses, self.config.several_uses, setting=SEVERAL_USES)
 
     def update(self, trajectories: Trajectories) -> dict[str, float]:
         """One step on a batch; each figure is a mean negative log-likelihood, loss is their sum.
@@ -306,7 +334,7 @@ class Learner:
         likelihoods = self.policy.log_likelihoods(trajectories, generator=self.generator)
         losses = {name: -values.mean() for name, values in likelihoods.items() if len(values)}
         loss = torch.stack(list(losses.values())).sum()
-        descend(loss, self.parameters, self.optimiser, self.config.clip_norm)
+        descend(loss, self.parameters, self.optimiser, self.config.optimiser.clip_norm)
         self.policy.eval()
         return {"loss": float(loss.detach())} | {
             f"{name}_loss": float(value.detach()) for name, value in losses.items()
@@ -359,6 +387,7 @@ __all__ = [
     "DEFAULT_ENCODER",
     "Config",
     "Learner",
+    "OptimiserConfig",
     "Policy",
     "held_out_histories",
     "levels",
