@@ -18,7 +18,8 @@ PUBLIC = {
 }  # fmt: skip
 CHECKS = {
     "ContractError", "check_encoder", "check_env", "check_estimator", "check_method", "check_policy",
-    "check_retriever", "check_states", "check_trajectories", "toy_catalog", "toy_dataset", "toy_log", "written_log",
+    "check_popularity_fallback", "check_retriever", "check_states", "check_trajectories", "toy_catalog", "toy_dataset",
+    "toy_log", "written_log",
 }  # fmt: skip
 
 

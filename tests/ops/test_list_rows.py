@@ -66,6 +66,15 @@ def test_rows_that_run_out() -> None:
         assert rows_log_prob(rows, torch.tensor([[2, -2]]), exploration)[0, 1] == -INF
 
 
+def test_of_equal_columns_the_first_is_the_best() -> None:
+    rows = torch.zeros(2, 3, 40)
+    rows[1, :, 7] = 1.0
+    chosen = draw_rows(rows, None, None)
+    assert chosen.tolist() == [[0, 1, 2], [7, 0, 1]]
+    assert rows_log_prob(rows, chosen, None).tolist() == [[0.0] * 3] * 2
+    assert rows_log_prob(rows, torch.tensor([[0, 2, 1], [7, 1, 0]]), None).tolist() == [[0.0, -INF, 0.0]] * 2
+
+
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="scores hold NaN"):
         draw_rows(torch.full((1, 1, 3), math.nan), None, None)

@@ -136,6 +136,19 @@ def test_the_same_vectors_give_the_same_tree_and_other_cuts_another() -> None:
     assert one_level.tolist() != sorted(one_level.tolist())
 
 
+@pytest.mark.parametrize("cut", ["pca", "kmeans"])
+def test_items_of_equal_vectors_are_parted_by_their_order(cut: Cut) -> None:
+    """Nine equal vectors and nine others: the same tree each time, and nothing but the order parts the equal ones."""
+    equal = torch.ones(9, 4)
+    tree = build(equal, numbers(9), depth=2, cut=cut, generator=Generator())
+    assert tree.leaf_item.tolist() == numbers(9).tolist()
+    # equal ones in a cluster of their own, where one has room for all of them
+    pairs = torch.tensor([[0.0, 0.0], [9.0, 9.0], [5.0, 0.0]]).repeat(3, 1)
+    tree = build(pairs, numbers(9), depth=2, cut=cut, generator=Generator())
+    clusters = {frozenset((row - 2) % 3 for row in node) for node in tree.leaf_item.view(3, 3).tolist()}
+    assert clusters == {frozenset({0}), frozenset({1}), frozenset({2})}
+
+
 def test_items_leave_and_come_back_to_their_place() -> None:
     vectors = points(60)
     tree = built(60, 2)

@@ -142,15 +142,13 @@ class Learner:
         self._stale = True
 
     def move_items(self, state: dict[str, Tensor], source: Int[Tensor, "rows"]) -> dict[str, Tensor]:
-        """The pairs counted over another catalog, of the items that are in this one too."""
-        arrays = (state["data"].numpy(), state["indices"].numpy(), state["indptr"].numpy())
-        pairs = sparse.csr_matrix(arrays, shape=(len(state["indptr"]) - 1,) * 2)
-        row = np.flatnonzero(source.numpy() >= FIRST_ITEM)
-        moves = sparse.csr_matrix(
-            (np.ones(len(row), np.float32), (row, source.numpy()[row])), shape=(len(source), pairs.shape[0])
-        )
-        self._pairs = (moves @ pairs @ moves.T).tocsr()
-        return self.state_dict()
+        """What users of another catalog used, of the items that are in this one too."""
+        has_source = source >= FIRST_ITEM
+        number = torch.zeros_like(state["count"], dtype=torch.int64)
+        number[source[has_source]] = has_source.nonzero().squeeze(1)
+        item, user = number[state["item"]], torch.repeat_interleave(state["size"])
+        size = torch.bincount(user[item > 0], minlength=len(state["size"]))
+        return {"size": size, "item": item[item > 0], "count": state["count"][source] * has_source}
 
     def _find_neighbours(self) -> None:
         """The most similar items of each, a block of items at a time, so that no user's pairs are held at once."""

@@ -27,7 +27,8 @@ class ItemReader(nn.Module):
     f_i are the catalog's features, or learned where it has none.
 
     Raises:
-        ValueError: match with a state narrower than the features, or with a catalog that has none.
+        ValueError: match with a state narrower than the features, or with a catalog that has none; features that are
+            not finite.
     """
 
     features: Tensor
@@ -44,6 +45,14 @@ class ItemReader(nn.Module):
         super().__init__()
         self.reads = reads
         width = catalog.features.shape[1]
+        broken = np.argwhere(~np.isfinite(catalog.features))
+        if len(broken):
+            row, column = broken[0].tolist()
+            raise ValueError(
+                f'feature {column + 1} of item "{catalog.title(row)}" is {catalog.features[row, column]:g} '
+                f"({len(broken)} such numbers); expected finite numbers: correct the table of items, or leave the "
+                "column out"
+            )
         # not a weight: it is stored with the catalog
         self.register_buffer(
             "features", torch.from_numpy(np.ascontiguousarray(catalog.features, dtype=np.float32)), persistent=False

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
+from slatewise.ops.largest import largest_columns
 from slatewise.types import Exploration
 
 NEG_INF = float("-inf")
@@ -62,6 +63,8 @@ def rows_log_prob(
     logits: Float[Tensor, "B K M"], chosen: Int[Tensor, "B K"], exploration: Exploration | None
 ) -> Float[Tensor, "B K"]:
     """Log-probability of each column under `draw_rows`, given the earlier ones; −inf for impossible choices.
+
+    Of equal logits the best is the one of the lowest column, as in `draw_rows`.
 
     Args:
         logits: as passed to `draw_rows`.
@@ -226,8 +229,9 @@ def _shortlist(
     if top_m >= size or top_m >= int((logits[:, 0] > NEG_INF).sum(dim=1).max()):
         return logits.clone(), None, size
     # earlier rows choose at most one column each from the best of this row
-    values, columns = torch.topk(logits, min(top_m + rows - 1, size), dim=2)
-    return values, columns, top_m
+    number = min(top_m + rows - 1, size)
+    columns = largest_columns(logits.flatten(0, 1), number).view(len(logits), rows, number)
+    return logits.gather(2, columns), columns, top_m
 
 
 def _best_rows(logits: Float[Tensor, "B K M"]) -> Int[Tensor, "B K"]:

@@ -56,7 +56,7 @@ class RankedPolicy(SlatePolicy, nn.Module):
         """Log-probability of each item in one draw from the whole catalog; −inf for reserved numbers."""
         scores = self.scores(state, None)
         normaliser = torch.logsumexp(scores[:, FIRST_ITEM:], dim=1, keepdim=True)
-        return (scores.gather(1, items) - normaliser).masked_fill(items < FIRST_ITEM, sampling.NEG_INF)
+        return (scores.gather(1, items) - normaliser).masked_fill(items < FIRST_ITEM, sampling.NEG_INF).to(state.dtype)
 
     def draw_slates(self, state: Float[Tensor, "B D"], request: SlateRequest, generator: Generator | None) -> Slates:
         """Slates from the shortlist, best first or drawn; lists that run out of items end in item 0.
@@ -67,16 +67,17 @@ class RankedPolicy(SlatePolicy, nn.Module):
         values, items = self.shortlist(state, with_a_candidate(request))
         places = sampling.draw(values, request.k, request.exploration, generator)
         shown = items.gather(1, places.clamp(min=0)).masked_fill(places < 0, PAD)
-        return Slates(items=shown, logp=sampling.chain_log_prob(values, places, request.exploration))
+        # scores may be in double precision, for their order
+        logp = sampling.chain_log_prob(values, places, request.exploration).to(state.dtype)
+        return Slates(items=shown, logp=logp)
 
     def slate_factors(
         self, state: Float[Tensor, "B D"], slate: Int[Tensor, "B K"], request: SlateRequest
     ) -> Float[Tensor, "B K"]:
         """Log-probability of each position given those before it; −inf where it could not show that."""
         values, items = self.shortlist(state, with_a_candidate(request))
-        return sampling.chain_log_prob(
-            values, sampling.shortlist_positions(slate, items, empty=PAD), request.exploration
-        )
+        places = sampling.shortlist_positions(slate, items, empty=PAD)
+        return sampling.chain_log_prob(values, places, request.exploration).to(state.dtype)
 
     def shortlist(
         self, state: Float[Tensor, "B D"], request: SlateRequest

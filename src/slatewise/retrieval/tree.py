@@ -7,6 +7,9 @@ with N ≤ c^d leaves. A leaf holds one item or none; its number, written in bas
 principal component of their group. "kmeans" starts from there and improves all c clusters of a node at once
 (`_clusters`). "random" shuffles. All groups of the same size are split in one batch.
 
+Items of equal vectors stay together as far as the sizes of clusters allow. Where the boundary of two clusters falls
+among them, nothing but the order in which they are given parts them.
+
 Deviations: the paper splits a node into all its c clusters along one component, which for a large c is nearly a random
 tree; and its greedy k-means fills clusters in the order of their means.
 """

@@ -332,6 +332,32 @@ def test_users_without_ratings() -> None:
         untouched().check_log(LogPart.whole(written_log([[one(2, 0.0)] * 3])))
 
 
+def test_a_log_of_dislikes_has_nothing_to_imitate() -> None:
+    dislikes = LogPart.whole(written_log([[one(2, -1.0), one(3, -5.0)]]))
+    with pytest.raises(ValueError, match=r"is 0 or below \(the highest is -1; set method\.reward_at_least\)"):
+        untouched().check_log(dislikes)
+    untouched(reward_at_least=-2.0).check_log(dislikes)
+    # lists are learned from whatever they earn
+    untouched().check_log(LogPart.whole(written_log([[{"items": [2, 3], "rewards": [-1.0, 0.0]}]])))
+
+
+def test_tied_scores_have_one_best_list() -> None:
+    """What `recommend` shows with certainty is what `log_prob` says it shows."""
+    policy = untouched().policy
+    with torch.no_grad():
+        for weight in policy.head.parameters():
+            weight.zero_()
+    state = torch.zeros(2, policy.encoder.width)
+    for request in (
+        SlateRequest(k=2),
+        SlateRequest(k=2, exclude=torch.tensor([[2], [3]])),
+        SlateRequest(k=2, candidates=torch.tensor([[5, 3, 4], [4, 2, 5]])),
+    ):
+        slates = policy.recommend(state, request)
+        assert slates.logp.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+        assert policy.log_prob(state, slates.items, request).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
 def test_logs_that_do_not_fit() -> None:
     with pytest.raises(InputError, match="the log shows lists of 3, slate_size is 2"):
         untouched().update(batch([{"items": [2, 3, 4]}]))

@@ -71,6 +71,30 @@ def test_nothing_to_go_by() -> None:
     assert constrained_step(q=0.0, r=0.0, s=1.0, c=-0.5, delta=0.5).case == "none"
 
 
+@pytest.mark.parametrize(("reward_unit", "cost_unit"), [(1e-8, 1.0), (1e6, 1e-8), (1.0, 1e8)])
+def test_units_of_reward_and_cost_do_not_matter(reward_unit: float, cost_unit: float) -> None:
+    # g = (3, 4), b = (0, 1): q = 25, r = 4, s = 1, in other units
+    for c in (-0.6, 0.6, 2.0):
+        plain = constrained_step(q=25.0, r=4.0, s=1.0, c=c, delta=0.5)
+        other = constrained_step(
+            q=25 * reward_unit**2,
+            r=4 * reward_unit * cost_unit,
+            s=cost_unit**2,
+            c=c * cost_unit,
+            delta=0.5,
+            reward_size=reward_unit**2,
+            cost_size=cost_unit**2,
+        )
+        assert other.case == plain.case
+        assert other.of_reward * reward_unit == pytest.approx(plain.of_reward, abs=1e-9)
+        assert other.of_cost * cost_unit == pytest.approx(plain.of_cost, abs=1e-9)
+
+
+def test_rounding_is_nothing_beside_large_returns() -> None:
+    assert constrained_step(q=1e-8, r=0.0, s=0.0, c=-1.0, delta=0.5).case == "free"
+    assert constrained_step(q=1e-8, r=0.0, s=0.0, c=-1.0, delta=0.5, reward_size=1e6).case == "none"
+
+
 @given(seed=st.integers(0, 10_000), c=st.floats(-1.5, 1.5))
 def test_no_point_of_the_region_is_better(seed: int, c: float) -> None:
     generator = Generator().manual_seed(seed)

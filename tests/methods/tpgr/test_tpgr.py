@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from slatewise.data.splits import split_log
 from slatewise.encoders import gru
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.errors import InputError
-from slatewise.log import Windows
+from slatewise.log import LogPart, Windows
 from slatewise.methods import tpgr
 from slatewise.nn.item_table import item_tables
 from slatewise.testing import check_method, toy_catalog, toy_dataset, written_log
@@ -168,6 +169,23 @@ def test_walked_slates_come_as_often_as_they_say() -> None:
     found = torch.bincount((slates.items[:, 0] - 2) * 7 + slates.items[:, 1] - 2, minlength=49) / count
     deviation = (found - share) / (share * (1 - share) / count).sqrt().clamp_min(1e-12)
     assert float(deviation.abs().max()) < 4.5
+
+
+def test_items_of_equal_vectors_are_counted() -> None:
+    catalog = toy_catalog(6)
+    same = catalog.features.copy()
+    same[4:7] = same[3]
+    learner = tpgr.Learner(
+        tpgr.Config(tree=tpgr.TreeConfig(depth=1, vectors="features")),
+        StatelessEncoder(),
+        replace(catalog, features=same),
+        generator=Generator().manual_seed(0),
+    )
+    assert learner.notes() == ()
+    learner.prepare(LogPart.whole(written_log([[{"items": [2]}]])))
+    assert learner.notes() == (
+        "3 of 6 items have the vector of another item: the tree parts them by their number alone",
+    )
 
 
 @pytest.mark.parametrize("vectors", ["ratings", "vae", "factors", "features"])

@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -42,10 +42,10 @@ from slatewise.methods.fcpo.constraint import ConstraintMonitor, MultiplierConfi
 from slatewise.methods.fcpo.exposure import Exposure, ExposureConfig
 from slatewise.methods.fcpo.gaussian_lists import GaussianListPolicy
 from slatewise.methods.fcpo.list_batch import ListBatch, check_slates, read_lists
-from slatewise.methods.fcpo.pretraining import Imitation, ImitationConfig
+from slatewise.methods.fcpo.pretraining import Imitation, ImitationConfig, check_rewards
 from slatewise.methods.fcpo.slot_critic import SlotCritic, SlotCriticConfig
 from slatewise.methods.fcpo.trust_region import Step
-from slatewise.methods.fcpo.weight_step import TrustRegion, TrustRegionConfig
+from slatewise.methods.fcpo.weight_step import LineSearch, TrustRegion, TrustRegionConfig
 from slatewise.nn.dropout import let_dropout_draw
 from slatewise.nn.state_dict import flat_state, restore_state, under
 from slatewise.ops.returns import threshold
@@ -147,16 +147,6 @@ class Policy(GaussianListPolicy):
         )
 
 
-class LineSearch(NamedTuple):
-    """Where the line search ended."""
-
-    share: float
-    """Of the step, that was taken; 0 = none."""
-    kl: float = 0.0
-    reward_advantage: float = 0.0
-    """By how much the policy is better, to first order."""
-
-
 class Learner:
     """Constrained policy optimisation on lists; imitation on a log of single items."""
 
@@ -213,11 +203,8 @@ class Learner:
         Raises:
             ValueError: no reward counts.
         """
-        rewards, at_least = part.rewards(), self.config.reward_at_least
-        counts = rewards != 0 if at_least is None else rewards >= at_least
-        if not counts.any():
-            what = "is 0" if at_least is None else f"is below reward_at_least = {at_least:g}"
-            raise ValueError(f"every reward of the training part {what}, so no list can be made of what users liked")
+        imitates = self._shows_single_items(part.interactions.slate_size)
+        check_rewards(part, self.config.reward_at_least, single_items=imitates)
 
     @property
     def phase(self) -> Phase:
@@ -312,7 +299,16 @@ class Learner:
         product = self.region.curvature(
             lambda: self.policy.head_outputs(sample, sample_steps), batch.drawn.metric, damping=settings.damping
         )
-        return self.region.step(g, b, excess=excess, product=product, max_kl=max_kl, iterations=settings.cg_iterations)
+        return self.region.step(
+            g,
+            b,
+            excess=excess,
+            product=product,
+            max_kl=max_kl,
+            iterations=settings.cg_iterations,
+            reward_size=float(batch.returns["reward"].square().mean()),
+            cost_size=float(batch.returns["cost"].square().mean()),
+        )
 
     def _line_search(
         self,

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
-from slatewise.log import FIRST_ITEM, PAD
+from slatewise.log import FIRST_ITEM, PAD, LogPart
 from slatewise.methods.fcpo.gaussian_lists import GaussianListPolicy
 from slatewise.nn.descent import descend
 from slatewise.ops import list_rows
@@ -34,6 +35,30 @@ class ImitationConfig:
             raise ValueError(f"lr is {self.lr}; expected a number above 0")
         if self.states < 1:
             raise ValueError(f"states is {self.states}; expected at least 1")
+
+
+def check_rewards(part: LogPart, reward_at_least: float | None, *, single_items: bool) -> None:
+    """Refuse a log in which no reward counts.
+
+    Args:
+        part: the training part of a log.
+        reward_at_least: rewards from here on are a like; None = all above 0.
+        single_items: the log shows one item a step, which is imitated where it was liked.
+
+    Raises:
+        ValueError: no reward counts.
+    """
+    rewards = part.rewards()
+    if reward_at_least is not None:
+        highest = rewards.max(initial=-np.inf)
+        advice = f" (--set method.reward_at_least={highest:g} counts the highest)" if highest > 0 else ""
+        counts, what = rewards >= reward_at_least, f"is below reward_at_least = {reward_at_least:g}{advice}"
+    elif single_items and (rewards < 0).any():
+        counts, what = rewards > 0, f"is 0 or below (the highest is {rewards.max():g}; set method.reward_at_least)"
+    else:
+        counts, what = rewards != 0, "is 0"
+    if not counts.any():
+        raise ValueError(f"every reward of the training part {what}, so no list can be made of what users liked")
 
 
 class Demonstrations(NamedTuple):

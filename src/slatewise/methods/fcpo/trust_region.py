@@ -20,7 +20,7 @@ from torch import Tensor
 
 Case = Literal["free", "bound", "recovery", "none"]
 NOTHING = 1e-12
-"""A squared length, relative to others, that counts as 0."""
+"""A squared length that counts as 0, relative to the squared size of what it was made of."""
 
 
 class Step(NamedTuple):
@@ -37,7 +37,16 @@ class Step(NamedTuple):
     straight down the cost; none: there is no direction to go."""
 
 
-def constrained_step(*, q: float, r: float, s: float, c: float, delta: float) -> Step:
+def constrained_step(
+    *,
+    q: float,
+    r: float,
+    s: float,
+    c: float,
+    delta: float,
+    reward_size: float = 1.0,
+    cost_size: float = 1.0,
+) -> Step:
     """The optimal step from four numbers (sec. 6.1 and appendix 10.2, for a maximum).
 
     With A = q − r²/s and B = 2δ − c²/s the dual, over the trust region's multiplier λ, is
@@ -53,10 +62,13 @@ def constrained_step(*, q: float, r: float, s: float, c: float, delta: float) ->
         s: bᵀH⁻¹b.
         c: cost − limit; above 0 the limit is not kept now.
         delta: δ > 0.
+        reward_size: mean square of the returns behind g; a q that is nothing beside it is rounding.
+        cost_size: mean square of the costs behind b, to which s is compared.
     """
-    whole = math.sqrt(2 * delta / q) if q > NOTHING else 0.0
-    free = Step(whole, 0.0, math.sqrt(q / (2 * delta)) if q > NOTHING else 0.0, 0.0, "free" if whole else "none")
-    if s <= NOTHING:
+    earns = q > NOTHING * reward_size
+    whole = math.sqrt(2 * delta / q) if earns else 0.0
+    free = Step(whole, 0.0, math.sqrt(q / (2 * delta)) if earns else 0.0, 0.0, "free" if whole else "none")
+    if s <= NOTHING * cost_size:
         # nothing that the policy can do changes the cost
         return free if c <= 0 else Step(0.0, 0.0, 0.0, 0.0, "none")
     B = 2 * delta - c * c / s
@@ -71,7 +83,7 @@ def constrained_step(*, q: float, r: float, s: float, c: float, delta: float) ->
     free_value = -math.inf if free_trust is None else -0.5 * (_over(q, free_trust) + 2 * delta * free_trust)
     if bound_trust is None or free_value >= bound_value:
         return free
-    if bound_trust <= 0 or NOTHING * max(q, 1.0) > A:
+    if bound_trust <= 0 or NOTHING * max(q, reward_size) > A:
         # along the constraint there is nothing to gain: go to it, straight
         return Step(0.0, -c / s, 0.0, r / s, "bound")
     penalty = (bound_trust * c + r) / s

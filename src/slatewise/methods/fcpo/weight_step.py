@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -38,6 +39,16 @@ class TrustRegionConfig:
         for name in ("max_kl", "damping"):
             if not value_at(getattr(self, name), 0) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a number above 0")
+
+
+class LineSearch(NamedTuple):
+    """Where the line search ended."""
+
+    share: float
+    """Of the step, that was taken; 0 = none."""
+    kl: float = 0.0
+    reward_advantage: float = 0.0
+    """By how much the policy is better, to first order."""
 
 
 class TrustRegion:
@@ -138,6 +149,8 @@ class TrustRegion:
         product: Callable[[Float[Tensor, " M"]], Float[Tensor, " M"]],
         max_kl: float,
         iterations: int,
+        reward_size: float = 1.0,
+        cost_size: float = 1.0,
     ) -> tuple[Step, Float[Tensor, " M"]]:
         """The best step for the gradient g that keeps the cost, of gradient b, at its limit or below.
 
@@ -148,12 +161,22 @@ class TrustRegion:
             product: v → H v.
             max_kl: δ.
             iterations: of the conjugate gradients.
+            reward_size: mean square of the returns behind g; see `constrained_step`.
+            cost_size: of the costs behind b.
         """
         v = conjugate_gradient(product, g, iterations=iterations)
         q = float(torch.dot(g, v))
         if b is None:
-            step = constrained_step(q=q, r=0.0, s=0.0, c=-1.0, delta=max_kl)
+            step = constrained_step(q=q, r=0.0, s=0.0, c=-1.0, delta=max_kl, reward_size=reward_size)
             return step, step.of_reward * v
         w = conjugate_gradient(product, b, iterations=iterations)
-        step = constrained_step(q=q, r=float(torch.dot(g, w)), s=float(torch.dot(b, w)), c=excess, delta=max_kl)
+        step = constrained_step(
+            q=q,
+            r=float(torch.dot(g, w)),
+            s=float(torch.dot(b, w)),
+            c=excess,
+            delta=max_kl,
+            reward_size=reward_size,
+            cost_size=cost_size,
+        )
         return step, step.of_reward * v + step.of_cost * w

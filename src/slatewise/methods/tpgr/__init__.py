@@ -179,6 +179,8 @@ class Learner:
             self.value = network([encoder.width, config.value_hidden, 1], generator=generator)
             self.value_optimiser = torch.optim.Adam(self.value.parameters(), lr=config.value_lr, fused=True)
         self.generator = generator
+        self.num_twins = 0
+        """Items whose vector, in building the tree, was that of an earlier one."""
         let_dropout_draw(encoder, generator)
 
     def prepare(self, part: LogPart) -> None:
@@ -198,7 +200,17 @@ class Learner:
             vectors = vectors_of(
                 training_ratings, settings.vectors, width=settings.vector_width, generator=self.generator
             )
+        self.num_twins = self.catalog.num_items - len(torch.unique(vectors[FIRST_ITEM:], dim=0))
         self.policy.plant_vectors(vectors, generator=self.generator)
+
+    def notes(self) -> tuple[str, ...]:
+        """How many items the tree could only tell apart by their order."""
+        if not self.num_twins:
+            return ()
+        return (
+            f"{self.num_twins:,} of {self.catalog.num_items:,} items have the vector of another item: the tree parts "
+            "them by their number alone",
+        )
 
     def update(self, trajectories: Trajectories) -> dict[str, float]:
         """One step on a batch; loss is the surrogate −(gain · log π + entropy · H) per shown item.
