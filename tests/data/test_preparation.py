@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from slatewise.data import Dataset, Provenance, load, prepare
 from slatewise.data.manifest import Counts
 from slatewise.data.preparation import assemble, hash_names, stable_order
-from slatewise.data.prepared import changed_files, check_output
+from slatewise.data.prepared import COLUMNS, changed_files, check_output
 from slatewise.data.reading.faults import RowError
 from slatewise.errors import InputError
 
@@ -310,6 +311,8 @@ def test_damaged_data_sets_say_what_is_wrong(tmp_path: Path) -> None:
         _damage(folder, file)
         assert changed_files(folder) == [file]
         with pytest.raises(InputError, match=f"{file}: no "):
+            load(folder, verify=False)
+        with pytest.raises(InputError, match=f"{file}: its bytes have changed"):
             load(folder)
     for changes, words in (
         ({"format": 99}, "format 99"),
@@ -331,6 +334,22 @@ def test_damaged_data_sets_say_what_is_wrong(tmp_path: Path) -> None:
         load(folder)
 
 
+def test_a_flipped_byte_in_any_file_is_noticed(tmp_path: Path) -> None:
+    folder = prepare(
+        SHOWN, out=tmp_path / "data", name="drinks", provenance=Provenance(source={"files": ["log.csv"]})
+    ).path
+    files = [file for file in sorted(folder.iterdir()) if file.name != "manifest.json"]
+    assert len(files) > len(COLUMNS)
+    command = f"`slatewise data import log.csv --out {folder}`"
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(InputError, match=f"{re.escape(str(file))}: its bytes have changed .*{re.escape(command)}"):
+            load(folder)
+        file.write_bytes(content)
+    load(folder)
+
+
 def test_columns_that_do_not_fit_together(tmp_path: Path) -> None:
     long: Dataset = prepare(SHOWN, out=tmp_path / "long", name="long")
     short = prepare(SHOWN.head(2), out=tmp_path / "short", name="short")
@@ -340,12 +359,12 @@ def test_columns_that_do_not_fit_together(tmp_path: Path) -> None:
     files = {file: {"bytes": (long.path / file).stat().st_size, "sha256": ""} for file in files}
     _manifest(long.path, files=files)
     with pytest.raises(InputError, match="different lengths: reward"):
-        load(long.path)
+        load(long.path, verify=False)
     np.save(long.path / "reward.npy", np.zeros(6))
     files["reward.npy"]["bytes"] = (long.path / "reward.npy").stat().st_size
     _manifest(long.path, files=files)
     with pytest.raises(InputError, match="it holds float64"):
-        load(long.path)
+        load(long.path, verify=False)
 
 
 def test_names_are_plain_text(tmp_path: Path) -> None:

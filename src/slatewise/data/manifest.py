@@ -166,7 +166,7 @@ def read_manifest(path: Path) -> Manifest:
         InputError: no manifest, not one of ours, or of a format that this version cannot load.
     """
     file, table = path / MANIFEST, _read_table(path)
-    advice = f"Make it again: `{_command(table.get('source'), path)}`."
+    advice = f"Make it again: `{remake_command(table.get('source'), path)}`."
     if table.get("format") != FORMAT:
         what = f"format {table.get('format')!r}; this version reads format {FORMAT}"
         raise input_error(what, file=file, advice=advice)
@@ -216,7 +216,7 @@ def _read_table(path: Path) -> dict[str, Any]:
     return table
 
 
-def _command(source: object, path: Path) -> str:
+def remake_command(source: object, path: Path) -> str:
     """What makes a data set again."""
     record: dict[str, Any] = source if isinstance(source, dict) else {}
     if "dataset" in record:

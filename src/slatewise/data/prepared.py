@@ -30,6 +30,7 @@ from slatewise.data.manifest import (
     describe,
     is_prepared,
     read_manifest,
+    remake_command,
     write_manifest,
 )
 from slatewise.data.request_columns import REQUEST_COLUMNS, request_columns, request_files, requests_of, wrong_lengths
@@ -173,7 +174,7 @@ def write(
             provenance=provenance,
         )
         write_manifest(folder, manifest)
-    return load(path)
+    return load(path, verify=False)
 
 
 def move(path: Path, out: Path) -> Dataset:
@@ -186,14 +187,18 @@ def move(path: Path, out: Path) -> Dataset:
     with atomic_folder(out) as folder:
         for file in path.iterdir():
             os.replace(file, folder / file.name)
-    return load(out)
+    return load(out, verify=False)
 
 
-def load(path: Path) -> Dataset:
+def load(path: Path, *, verify: bool = True) -> Dataset:
     """Open a prepared data set; names are read at once, columns only when they are accessed.
 
+    Args:
+        path: its folder.
+        verify: read every file once and compare its SHA-256 with the manifest's, about half a second a GB.
+
     Raises:
-        InputError: there is no prepared data set, another format, or a file that is missing or has another size.
+        InputError: there is no prepared data set, another format, or a file that is missing or has changed.
     """
     manifest = read_manifest(path)
     _check_file_list(path, manifest)
@@ -203,6 +208,14 @@ def load(path: Path) -> Dataset:
         size = (path / file).stat().st_size
         if size != record.bytes:
             raise input_error(f"it has {size:,} bytes; expected {record.bytes:,}", file=path / file, advice=_ADVICE)
+    changed = changed_files(path) if verify else []
+    if changed:
+        others = f", and so have {', '.join(changed[1:])}" if len(changed) > 1 else ""
+        raise input_error(
+            f"its bytes have changed since it was written: its SHA-256 is not the one in manifest.json{others}",
+            file=path / changed[0],
+            advice=f"Make it again: `{remake_command(manifest.source, path)}`.",
+        )
     columns = {column: _column(path, column, dtype) for column, dtype in COLUMNS.items()}
     conditions = {
         column: _column(path, column, dtype)
