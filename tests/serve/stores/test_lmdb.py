@@ -6,6 +6,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
+from msgspec.structs import replace
 
 from slatewise.errors import SlatewiseError
 from slatewise.protocols import StateStore
@@ -119,6 +120,33 @@ def test_a_store_of_another_format_is_emptied(tmp_path: Path) -> None:
     with store.transaction():
         assert store.user("ann") is None
         assert store.followed_to("/log") == START  # so that all of the log is read again
+    store.close()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.999])
+def test_a_store_that_was_cut_is_set_aside_and_begins_anew(
+    tmp_path: Path, share: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path)
+    for number in range(200):
+        with store.transaction():
+            store.put_user(str(number), replace(USER, carry=bytes(2000)))
+            store.put_followed("/log", Position(1, number))
+    store.close()
+    file = tmp_path / "data.mdb"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(share * len(whole))])
+    store = Store(tmp_path)  # to read it would end the process
+    assert f"data.mdb has {int(share * len(whole)):,} bytes; expected {len(whole):,}: it was cut" in caplog.text
+    with store.transaction():
+        assert store.user("0") is None
+        assert store.followed_to("/log") == START
+    store.close()
+    assert (tmp_path / "data.mdb.damaged").stat().st_size == int(share * len(whole))
+    file.write_bytes(whole)
+    store = Store(tmp_path)
+    with store.transaction():
+        assert store.user("199") == replace(USER, carry=bytes(2000))
     store.close()
 
 

@@ -27,6 +27,7 @@ MAP_BYTES = 1 << 36
 """Address space for the map; the file grows only as it is filled."""
 FORMAT = b"3"
 """Of the records; a store of another format is emptied, and made again from the event log."""
+DATA = "data.mdb"
 DAMAGED = "damaged"
 """A file of this name marks a store that the disk did not take."""
 LONGEST_KEY = 480
@@ -89,9 +90,7 @@ class Store:
         try:
             if (folder / DAMAGED).exists():
                 _set_aside(folder, "the disk did not take it")
-            self._env = lmdb.open(
-                str(folder), map_size=map_bytes, max_dbs=5, sync=fsync, metasync=fsync, max_readers=16
-            )
+            self._env = _open_whole(folder, map_bytes=map_bytes, fsync=fsync)
             databases = [self._env.open_db(name) for name in (b"users", b"plays", b"uses", b"outcomes", b"meta")]
             self._users, self._plays, self._uses, self._outcomes, self._meta = databases
             with self._env.begin(write=True) as transaction:
@@ -239,6 +238,9 @@ class Store:
         try:
             if not self._failure:
                 self.sync()
+                # free pages at the end were never written: a whole file has them, so that a shorter one was cut
+                if _file_size(self.folder) < (size := _used_size(self._env)):
+                    os.truncate(self.folder / DATA, size)
         finally:
             self._env.close()
             os.close(self._folder_handle)
@@ -257,13 +259,43 @@ class Store:
         return self._open
 
 
+def _open_whole(folder: Path, *, map_bytes: int, fsync: bool) -> lmdb.Environment:
+    """Open the environment in a folder; one whose file was cut is set aside before any of its pages is read.
+
+    To read a page behind the end of a mapped file ends the process (SIGBUS).
+
+    Raises:
+        lmdb.Error, OSError: it cannot be opened.
+    """
+
+    def open_environment() -> lmdb.Environment:
+        return lmdb.open(str(folder), map_size=map_bytes, max_dbs=5, sync=fsync, metasync=fsync, max_readers=16)
+
+    environment = open_environment()
+    size, expected = _file_size(folder), _used_size(environment)
+    if size >= expected:
+        return environment
+    environment.close()
+    _set_aside(folder, f"{DATA} has {size:,} bytes; expected {expected:,}: it was cut")
+    return open_environment()
+
+
+def _file_size(folder: Path) -> int:
+    return (folder / DATA).stat().st_size
+
+
+def _used_size(environment: lmdb.Environment) -> int:
+    """Bytes up to the last page in use, as the first two pages say."""
+    return int((environment.info()["last_pgno"] + 1) * environment.stat()["psize"])
+
+
 def _set_aside(folder: Path, why: str) -> None:
     """Rename a damaged store, so that an empty one is made in its place.
 
     Raises:
         OSError: it cannot be renamed.
     """
-    os.replace(folder / "data.mdb", folder / "data.mdb.damaged")
+    os.replace(folder / DATA, folder / f"{DATA}.damaged")
     (folder / DAMAGED).unlink(missing_ok=True)
     _logger.warning(
         "%s: %s; it is made again from the event log. The old one is kept as data.mdb.damaged.", folder, why
