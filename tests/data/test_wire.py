@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -73,6 +74,7 @@ def test_a_line_names_its_kind_and_leaves_out_what_is_not_known() -> None:
         "slate": ["a", "b"],
         "logp": [-0.0, -0.5],
         "policy_version": "v1",
+        "crc32": f"{zlib.crc32(lines.splitlines()[0][:-20]):08x}",
     }
     assert second == {
         "record": "outcome",
@@ -81,11 +83,44 @@ def test_a_line_names_its_kind_and_leaves_out_what_is_not_known() -> None:
         "item_id": "b",
         "type": "click",
         "value": 3.5,
+        "crc32": f"{zlib.crc32(lines.splitlines()[1][:-20]):08x}",
     }
     assert all(is_events(line) for line in lines.splitlines())
     assert not any(
         is_events(line) for line in (b'{"event_id": 1}', b'{"record": "song"}', b"user,item", b"[1]", b"\xff")
     )
+
+
+def test_a_line_ends_with_the_checksum_of_what_stands_before_it() -> None:
+    (line,) = encode([outcome("e1", "b")]).splitlines()
+    before = b'{"record":"outcome","event_id":"e1","timestamp":2000,"item_id":"b","type":"click"'
+    assert zlib.crc32(before) == 0x4D73452C
+    assert line == before + b',"crc32":"%08x"}' % zlib.crc32(before)
+
+
+def test_a_changed_byte_is_noticed_wherever_it_stands(tmp_path: Path) -> None:
+    good, (line,) = encode([decision("e1", "a b")]), encode([outcome("e1", "b", value=2.5)]).splitlines()
+    file = tmp_path / "1.jsonl"
+    in_key = range(len(line) - 20, len(line) - 10)  # the name under which the checksum stands
+    for place in range(len(line)):
+        changed = bytearray(line)
+        changed[place] ^= 4
+        file.write_bytes(good + changed + b"\n")
+        events = load_events(file)
+        if place in in_key and not events.tally.set_aside:
+            assert rewards(events.frame)["e1", "b"] == (2.5, True)
+        else:
+            assert [reason.count for reason in events.tally.set_aside] == [1]
+            assert events.tally.set_aside[0].places[0].startswith("1.jsonl, line 2: ")
+            assert rewards(events.frame)["e1", "b"] == (0.0, False)
+
+
+def test_lines_without_checksum_are_read(tmp_path: Path) -> None:
+    lines = encode([decision("e1", "a b"), outcome("e1", "b")]).splitlines()
+    (tmp_path / "1.jsonl").write_bytes(b"\n".join(line[:-20] + b"}" for line in lines) + b"\n")
+    events = load_events(tmp_path)
+    assert rewards(events.frame) == {("e1", "a"): (0.0, False), ("e1", "b"): (1.0, True)}
+    assert events.tally.sentences() == []
 
 
 @given(lists(floats(max_value=-0.0, allow_infinity=False, allow_nan=False, width=32), min_size=1, max_size=20))
@@ -365,7 +400,8 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_what_a_service_logged_before_it_refused_names_is_imported_without_it(tmp_path: Path) -> None:
     good = encode([decision("e1", "a b"), outcome("e1", "b"), decision("e2", "a b")])
-    bad = [encode([decision("e3", "a b")]).replace(b'"ann"', name) for name in (b'"a\\nb"', b'" "', b'"a\\u0000"')]
+    old = encode([decision("e3", "a b")])[:-21] + b"}\n"  # before lines had a checksum
+    bad = [old.replace(b'"ann"', name) for name in (b'"a\\nb"', b'" "', b'"a\\u0000"')]
     (tmp_path / "events").mkdir()
     # the very first line is one of them
     (tmp_path / "events" / "events-00000001.jsonl").write_bytes(bad[0] + good + bad[1])

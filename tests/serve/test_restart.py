@@ -301,17 +301,23 @@ def test_a_foreign_line_in_the_log_is_set_aside(run: Path, serve: Open, caplog: 
     live(first, 1)
     first.close()
     log = first.events_folder / "events-00000001.jsonl"
-    bad = (
-        b'{"record":"surprise"}\n' + b"hello\n" + log.read_bytes().splitlines(keepends=True)[1].replace(b"ann", b"a\\n")
-    )
-    log.write_bytes(log.read_bytes() + bad)
+    _, decision, outcome = log.read_bytes().splitlines()
+    # the decision as it was written before lines had a checksum
+    bad = [b'{"record":"surprise"}', b"hello", decision[:-20].replace(b'"ann"', b'"a\\n"') + b"}"]
+    changed = outcome.replace(b'"position":0', b'"position":1')
+    log.write_bytes(log.read_bytes() + b"\n".join([*bad, changed, b""]))
     live(second := serve(run), 1)
     places = {reason.reason: reason.places for reason in second.set_aside}
-    assert places.keys() == {"not a decision, outcome or catalog", "not valid JSON", "a name that cannot be used"}
-    assert [where[0].partition(":")[0] for where in places.values()] == [
-        f"events-00000001.jsonl, line {line}" for line in (4, 5, 6)
+    assert list(places) == [
+        "not a decision, outcome or catalog",
+        "not valid JSON",
+        "a name that cannot be used",
+        "a checksum that does not match",
     ]
-    assert sum("records set aside" in message for message in caplog.messages) == 3
+    assert [where[0].partition(":")[0] for where in places.values()] == [
+        f"events-00000001.jsonl, line {line}" for line in (4, 5, 6, 7)
+    ]
+    assert sum("records set aside" in message for message in caplog.messages) == 4
     assert len(seen_items(second)) == 2
     second.close()
     assert serve(run).set_aside == ()  # followed before

@@ -9,6 +9,7 @@ digits as it takes to read the same bits again.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Annotated
 
@@ -152,6 +153,7 @@ class CatalogRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 Record = Decision | Outcome | CatalogRecord
+CHANGED = "a checksum that does not match"
 NOT_JSON = "not valid JSON"
 NOT_A_RECORD = "not a decision, outcome or catalog"
 UNUSABLE_NAME = "a name that cannot be used"
@@ -183,23 +185,23 @@ def check_names(record: msgspec.Struct, names: Sequence[str]) -> None:
                 raise InvalidNameError(f"{field}[{index}]" if isinstance(value, list) else field, fault)
 
 
+_CHECKSUM = b',"crc32":"'
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
 
 
 def encode(records: Iterable[Record]) -> bytes:
-    """Records as lines of JSON, each ended by a newline."""
-    return _encoder.encode_lines(records)
+    """Records as lines of JSON, each with a checksum and ended by a newline."""
+    return b"".join(map(encode_line, records))
 
 
-def decode(lines: bytes) -> list[Record]:
-    """Records from lines of JSON; empty lines are passed over.
+def encode_line(record: object) -> bytes:
+    """A record as a line of JSON that ends with the CRC-32 of what stands before it.
 
-    Raises:
-        msgspec.DecodeError, UnicodeDecodeError, RecursionError: a line that is no record.
+    Readers that do not know the key `crc32` pass over it.
     """
-    records: list[Record] = _decoder.decode_lines(lines)
-    return records
+    line = _encoder.encode(record)[:-1]
+    return b'%b%b%08x"}\n' % (line, _CHECKSUM, zlib.crc32(line))
 
 
 class LineError(ValueError):
@@ -213,12 +215,43 @@ class LineError(ValueError):
         super().__init__(f"{reason}: {what}")
 
 
+def is_intact(line: bytes) -> bool:
+    """False where the checksum of a line (without its newline) is not that of the rest; lines need not have one."""
+    if line[-20:-10] != _CHECKSUM:
+        return True
+    return b"%08x" % zlib.crc32(line[:-20]) == line[-10:-2]
+
+
+def check_intact(line: bytes) -> None:
+    """Refuse a line that has changed since it was written.
+
+    Raises:
+        LineError: its checksum does not match.
+    """
+    if not is_intact(line.rstrip(b"\n")):
+        raise LineError(CHANGED, "bytes of the line have changed since it was written")
+
+
+def decode(lines: bytes) -> list[Record]:
+    """Records from lines of JSON; empty lines are passed over.
+
+    Raises:
+        LineError: a line has changed since it was written.
+        msgspec.DecodeError, UnicodeDecodeError, RecursionError: a line that is no record.
+    """
+    if not all(map(is_intact, lines.split(b"\n"))):
+        raise LineError(CHANGED, "bytes of a line have changed since it was written")
+    records: list[Record] = _decoder.decode_lines(lines)
+    return records
+
+
 def decode_line(line: bytes) -> Record:
     """The record of one line.
 
     Raises:
         LineError: it is none.
     """
+    check_intact(line)
     try:
         record: Record = _decoder.decode(line)
     except msgspec.ValidationError as error:

@@ -163,7 +163,7 @@ def _blocks(file: Path, faults: UnusableLines, torn: list[Path]) -> Iterator[lis
 def _decode_lines(lines: bytes, file: Path, first: int, faults: UnusableLines) -> list[Record]:
     try:
         return decode(lines)
-    except UNREADABLE:
+    except (LineError, *UNREADABLE):
         # once more, line by line, to set aside what cannot be used
         records = []
         for number, line in enumerate(lines.split(b"\n"), start=first):

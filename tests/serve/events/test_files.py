@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import integers
 
+from slatewise.data.records import encode_line
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.protocols import EventLog
 from slatewise.serve.events.files import START, Position, SegmentedLog
 from slatewise.serve.events.segment import UncertainError
+
+LINE = len(b'{"n":0,"crc32":"01234567"}\n')
 
 
 def files(folder: Path) -> dict[str, int]:
@@ -39,7 +43,7 @@ def disk_of(size: int) -> Iterator[None]:
 def test_records_come_back_in_order_also_after_opening_again(tmp_path: Path) -> None:
     log = SegmentedLog(tmp_path / "events")
     log.append([{"n": 0}, {"n": 1}])
-    assert log.position == Position(1, len(b'{"n":0}\n{"n":1}\n'))
+    assert log.position == Position(1, 2 * LINE)
     log.close()
     again: EventLog = SegmentedLog(tmp_path / "events")
     again.append([{"n": 2}])
@@ -52,39 +56,40 @@ def test_what_was_appended_is_in_the_file_at_once(tmp_path: Path) -> None:
     log = SegmentedLog(tmp_path)
     log.append([{"é": 1e-45, "x": [0.1]}])
     # read through another handle: nothing waits in a buffer of this process
-    assert json.loads((tmp_path / "events-00000001.jsonl").read_text(encoding="utf-8")) == {"é": 1e-45, "x": [0.1]}
+    line = (tmp_path / "events-00000001.jsonl").read_text(encoding="utf-8")
+    checksum = zlib.crc32('{"é":1e-45,"x":[0.1]'.encode())
+    assert json.loads(line) == {"é": 1e-45, "x": [0.1], "crc32": f"{checksum:08x}"}
     log.append([])
     assert files(tmp_path) == {"events-00000001.jsonl": 1}
     log.close()
 
 
 def test_a_full_segment_is_followed_by_the_next(tmp_path: Path) -> None:
-    log = SegmentedLog(tmp_path, segment_bytes=16)
+    log = SegmentedLog(tmp_path, segment_bytes=2 * LINE)
     for n in range(5):
         log.append([{"n": n}])
-    # 8 bytes a line: a segment is full once it has 16
     assert files(tmp_path) == {"events-00000001.jsonl": 2, "events-00000002.jsonl": 2, "events-00000003.jsonl": 1}
     assert [record["n"] for record in log] == [0, 1, 2, 3, 4]
-    assert log.position == Position(3, 8)
+    assert log.position == Position(3, LINE)
     log.close()
 
 
 def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    log = SegmentedLog(tmp_path, segment_bytes=16)
+    log = SegmentedLog(tmp_path, segment_bytes=2 * LINE)
     log.append([{"n": 0}])
     middle = log.position
     for n in range(1, 4):
         log.append([{"n": n}])
     assert list(log.lines(middle)) == [
-        (Position(1, 16), b'{"n":1}\n'),
-        (Position(2, 8), b'{"n":2}\n'),
-        (Position(2, 16), b'{"n":3}\n'),
+        (Position(1, 2 * LINE), encode_line({"n": 1})),
+        (Position(2, LINE), encode_line({"n": 2})),
+        (Position(2, 2 * LINE), encode_line({"n": 3})),
     ]
     assert list(log.lines(log.position)) == []
-    assert log.line_before(Position(2, 16)) == (tmp_path / "events-00000002.jsonl", 2)
+    assert log.line_before(Position(2, 2 * LINE)) == (tmp_path / "events-00000002.jsonl", 2)
     (tmp_path / "events-00000001.jsonl").unlink()  # moved away after an import
-    assert [line for _, line in log.lines(middle)] == [b'{"n":2}\n', b'{"n":3}\n']
-    assert [line for _, line in log.lines(START)] == [b'{"n":2}\n', b'{"n":3}\n']
+    assert [line for _, line in log.lines(middle)] == [encode_line({"n": 2}), encode_line({"n": 3})]
+    assert [line for _, line in log.lines(START)] == [encode_line({"n": 2}), encode_line({"n": 3})]
     log.close()
 
 
@@ -116,9 +121,9 @@ def test_a_torn_line_longer_than_one_block_is_cut(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_no_half_of_a_batch(tmp_path: Path) -> None:
     log = SegmentedLog(tmp_path)
     log.append([{"n": 0}])
-    with disk_of(20), pytest.raises(SlatewiseError, match=r"events-00000001\.jsonl: File too large\. Nothing"):
+    with disk_of(LINE + 12), pytest.raises(SlatewiseError, match=r"events-00000001\.jsonl: File too large\. Nothing"):
         log.append([{"n": 1}, {"n": 2}])
-    assert (tmp_path / "events-00000001.jsonl").read_bytes() == b'{"n":0}\n'
+    assert (tmp_path / "events-00000001.jsonl").read_bytes() == encode_line({"n": 0})
     log.append([{"n": 3}])
     assert [record["n"] for record in log] == [0, 3]
     log.close()
@@ -152,7 +157,7 @@ def test_after_a_failed_fsync_nothing_is_taken_until_the_disk_has_all(
                 log.append([{"n": 3}])
     # a system that dropped the pages: the disk has zeros where the lines were, and the next fsync would succeed
     with file.open("r+b") as stream:
-        stream.seek(len(b'{"n":0}\n'))
+        stream.seek(LINE)
         stream.write(bytes(len(whole) - stream.tell()))
     with pytest.raises(SlatewiseError, match="Nothing was recorded"):
         log.append([{"n": 3}])
@@ -196,14 +201,14 @@ def test_a_record_that_cannot_be_taken_back_is_not_said_to_be_lost(
 
 
 def test_a_segment_is_not_left_before_the_disk_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = SegmentedLog(tmp_path, segment_bytes=8)
+    log = SegmentedLog(tmp_path, segment_bytes=LINE)
     log.append([{"n": 0}])
     with failing_fsync(monkeypatch), pytest.raises(SlatewiseError, match="Input/output error"):
         log.append([{"n": 1}])
     assert files(tmp_path) == {"events-00000001.jsonl": 1}
     log.append([{"n": 2}])
     assert [record["n"] for record in log] == [0, 2]
-    assert log.position == Position(2, 8)
+    assert log.position == Position(2, LINE)
     log.close()
 
 
@@ -229,7 +234,17 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 def test_a_line_of_something_else_is_named(tmp_path: Path) -> None:
     (tmp_path / "events-00000001.jsonl").write_bytes(b'{"n":0}\nhello\n')
     log = SegmentedLog(tmp_path)
-    with pytest.raises(InputError, match=r"events-00000001\.jsonl, line 2: no JSON object"):
+    with pytest.raises(InputError, match=r"events-00000001\.jsonl, line 2: no record: JSON is malformed"):
+        list(log)
+    log.close()
+
+
+def test_a_line_that_has_changed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "events-00000001.jsonl").write_bytes(
+        encode_line({"n": 0}) + encode_line({"n": 1}).replace(b"1", b"2", 1)
+    )
+    log = SegmentedLog(tmp_path)
+    with pytest.raises(InputError, match=r"line 2: no record: a checksum that does not match"):
         list(log)
     log.close()
 

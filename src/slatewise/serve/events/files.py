@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from slatewise.data.records import LineError, check_intact, encode_line
 from slatewise.errors import SlatewiseError, input_error
 from slatewise.serve.events.segment import Segment
 
@@ -77,7 +78,7 @@ class SegmentedLog:
             return
         if self._segment.size >= self._segment_bytes:
             self._rotate()
-        self._segment.append(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
+        self._segment.append(b"".join(map(encode_line, records)))
 
     def sync(self) -> None:
         """Wait until the disk has everything; may be called from another thread than `append`.
@@ -126,22 +127,25 @@ class SegmentedLog:
             return path, file.read(position.offset).count(b"\n")
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Every record, oldest first.
+        """Every record, oldest first, without its checksum.
 
         Raises:
-            InputError: a line that is no JSON object.
+            InputError: a line that is no JSON object, or has changed since it was written.
         """
         for position, line in self.lines():
             try:
-                yield msgspec.json.decode(line, type=dict[str, Any])
-            except msgspec.MsgspecError as error:
+                check_intact(line)
+                record = msgspec.json.decode(line, type=dict[str, Any])
+            except (LineError, msgspec.MsgspecError) as error:
                 file, number = self.line_before(position)
                 raise input_error(
-                    f"no JSON object: {error}",
+                    f"no record: {error}",
                     file=file,
                     row=number,
                     advice="Something else wrote to this file: correct or remove the line.",
                 ) from error
+            record.pop("crc32", None)
+            yield record
 
     def close(self) -> None:
         """Flush to the disk and let others write.
