@@ -272,6 +272,15 @@ def test_a_version_names_the_items_and_the_mask(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / name).to_pydict() == {"item_id": ["ab", "c"], "masked": [False, True]}
 
 
+def test_a_changed_byte_in_the_items_of_a_catalog_is_noticed(log: Path) -> None:
+    file = log / "catalog-v1.parquet"
+    content = file.read_bytes()
+    place = content.index(b"c\x01\x00\x00\x00d")  # the names stand there as they are
+    file.write_bytes(content[:place] + b"x" + content[place + 1 :])
+    with pytest.raises(InputError, match=r"catalog-v1\.parquet: no items of a catalog: .*CRC"):
+        load_events(log)
+
+
 def test_a_fixed_item_may_have_been_seen() -> None:
     explicit, seen, fixed = np.array([4, 1, 4]), np.array([2, 3]), np.array([0, 3])
     assert excluded_items(explicit, seen, fixed).tolist() == [4, 4, 2]

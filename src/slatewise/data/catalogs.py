@@ -55,7 +55,7 @@ def write_items(
             columns["masked"] = pa.array(masked)
         try:
             with atomic_file(file) as temporary:
-                pq.write_table(pa.table(columns), temporary)
+                pq.write_table(pa.table(columns), temporary, write_page_checksum=True)
         except OSError as error:
             raise SlatewiseError(f"{file}: {error.strerror or error}. Make room, or name another folder.") from error
     return file.name
@@ -81,7 +81,7 @@ def recorded_items(catalogs: Sequence[tuple[Path, CatalogRecord]]) -> tuple[list
         catalogs: the folder of a log and a record of it.
 
     Raises:
-        InputError: a file that does not hold items.
+        InputError: a file that does not hold items, or has changed since it was written.
     """
     names: list[pa.StringArray] = []
     missing: list[str] = []
@@ -91,7 +91,8 @@ def recorded_items(catalogs: Sequence[tuple[Path, CatalogRecord]]) -> tuple[list
             missing.append(file.name)
             continue
         try:
-            names.append(pq.read_table(file, columns=["item_id"])["item_id"].combine_chunks().cast(pa.string()))
+            table = pq.read_table(file, columns=["item_id"], page_checksum_verification=True)
+            names.append(table["item_id"].combine_chunks().cast(pa.string()))
         except (pa.ArrowException, OSError) as error:
             raise input_error(
                 f"no items of a catalog: {error}", file=file, advice="Copy the log again, whole."
