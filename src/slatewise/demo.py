@@ -105,10 +105,10 @@ def run(settings: Settings, *, say: Say, advance: Callable[[int, int], None] = l
     folder = settings.runs / served
     request = {"user_id": dataset.users.name(0), "k": min(5, dataset.catalog.num_items)}
     commands = _commands(folder, request, settings.port)
-    say("Writing the report")
-    report = _report(settings, dataset, folder, commands)
     say(f"Serving {folder} and asking it once")
     answer = ask_once(folder, request)
+    say("Writing the report")
+    report = _report(settings, dataset, served, commands)
     return Outcome(
         rows=rows,
         report=report,
@@ -301,15 +301,19 @@ def _commands(folder: Path, request: dict[str, Any], port: int) -> tuple[str, st
     )
 
 
-def _report(settings: Settings, dataset: Dataset, served: Path, commands: Sequence[str]) -> Path:
+def _report(settings: Settings, dataset: Dataset, served: str, commands: Sequence[str]) -> Path:
     from slatewise.report import write
-    from slatewise.report.runs import Entry, page
+    from slatewise.report.comparison import Entry
+    from slatewise.report.runs import page
     from slatewise.training.judging import open_run
 
-    entries = [Entry(run=open_run(settings.runs / variant.name), label=variant.label) for variant in settings.variants]
+    entries = {
+        variant.name: Entry(run=open_run(settings.runs / variant.name), label=variant.label)
+        for variant in settings.variants
+    }
     comparison = page(
-        entries,
-        served=open_run(served),
+        tuple(entries.values()),
+        detailed=entries[served],
         part="test",
         title=f"From a log to a served policy: {dataset.name}",
         propensities="fitted: a clone of the log's behaviour, training rows only",

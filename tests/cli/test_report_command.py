@@ -33,6 +33,8 @@ def test_several_runs_stand_on_one_page(trained: Trained, slatewise: Command, tm
     assert "simulated log" in said.out
     assert f"Report: {page}" in said.out
     assert f"slatewise serve {trained.learned}" in text, "the first run is the one to go on with"
+    assert "Recommended now by learned" in text
+    assert "Used next, held out" in text
 
 
 def test_one_run_has_its_page_in_its_folder_and_json_says_what_stands_there(
@@ -131,3 +133,22 @@ def test_a_method_of_ones_own_is_judged_and_reported_only_when_allowed(
         assert "examples.own_method" in said.err
         assert "--allow-module" in said.err
         assert slatewise(command, run, "--allow-module").code == 0
+
+
+def test_a_run_is_called_served_when_its_service_decided_a_slate(trained: Trained, slatewise: Command) -> None:
+    judged(trained.counted)
+    page, tag = trained.counted / "report.html", '<span class="tag">served</span>'
+    assert slatewise("report", trained.counted).code == 0
+    assert tag not in page.read_text("utf-8")
+    events = trained.counted / "serve" / "events" / "events-00000001.jsonl"
+    events.parent.mkdir(parents=True)
+    version = open_run(trained.counted).artifact.version
+    decision = {"event_id": "e", "policy_version": "another", "slate": ["a"]}
+    events.write_text(json.dumps(decision) + "\n")
+    assert slatewise("report", trained.counted).code == 0
+    assert tag not in page.read_text("utf-8"), "another policy's slate"
+    decision["policy_version"] = version
+    with events.open("a") as log:
+        log.write(json.dumps(decision) + "\n")
+    assert slatewise("report", trained.counted).code == 0
+    assert tag in page.read_text("utf-8")

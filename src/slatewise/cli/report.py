@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 HELP = """Write one or several judged runs of the same data as one page that loads nothing from elsewhere.
 
 Learning curves, metrics with intervals, the verdict of the off-policy estimate, coverage. The first RUN is looked at
-closely: its propensities, and what it would show to some users. Runs are judged by `slatewise evaluate`; nothing is
-trained or judged here.
+closely: its propensities, and slates for some users beside what they used next. Runs are judged by `slatewise
+evaluate`; nothing is trained or judged here.
 
 Example: slatewise report runs/reinforce runs/cloning --out report.html
 """
@@ -45,7 +45,8 @@ def report(
     """Write; see HELP."""
     from slatewise import evaluation
     from slatewise.report import write
-    from slatewise.report.runs import Entry, page
+    from slatewise.report.comparison import Entry
+    from slatewise.report.runs import page
     from slatewise.training.judging import open_run
 
     if part not in ("valid", "test"):
@@ -59,7 +60,7 @@ def report(
     entries = [Entry(run=run, label=name) for run, name in zip(opened, labels, strict=True)]
     content = page(
         entries,
-        served=first,
+        detailed=entries[0],
         part=part,  # type: ignore[arg-type]  # checked above
         title=f"Learned from {dataset.name}: {', '.join(labels)}",
         propensities="logged" if logged else "fitted: a clone of the log's behaviour",
@@ -117,7 +118,7 @@ def _check_comparable(opened: Sequence[FinishedRun]) -> None:
 
 def _toml(value: Any) -> str:
     """A value as a configuration writes it."""
-    return repr(list(value) if isinstance(value, tuple) else value)
+    return "not set" if value is None else repr(list(value) if isinstance(value, tuple) else value)
 
 
 def _stored_result(run: FinishedRun, part: str) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from slatewise.report.numbers import number
 from slatewise.report.page import Column
-from slatewise.report.plots import number
 
 
 def ranking_columns(k: int, liked_at_least: float | None = None) -> tuple[Column, ...]:

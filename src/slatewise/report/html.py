@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -14,6 +15,7 @@ from plotly.offline import get_plotlyjs
 
 from slatewise.files import atomic_file
 from slatewise.report import plots, verdict
+from slatewise.report.numbers import NO_VALUE, interval_text, number, significant, with_bounds
 from slatewise.report.page import Column, Comparison, Experiment, Judgement, Page, Row
 from slatewise.report.plots import Plot
 
@@ -32,7 +34,8 @@ class Cell:
     """A cell of the comparison, as printed."""
 
     text: str
-    interval: str
+    below: str
+    """The interval, or why there is no value."""
     best: bool
 
 
@@ -62,7 +65,10 @@ def render(page: Page | Experiment) -> str:
         correction=CORRECTION,
         verdict=verdict,
         boxed=_verdicts_in_full(page),
-        number=plots.number,
+        number=number,
+        significant=significant,
+        interval=interval_text,
+        log_propensity=_log_propensity,
     )
 
 
@@ -83,7 +89,7 @@ def _plots(page: Page) -> dict[str, list[Plot]]:
         if comparison is None
         else [
             plots.comparison(f"plot-comparison-{index}", column, comparison.rows, comparison.interval)
-            for index, column in enumerate(column for column in comparison.columns if column.plotted)
+            for index, column in enumerate(column for column in comparison.columns if _is_drawn(comparison, column))
         ],
         "curves": [plots.lines(f"plot-curves-{index}", chart) for index, chart in enumerate(page.curves)],
         "propensities": [] if propensities is None else [plots.histogram("plot-propensities", propensities)],
@@ -95,11 +101,11 @@ def _plots(page: Page) -> dict[str, list[Plot]]:
 
 
 def _verdicts_in_full(page: Page) -> tuple[Judgement, ...]:
-    """The verdicts to show in full: all of one or two, else only that of the served policy."""
+    """The verdicts to show in full: all of one or two, else only that of the run the page looks at closely."""
     if len(page.judgements) <= MOST_BOXES:
         return page.judgements
-    served = {row.name for row in page.comparison.rows if row.served} if page.comparison else set()
-    return tuple(item for item in page.judgements if item.policy in served)[:1] or page.judgements[:1]
+    detailed = {row.name for row in page.comparison.rows if row.detailed} if page.comparison else set()
+    return tuple(item for item in page.judgements if item.policy in detailed)[:1] or page.judgements[:1]
 
 
 def _groups(comparison: Comparison | None) -> list[tuple[str, list[Column]]]:
@@ -120,24 +126,42 @@ def _rows(comparison: Comparison | None) -> list[tuple[Row, list[Cell]]]:
     return [(row, [_cell(row, column, best[column.name]) for column in comparison.columns]) for row in comparison.rows]
 
 
-def _best(comparison: Comparison, column: Column) -> str | None:
-    """The printed form of a column's best value: values that print the same are all marked."""
-    if column.higher_is_better is None:
-        return None
+def _is_drawn(comparison: Comparison, column: Column) -> bool:
+    """True where a plot of the column has anything to show."""
+    return column.plotted and bool(_values(comparison, column))
+
+
+def _values(comparison: Comparison, column: Column) -> list[float]:
     values = [row.cells[column.name].value for row in comparison.rows if column.name in row.cells]
-    finite = [value for value in values if plots.number(value) != "–"]
-    if len(finite) < 2:
+    return [value for value in values if math.isfinite(value)]
+
+
+def _best(comparison: Comparison, column: Column) -> str | None:
+    """The printed form of a column's best value: values that print the same are all marked, unless all do."""
+    values = _values(comparison, column)
+    printed = {significant(value, column.digits) for value in values}
+    if column.higher_is_better is None or len(printed) < 2:
         return None
-    return plots.number(max(finite) if column.higher_is_better else min(finite), column.digits)
+    return significant(max(values) if column.higher_is_better else min(values), column.digits)
 
 
 def _cell(row: Row, column: Column, best: str | None) -> Cell:
-    if column.name not in row.cells:
-        return Cell(text="–", interval="", best=False)
-    measured = row.cells[column.name]
-    text = plots.number(measured.value, column.digits)
-    low, high = plots.number(measured.low, column.digits), plots.number(measured.high, column.digits)
-    return Cell(text=text, interval=f"{low} – {high}" if measured.has_interval else "", best=text == best)
+    measured = row.cells.get(column.name)
+    if measured is None or not math.isfinite(measured.value):
+        return Cell(text=NO_VALUE, below=column.reason if measured is not None else "not measured", best=False)
+    text, low, high = with_bounds(measured.value, measured.low, measured.high, column.digits)
+    return Cell(
+        text=text,
+        below=interval_text(low, high),
+        best=significant(measured.value, column.digits) == best,
+    )
+
+
+def _log_propensity(value: float) -> str:
+    """0 for what is certain, −∞ for what the procedure never shows."""
+    if value == 0:
+        return "0"
+    return "−∞" if value == -math.inf else significant(value)
 
 
 def _content_policy(scripts: list[str]) -> str:

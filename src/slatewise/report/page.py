@@ -65,8 +65,11 @@ class Column:
     plotted: bool = False
     """Whether it is also plotted."""
     digits: int = 3
+    """Significant ones."""
     over: str = ""
     """Over how many users it is, as printed below the header; empty = not of users."""
+    reason: str = ""
+    """Why a cell without a value has none."""
 
     @property
     def head(self) -> str:
@@ -87,8 +90,10 @@ class Row:
     cells: Mapping[str, Measurement]
     """By column name; a missing cell was not measured."""
     note: str = ""
+    detailed: bool = False
+    """Whether the rest of the page looks at this run closely."""
     served: bool = False
-    """Whether this run's policy is served."""
+    """Whether a service has shown this policy's slates to users."""
     corrected: bool = False
     """Whether it was trained with an off-policy correction; the page then explains the effect on recall."""
 
@@ -142,6 +147,8 @@ class Histogram:
     """Quantity of the horizontal axis, for example "propensity of the logged item"."""
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+    counted: str = "count"
+    """Quantity of the vertical axis: "shown items"."""
     log_axis: bool = False
     """Whether the axis is logarithmic."""
     note: str = ""
@@ -188,32 +195,60 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Used:
-    """An item of a user's history."""
+    """An item that a user used."""
 
     title: str
-    reward: str = ""
-    """For the reader: "5 of 5", "clicked"."""
+    reward: str
+    """As printed: "reward 5"."""
+    time: str = ""
+    """As printed; "" where the log has no clock."""
+    remark: str = ""
+    """Of a held-out use, where the slate has the item, or why it could not: "position 3", "used before"."""
+    recommended: bool = False
+    """Of a held-out use: the slate has the item."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recommended:
-    """An item of the policy's slate."""
+    """An item of a slate made for the page."""
 
     title: str
-    propensity: float | None = None
-    """Probability of this item at its position, given those above it."""
-    outcome: str = ""
-    """What the user did with it later: "held-out item", "rated 5 later"."""
+    probability: float
+    """π(item | state): of the item in one draw."""
+    log_propensity: float
+    """Of the item at its position in the procedure that a service follows, given those above it."""
+    used: str = ""
+    """What the user's next use of it was worth: "reward 4"; "" where there was none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A user with their history and the slate they would be shown."""
+    """A user: what they used before the reported part, what is recommended then, and what they used in the part."""
 
     user: str
     history: tuple[Used, ...]
     slate: tuple[Recommended, ...]
-    note: str = ""
+    next: tuple[Used, ...]
+    history_note: str = ""
+    """How many uses the history has, where not all are shown."""
+    slate_note: str = ""
+    """When, and what was excluded."""
+    next_note: str = ""
+    """Out of how many shown items, and how many uses are not listed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Users with slates of one policy."""
+
+    users: tuple[Example, ...]
+    policy: str
+    note: str
+    """Which users these are."""
+    probability: str
+    """Under which conditions the column of single draws holds."""
+    log_propensity: str
+    """Under which request the column of the served procedure holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +280,7 @@ class Page:
     propensities: Histogram | None = None
     reliability: tuple[Reliability, ...] = ()
     exposure: tuple[Exposure, ...] = ()
-    examples: tuple[Example, ...] = ()
+    examples: Examples | None = None
     commands: tuple[str, ...] = ()
     """Commands for the next steps."""
     configuration: str = ""

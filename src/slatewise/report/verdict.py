@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from slatewise.report.numbers import number
 from slatewise.report.page import Judgement
-from slatewise.report.plots import number
 
 HEADLINES = {
     "can judge": "This log can judge this policy.",

@@ -47,7 +47,7 @@ def write_images(folder: Path, story: Story) -> list[Path]:
         path = folder / f"{chart.name}.png"
         with atomic_file(path) as temporary:
             drawing = plots.lines(chart.name, chart)
-            plot = go.LineChart(data=drawing.data, layout=drawing.layout)
+            plot = go.Figure(data=drawing.data, layout=drawing.layout | {"showlegend": bool(drawing.legend)})
             temporary.write_bytes(plot.to_image(format="png", width=900, height=plot.layout.height + 40, scale=2))
         written.append(path)
     return written

@@ -1,0 +1,122 @@
+"""Stored evaluations of several runs as one table of methods × metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from slatewise.data.splits import PartName
+from slatewise.evaluation import RelevanceSummary
+from slatewise.methods import reinforce
+from slatewise.report.columns import ranking_columns
+from slatewise.report.page import Column, Comparison, Row
+from slatewise.stats import Measurement
+from slatewise.training.judging import FinishedRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A run to show."""
+
+    run: FinishedRun
+    label: str
+
+    @property
+    def is_corrected(self) -> bool:
+        """Trained with an off-policy correction."""
+        settings = self.run.artifact.config.method.settings
+        return isinstance(settings, reinforce.Config) and settings.correction != "none"
+
+    @property
+    def was_served(self) -> bool:
+        """The event log that a service writes into the run (RUN/serve/events) has a slate of this policy."""
+        version = self.run.artifact.version.encode()
+        for path in sorted((self.run.folder / "serve" / "events").glob("*.jsonl")):
+            with path.open("rb") as lines:
+                # a decision has a slate, an outcome has none
+                if any(version in line and b'"slate":' in line for line in lines):
+                    return True
+        return False
+
+
+def measurements(evaluation: Mapping[str, Any]) -> dict[str, Measurement]:
+    """The metrics of a stored evaluation by their names; what JSON cannot hold is NaN."""
+    return {
+        metric["name"]: Measurement(
+            name=metric["name"],
+            value=finite_or_nan(metric["value"]),
+            low=finite_or_nan(metric["low"]),
+            high=finite_or_nan(metric["high"]),
+            users=metric["users"],
+            left_out=metric["left_out"],
+        )
+        for metric in evaluation.get("metrics", [])
+    }
+
+
+def comparison(
+    entries: Sequence[Entry], evaluations: Mapping[str, Mapping[str, Any]], *, detailed: Entry, part: PartName
+) -> Comparison:
+    """The table of a page.
+
+    Args:
+        entries: the runs, in the order of the table.
+        evaluations: the stored evaluation of the part, by label.
+        detailed: the run that the page looks at closely; its data and settings are those of all.
+        part: the part.
+    """
+    settings = detailed.run.artifact.config.evaluate
+    columns = ranking_columns(max(settings.k), settings.liked_at_least)
+    names = {column.name for column in columns}
+    rows = tuple(
+        Row(
+            name=entry.label,
+            cells={name: cell for name, cell in measurements(evaluations[entry.label]).items() if name in names},
+            detailed=entry.label == detailed.label,
+            served=entry.was_served,
+            corrected=entry.is_corrected,
+        )
+        for entry in entries
+    )
+    # who has something to find depends on the split alone, not on the run
+    relevance = RelevanceSummary(
+        **{name: evaluations[detailed.label][name] for name in RelevanceSummary.__dataclass_fields__}
+    )
+    exclusion = "items used before excluded" if settings.exclude_seen else "items used before not excluded"
+    sentences = [
+        f"Part “{part}” of the split, {relevance.users:,} users; full ranking over "
+        f"{detailed.run.dataset.catalog.num_items:,} items, {exclusion}; one seed.",
+        *relevance.sentences(),
+    ]
+    return Comparison(
+        columns=tuple(
+            replace(column, over=_users(column, rows), reason=_reason(column, relevance)) for column in columns
+        ),
+        rows=rows,
+        protocol=" ".join(sentences),
+    )
+
+
+def finite_or_nan(value: float | None) -> float:
+    """A number as JSON keeps it."""
+    return math.nan if value is None else float(value)
+
+
+def _users(column: Column, rows: Sequence[Row]) -> str:
+    """Over how many users a column is, and how many it leaves out; lists of runs may differ in who has one."""
+    cells = [row.cells[column.name] for row in rows if column.name in row.cells]
+    texts = {
+        f"{cell.users or 0:,} users" + (f", {cell.left_out:,} left out" if cell.left_out else "") for cell in cells
+    }
+    return " / ".join(sorted(texts))
+
+
+def _reason(column: Column, relevance: RelevanceSummary) -> str:
+    """Why a cell of the column has no value, where it has none."""
+    if column.name.startswith("liked_share"):
+        return "no recommended item was used in the part"
+    if column.name.startswith("liked_") and relevance.with_relevant and not relevance.with_liked:
+        return "nobody liked an item that they could find"
+    return "no user with something to find" if not relevance.with_relevant else "not measured"
