@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from slatewise.errors import input_error
@@ -76,19 +76,14 @@ def play_episodes(
         raise input_error(f"{episodes} episodes: expected at least 1")
     watched = _Watched(env)
     users = env.num_users
-    total, length, picks, quality = (torch.zeros(users, dtype=torch.float64) for _ in range(4))
+    tally = _Tally(users)
     number = torch.zeros(users, dtype=torch.int64)
     arm = Arm(policy=policy, policy_id=1, exploration=exploration)
     sessions = None if serve_finished else episodes
     steps_of_all = play(watched, [arm], seed=seed, exclude_last=exclude_last, sessions=sessions)
     for steps, (observation, step, _) in enumerate(steps_of_all, start=1):
         counts = number < episodes
-        clicked = counts & step.used.any(dim=1)
-        total += step.reward.sum(dim=1) * counts
-        length += counts
-        picks += clicked
-        if watched.picked_quality is not None:
-            quality += watched.picked_quality * clicked
+        tally.add(step, counts, watched.picked_quality)
         if recorder is not None:
             recorder.add(observation, step, counts, episode=number)
         number += step.terminated | step.truncated
@@ -101,11 +96,44 @@ def play_episodes(
                 "steps",
                 advice="Raise --max-steps, or use an environment whose sessions end.",
             )
-    each = torch.full_like(total, float(episodes))
-    metrics = [_ratio("return", total, each), _ratio("length", length, each), _ratio("click_rate", picks, length)]
-    if watched.picked_quality is not None:
-        metrics.append(_ratio("quality", quality, picks))
-    return Played(episodes=episodes * users, steps=int(length.sum()), metrics=tuple(metrics), returns=total)
+    return tally.summary(episodes)
+
+
+class _Tally:
+    """What the places of an environment earned and picked so far."""
+
+    def __init__(self, users: int) -> None:
+        self._reward, self._steps, self._picks, self._quality = (
+            torch.zeros(users, dtype=torch.float64) for _ in range(4)
+        )
+        self._knows_quality = False
+
+    def add(self, step: Step, counts: Bool[Tensor, " B"], picked_quality: Float[Tensor, " B"] | None) -> None:
+        """Count a step of the places at which it counts."""
+        clicked = counts & step.used.any(dim=1)
+        self._reward += step.reward.sum(dim=1) * counts
+        self._steps += counts
+        self._picks += clicked
+        if picked_quality is not None:
+            self._quality += picked_quality * clicked
+            self._knows_quality = True
+
+    def summary(self, episodes: int) -> Played:
+        """The metrics of `episodes` episodes of each place."""
+        each = torch.full_like(self._reward, float(episodes))
+        metrics = [
+            _ratio("return", self._reward, each),
+            _ratio("length", self._steps, each),
+            _ratio("click_rate", self._picks, self._steps),
+        ]
+        if self._knows_quality:
+            metrics.append(_ratio("quality", self._quality, self._picks))
+        return Played(
+            episodes=episodes * len(each),
+            steps=int(self._steps.sum()),
+            metrics=tuple(metrics),
+            returns=self._reward,
+        )
 
 
 class _Watched:

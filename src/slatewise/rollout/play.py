@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from slatewise.errors import input_error
@@ -72,11 +72,7 @@ def play(
     while bool((left > 0).any()):
         # left before each yield: a generator that waits inside would keep its caller without gradients
         with torch.no_grad():
-            items = torch.zeros(env.num_users, env.slate_size, dtype=torch.int64)
-            if sessions is not None and observation.candidates is not None:
-                items = observation.candidates[:, : env.slate_size].clone()
-            logp = torch.zeros(env.num_users, env.slate_size)
-            policy_id = torch.zeros(env.num_users, dtype=torch.int64)
+            items, logp, policy_id = _without_policy(env, None if sessions is None else observation.candidates)
             remembered = int((last != PAD).any(dim=0).sum())
             for arm, part, state in zip(arms, parts, states, strict=True):
                 served = left[part] > 0
@@ -114,6 +110,16 @@ def _deal(num_users: int, arms: Sequence[Arm], generator: Generator) -> list[Int
     cuts = np.rint(bounds / bounds[-1] * num_users).astype(int)
     order = torch.randperm(num_users, generator=generator)
     return [torch.sort(part).values for part in torch.tensor_split(order, [int(cut) for cut in cuts[:-1]])]
+
+
+def _without_policy(
+    env: Env, candidates: Int[Tensor, "B C"] | None
+) -> tuple[Int[Tensor, "B K"], Float[Tensor, "B K"], Int[Tensor, " B"]]:
+    """Items, logp and policy numbers of users whom no policy serves: their first candidates, or nothing."""
+    items = torch.zeros(env.num_users, env.slate_size, dtype=torch.int64)
+    if candidates is not None:
+        items = candidates[:, : env.slate_size].clone()
+    return items, torch.zeros(env.num_users, env.slate_size), torch.zeros(env.num_users, dtype=torch.int64)
 
 
 def _state(encoder: StateEncoder, carry: Carry, part: Int[Tensor, " P"], observation: Observation) -> Tensor:

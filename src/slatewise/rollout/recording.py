@@ -92,21 +92,24 @@ class Recorder:
                     context=context or None,
                 )
             )
-            order = sorted((at for at in range(size) if uses[at]), key=moments.__getitem__)
-            records.extend(
-                Outcome(
-                    event_id=name,
-                    timestamp=moments[at],
-                    item_id=self._names[items[at]],
-                    position=at,
-                    type=self._outcome,
-                    value=earned[at],
-                )
-                for at in order
-            )
-            self.outcomes += len(order)
+            outcomes = [
+                self._use(name, position, item=items[position], moment=moments[position], reward=earned[position])
+                for position in sorted((at for at in range(size) if uses[at]), key=moments.__getitem__)
+            ]
+            records += outcomes
+            self.outcomes += len(outcomes)
         self.decisions += len(rows)
         self._stream.write(encode(records))
+
+    def _use(self, event_id: str, position: int, *, item: int, moment: int, reward: float) -> Outcome:
+        return Outcome(
+            event_id=event_id,
+            timestamp=moment,
+            item_id=self._names[item],
+            position=position,
+            type=self._outcome,
+            value=reward,
+        )
 
 
 def _check_recordable(

@@ -90,20 +90,24 @@ class Recommender:
         self.store = store
         self._generator = generator
         self._clock = clock or Clock()
+        self.catalog_version = catalog_version(artifact.catalog.vocabulary.names)
+        """Of the items that are served."""
+        self._take_up_log()
+
+    def _take_up_log(self) -> None:
+        """Bring the store up to date with the log, and name in it what is served from now on."""
         with torch.inference_mode():
             self._journal.follow()
-        with store.transaction():
-            self._clock.start_after(store.latest_time())
-        names = artifact.catalog.vocabulary.names
-        self.catalog_version = catalog_version(names)
-        """Of the items that are served."""
+        with self.store.transaction():
+            self._clock.start_after(self.store.latest_time())
+        names = self.artifact.catalog.vocabulary.names
         self._journal.record_catalog(
             CatalogRecord(
                 timestamp=self._clock(),
                 catalog_version=self.catalog_version,
-                policy_version=artifact.version,
+                policy_version=self.artifact.version,
                 items=len(names),
-                file=write_items(log.folder, self.catalog_version, names),
+                file=write_items(self.events_folder, self.catalog_version, names),
             )
         )
 

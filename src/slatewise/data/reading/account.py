@@ -31,6 +31,12 @@ class Slates:
     single: int
     several: int
 
+    @classmethod
+    def of(cls, log: Interactions) -> Slates:
+        """The slates of a log."""
+        uses = np.add.reduceat(log.used.astype(np.int64), log.event_offsets[:-1])
+        return cls(unused=int((uses == 0).sum()), single=int((uses == 1).sum()), several=int((uses > 1).sum()))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Titles:
@@ -42,6 +48,12 @@ class Titles:
     """Those of them that the item table has."""
     table: int
     """Items of the table."""
+
+    @classmethod
+    def of(cls, rows_of_item: Int[np.ndarray, "N"], num_table_items: int) -> Titles:
+        """The items of a log by their rows, those of the item table first."""
+        matches = int(np.count_nonzero(rows_of_item[:num_table_items]))
+        return cls(items=int(np.count_nonzero(rows_of_item)), matches=matches, table=num_table_items)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,14 +127,8 @@ def account_of(
     row_user = np.repeat(np.repeat(np.arange(log.num_users), np.diff(log.user_offsets)), sizes)
     item = log.item.astype(np.int64) - FIRST_ITEM
     rows_of_item = np.bincount(item, minlength=len(items))
-    titles = None
-    if num_table_items is not None:
-        matches = int(np.count_nonzero(rows_of_item[:num_table_items]))
-        titles = Titles(items=int(np.count_nonzero(rows_of_item)), matches=matches, table=num_table_items)
-    slates = None
-    if is_slates:
-        uses = np.add.reduceat(log.used.astype(np.int64), log.event_offsets[:-1])
-        slates = Slates(unused=int((uses == 0).sum()), single=int((uses == 1).sum()), several=int((uses > 1).sum()))
+    titles = None if num_table_items is None else Titles.of(rows_of_item, num_table_items)
+    slates = Slates.of(log) if is_slates else None
     num_uses = int(np.count_nonzero(log.used))
     pairs = (row_user * len(items) + item)[log.used]
     repeats = num_uses - pl.Series(pairs).n_unique()
