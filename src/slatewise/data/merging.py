@@ -180,7 +180,7 @@ def _set_aside(*datasets: Dataset | MergeAccount) -> dict[str, int]:
     for dataset in datasets:
         if isinstance(dataset, Dataset):
             account = Account.of(dataset.manifest.source)
-            total.update(account.set_aside if account is not None else {})
+            total += Counter({} if account is None else account.set_aside)
         else:
             total["events that another log had already"] += dataset.duplicates
             total["events that contradict another log"] += dataset.set_aside
