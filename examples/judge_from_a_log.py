@@ -12,7 +12,7 @@ REWARDS = tuple(float(reward) for reward in range(1, 11))
 SHOWN = tuple((11 - reward) / 55 for reward in range(1, 11))  # the log shows the worst items most
 bandit = toys.Config(rewards=REWARDS, behaviour=SHOWN)
 
-log = toys.behaviour_log(bandit, events=5_000, seed=1)  # 5,000 steps with the propensity of each
+log = toys.behaviour_log(bandit, events=500, seed=1)  # 500 users of one step, with the propensity of each
 print(f"the log itself earned {log.reward.mean():.2f} a step")
 
 policies = {
@@ -30,6 +30,6 @@ for name, probabilities in policies.items():
     estimate = Snips().estimate(log, logp)
     low, high = estimate.interval
     print(f"\n{name}: truth {truth:.2f}, estimate {estimate.value:.2f} ({low:.2f} to {high:.2f})")
-    print(f"  verdict: {estimate.verdict}; {estimate.ess:,.0f} effective steps of {estimate.steps:,}")
+    print(f"  verdict: {estimate.verdict}; {estimate.ess:,.0f} effective users of {estimate.trajectories:,}")
     for reason in estimate.reasons:
         print(f"  {reason}")

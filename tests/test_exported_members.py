@@ -17,9 +17,9 @@ PUBLIC = {
     "SlatewiseError", "Slates", "Step", "Trajectories", "Vocabulary",
 }  # fmt: skip
 CHECKS = {
-    "ContractError", "check_encoder", "check_env", "check_estimator", "check_method", "check_policy",
-    "check_popularity_fallback", "check_retriever", "check_states", "check_trajectories", "toy_catalog", "toy_dataset",
-    "toy_log", "written_log",
+    "ContractError", "Coverage", "CoverageSetting", "check_encoder", "check_env", "check_estimator", "check_method",
+    "check_policy", "check_popularity_fallback", "check_retriever", "check_states", "check_trajectories",
+    "measure_coverage", "toy_catalog", "toy_dataset", "toy_log", "written_log",
 }  # fmt: skip
 
 

@@ -260,17 +260,19 @@ def _same_settings(config: RunConfig, folder: Path) -> bool:
 
 def _judge(folder: Path, behaviour: Path) -> tuple[str, dict[str, Any]]:
     """Name, and validation and test metrics of a run; judged once per trained policy and logging policy."""
-    from slatewise.training.judging import judge, open_run
+    from slatewise.training.judging import evaluate_run, open_run
 
     opened, logging_policy = open_run(folder), open_run(behaviour).artifact
     path, versions = folder / "evaluation.json", (opened.artifact.version, logging_policy.version)
     results = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     # `slatewise evaluate` may have judged a part since, without an estimate
-    whole = set(results.get("parts", {})) == {"valid", "test"} and results["parts"]["test"]["off_policy"]
-    whole = whole and all("used_items" in part for part in results["parts"].values())  # older versions did not say
+    whole = set(results.get("parts", {})) == {"valid", "test"}
+    # older versions stored neither
+    whole = whole and "trajectories" in (results["parts"]["test"]["off_policy"] or {})
+    whole = whole and all("used_items" in part for part in results["parts"].values())
     if not whole or (results.get("policy"), results.get("behaviour")) != versions:
-        judge(opened, "valid", behaviour=None)
-        judge(opened, "test", behaviour=logging_policy.policy)
+        evaluate_run(opened, "valid", behaviour=None)
+        evaluate_run(opened, "test", behaviour=logging_policy.policy)
         results = json.loads(path.read_text("utf-8")) | {"behaviour": logging_policy.version}
         with atomic_file(path) as temporary:
             temporary.write_text(json.dumps(results, indent=2), encoding="utf-8")
@@ -316,7 +318,6 @@ def _report(settings: Settings, dataset: Dataset, served: str, commands: Sequenc
         detailed=entries[served],
         part="test",
         title=f"From a log to a served policy: {dataset.name}",
-        propensities="fitted: a clone of the log's behaviour, training rows only",
         commands=commands,
     )
     path = settings.runs / "report.html"

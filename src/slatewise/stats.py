@@ -36,8 +36,8 @@ class Measurement:
         return math.isfinite(self.low) and math.isfinite(self.high)
 
 
-def quantile_t(freedom: int) -> float:
-    """97.5 % quantile of Student's t distribution with that many degrees of freedom."""
+def quantile_t(freedom: int | float) -> float:
+    """97.5 % quantile of Student's t distribution with that many degrees of freedom, whole or not, above 0."""
     return float(student.ppf(0.975, freedom))
 
 

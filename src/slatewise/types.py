@@ -274,29 +274,42 @@ class Phase:
 
 
 Verdict = Literal["can judge", "weak", "cannot judge"]
+PropensitySource = Literal["logged", "fitted"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """An off-policy estimate with what is needed to believe it or not."""
+    """An off-policy estimate with what is needed to believe it or not.
+
+    Its independent units are trajectories: all steps of one user, however many windows they were cut into.
+    """
 
     value: float
     stderr: float
     interval: tuple[float, float]
-    """95 %."""
-    ess: float
-    """Effective sample size (Σw)² / Σw², in steps."""
+    """95 %; within the range of the rewards where the estimator cannot leave it."""
+    trajectories: int
+    """Trajectories the estimate was made of."""
     steps: int
-    """Steps the estimate was made of."""
+    """Shown items in them: one a step, or several where slates are estimated item by item."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Shown items that could not enter the estimate, by reason."""
+    ess: float
+    """Effective sample size (Σ W)² / Σ W² of the trajectories' summed weights W."""
     max_weight: float
-    """Largest normalised weight: the share of the estimate that one step carries."""
+    """Largest normalised weight: the share of the estimate that one trajectory carries."""
+    mean_weight: float
+    """Mean weight of a step; 1 in expectation where the log covers what the policy does."""
+    pareto_k: float
+    """Shape k̂ of the tail of the trajectories' weights; −∞ where it has none."""
     unsupported: float
-    """Share of logged actions that the judged policy could not have taken."""
+    """Share of logged actions that the evaluation policy could not have taken."""
+    propensities: PropensitySource = "logged"
     verdict: Verdict
     reasons: tuple[str, ...]
     """Why the verdict is not better, in words."""
     contributions: Float[Tensor, "B"] = field(repr=False, default_factory=lambda: torch.zeros(0))
-    """Per trajectory."""
+    """Per row of the log."""
 
 
 def used_at_once(

@@ -11,13 +11,13 @@ import pytest
 from tests.cli.conftest import Command, Trained
 
 from slatewise.config.run import RunConfig
-from slatewise.training.judging import judge, open_run
+from slatewise.training.judging import evaluate_run, open_run
 from slatewise.training.loop import train
 
 
 def judged(*folders: Path) -> None:
     for folder in folders:
-        judge(open_run(folder), "test", behaviour=None)
+        evaluate_run(open_run(folder), "test", behaviour=None)
 
 
 def test_several_runs_stand_on_one_page(trained: Trained, slatewise: Command, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_an_estimator_keeps_its_contract(estimator: Callable[[], Estimator]) -> 
 
 @pytest.mark.parametrize(
     "estimator",
-    [Snips(normalise=False), Snips(weight_cap=50.0), Snips(fitted=True), Snips(only_uses=True)],
+    [Snips(normalise=False), Snips(weight_cap=50.0), Snips(propensities="fitted"), Snips(only_uses=True)],
     ids=["plain", "capped high", "fitted", "only uses"],
 )
 def test_its_settings_keep_it_too(estimator: Snips) -> None:
@@ -67,8 +67,8 @@ class Unweighted(Snips):
     [
         (Counting(), "half of the log has no known propensity, and 4000 steps count; expected 2000"),
         (Sure(), 'verdict "can judge".*on a log without propensities; expected "cannot judge"'),
-        (Unweighted(), r"judging another policy: 2\.\d+ with a standard error of .* the value is 3\.2"),
-        (Snips(weight_cap=0.5), "judging another policy|judging the policy"),
+        (Unweighted(), r"evaluating another policy: 2\.\d+ with a standard error of .* the value is 3\.2"),
+        (Snips(weight_cap=0.5), "evaluating another policy|evaluating the policy"),
     ],
     ids=["counting", "sure", "unweighted", "capped low"],
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from slatewise.log import FIRST_ITEM
+from slatewise.log import FIRST_ITEM, PAD, UNKNOWN
 from slatewise.ope.ips import Snips
 from slatewise.types import Trajectories, used_at_once
 
@@ -20,7 +20,7 @@ def log_of(slate: Tensor, logp: Tensor, reward: Tensor) -> Trajectories:
     return Trajectories(
         event_id=steps,
         policy_id=steps,
-        user=steps,
+        user=torch.arange(shape[0]).unsqueeze(1).expand(shape),
         time=steps,
         terminated=~yes,
         truncated=~yes,
@@ -49,16 +49,18 @@ def test_snips_by_hand() -> None:
     estimate = Snips().estimate(HAND, EVALUATION)
     # (2 · 1 + .5 · 4) + .8 · 5 = 8, over 2.5 + .8
     assert estimate.value == pytest.approx(8 / 3.3)
-    assert estimate.steps == 3
-    assert estimate.ess == pytest.approx(3.3**2 / (4 + 0.25 + 0.64))
-    assert estimate.max_weight == pytest.approx(2 / 3.3)
+    assert (estimate.trajectories, estimate.steps, estimate.left_out) == (2, 3, {})
+    # the users' weights are 2 + .5 and .8
+    assert estimate.ess == pytest.approx(3.3**2 / (2.5**2 + 0.8**2))
+    assert estimate.max_weight == pytest.approx(2.5 / 3.3)
+    assert estimate.mean_weight == pytest.approx(3.3 / 3)
     torch.testing.assert_close(estimate.contributions, torch.tensor([4 / 3.3, 4 / 3.3]))
-    # residuals 4 − 2.5 v and 4 − .8 v = ∓ 2.0606; √(2 · 2.0606² · 2/1) / 3.3
-    residual = 4 - 0.8 * 8 / 3.3
-    assert estimate.stderr == pytest.approx(math.sqrt(2 * residual**2 * 2) / 3.3)
-    assert estimate.interval == pytest.approx(
-        (estimate.value - 1.959964 * estimate.stderr, estimate.value + 1.959964 * estimate.stderr)
-    )
+    # without the first user 5, without the second 4/2.5 = 1.6: the jackknife's variance is ½ ((5 − v)² + (1.6 − v)²)
+    value = 8 / 3.3
+    jackknife = ((5 - value) ** 2 + (1.6 - value) ** 2) / 2
+    # two equal residuals count as two, so the variance of independent steps, which is smaller, changes nothing
+    assert estimate.stderr == pytest.approx(math.sqrt(jackknife))
+    assert 1.0 <= estimate.interval[0] < value < estimate.interval[1] <= 5.0
 
 
 def test_ips_and_a_cap_by_hand() -> None:
@@ -76,7 +78,59 @@ def test_burn_in_and_unknown_propensities_are_left_out() -> None:
         HAND.replace(logp_known=torch.tensor([[True], [False]])),
     ):
         estimate = Snips().estimate(hidden, EVALUATION)
-        assert (estimate.value, estimate.steps) == (expected.value, 2)
+        assert (estimate.value, estimate.steps, estimate.trajectories) == (expected.value, 2, 1)
+
+
+def test_what_is_left_out_is_counted_by_reason() -> None:
+    log = HAND.replace(slate=torch.tensor([[[2, UNKNOWN]], [[4, PAD]]]), logp_known=torch.tensor([[True], [False]]))
+    estimate = Snips().estimate(log, EVALUATION)
+    assert estimate.steps == 1
+    assert estimate.left_out == {"no propensity": 1, "an item that the catalog does not have": 1}
+
+
+def test_windows_of_one_user_are_one_trajectory() -> None:
+    both = HAND.replace(user=torch.tensor([[7], [7]]))
+    estimate = Snips().estimate(both, EVALUATION)
+    assert estimate.value == pytest.approx(8 / 3.3)
+    assert (estimate.trajectories, estimate.steps, estimate.max_weight) == (1, 3, 1.0)
+    # nothing to compare one user with: the range of the rewards is all that is known
+    assert (estimate.stderr, estimate.interval) == (math.inf, (1.0, 5.0))
+    assert estimate.verdict == "cannot judge"
+
+
+def test_steps_of_a_user_carry_no_more_than_the_user() -> None:
+    """A hundred copies of every step change neither the interval nor the effective sample size."""
+    once = Snips().estimate(HAND, EVALUATION)
+    columns = {name: getattr(HAND, name) for name in Trajectories.__dataclass_fields__}
+    often = HAND.replace(
+        **{
+            name: value.repeat_interleave(100, dim=1)
+            for name, value in columns.items()
+            if value is not None and name not in ("context", "next_time")
+        },
+        context=torch.zeros(2, 101, 0),
+    )
+    copies = Snips().estimate(often, EVALUATION.repeat_interleave(100, dim=1))
+    assert copies.steps == 300
+    assert copies.ess == pytest.approx(once.ess)
+    assert copies.interval == pytest.approx(once.interval)
+
+
+def test_known_bounds_of_the_rewards_widen_the_interval() -> None:
+    wide = Snips(rewards=(0.0, 20.0)).estimate(HAND, EVALUATION)
+    assert wide.interval[1] > Snips().estimate(HAND, EVALUATION).interval[1]
+    with pytest.raises(ValueError, match=r"rewards are \(1.0, 0.0\)"):
+        Snips(rewards=(1.0, 0.0))
+
+
+def test_a_constant_reward_says_nothing_of_others() -> None:
+    same = HAND.replace(reward=torch.ones_like(HAND.reward))
+    estimate = Snips().estimate(same, EVALUATION)
+    assert (estimate.value, estimate.interval) == (1.0, (1.0, 1.0))
+    assert "every reward is the same: nothing is known of how others vary" in estimate.reasons
+    bounded = Snips(rewards=(0.0, 1.0)).estimate(same, EVALUATION)
+    assert bounded.interval[0] < 0.9
+    assert not any(reason.startswith("every reward") for reason in bounded.reasons)
 
 
 def test_actions_that_the_policy_could_not_have_taken() -> None:
@@ -94,7 +148,7 @@ def test_an_empty_log() -> None:
 
 
 BEHAVIOUR = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-JUDGED = torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64)
+EVALUATED = torch.tensor([0.1, 0.3, 0.6], dtype=torch.float64)
 REWARD = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)
 
 
@@ -110,7 +164,7 @@ def estimates(events: int, *, normalise: bool) -> tuple[Tensor, Tensor]:
     for row in actions:
         column = row.view(-1, 1, 1)
         log = log_of(column + FIRST_ITEM, BEHAVIOUR[column].log().float(), REWARD[column].float())
-        values.append(Snips(normalise=normalise).estimate(log, JUDGED[column].log().float()).value)
+        values.append(Snips(normalise=normalise).estimate(log, EVALUATED[column].log().float()).value)
     return torch.tensor(values, dtype=torch.float64), chance
 
 

@@ -127,11 +127,14 @@ def test_verdict_in_words() -> None:
     assert verdict.facts(judgement) == [
         ("Estimated reward per shown item", "0.420, 95 % interval 0.220 – 0.620"),
         ("Reward per shown item of the log itself", "0.400"),
-        ("Effective steps", "12 of 4,000"),
-        ("Weight of the heaviest step", "31 %"),
+        ("Shown items", "4,000 of 300 trajectories; left out: 17 (no propensity)"),
+        ("Effective trajectories", "12.0 of 300"),
+        ("Weight of the heaviest trajectory", "31 %"),
+        ("Mean weight, 1 in expectation", "0.870"),
+        ("Shape k̂ of the tail of the weights", "–"),
         ("Logged actions out of the policy's reach", "4.0 %"),
         ("Estimator", "SNIPS"),
-        ("Propensities", "estimated"),
+        ("Propensities", "logged"),
     ]
 
 

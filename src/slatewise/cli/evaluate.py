@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 from rich.table import Table
@@ -13,6 +13,7 @@ from rich.table import Table
 from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text, progress
 
 if TYPE_CHECKING:
+    from slatewise.data.splits import PartName
     from slatewise.evaluation import Calibration, Evaluation
     from slatewise.stats import Measurement
     from slatewise.training.judging import FinishedRun
@@ -25,7 +26,8 @@ Example: slatewise evaluate runs/cloning --part valid
 """
 OPE = """Estimate off-policy what a run would have earned on the log, and say whether the log can judge it.
 
-Where the log has no propensities of single items, a clone of the logging policy is fitted on the training part first.
+Steps of one item with a logged propensity enter the estimate; the others are counted and left out. Where there is no
+such step, or with --fit-propensities, a clone of the logging policy is fitted on the training part first.
 
 Example: slatewise ope runs/reinforce --part test
 """
@@ -33,8 +35,15 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `slatewi
 PartOption = Annotated[str, typer.Option(help="valid or test.", show_default=True)]
 DataOption = Annotated[Path | None, typer.Option(help="Prepared data set, if it was moved.")]
 BehaviourOption = Annotated[
-    Path | None, typer.Option(help="Run whose policy stands for the logging policy; default: one is fitted.")
+    Path | None,
+    typer.Option(help="Run whose policy stands for the logging policy; default: the propensities of the log."),
 ]
+FitOption = Annotated[
+    bool, typer.Option("--fit-propensities", help="Fit the logging policy even where the log has propensities.")
+]
+
+Fit = Literal["always", "where none is logged", "never"]
+"""When the logging policy is fitted."""
 
 
 def register(app: typer.Typer) -> None:
@@ -49,13 +58,18 @@ def evaluate(
     data: DataOption = None,
     behaviour: BehaviourOption = None,
     seed: Annotated[int, typer.Option(help="Of policies that draw.")] = 0,
-    off_policy: Annotated[bool, typer.Option("--off-policy", help="Estimate off-policy as well.")] = False,
+    off_policy: Annotated[
+        bool, typer.Option("--off-policy", help="Estimate off-policy even where the log has no propensities.")
+    ] = False,
+    fit_propensities: FitOption = False,
     allow_module: AllowModule = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Judge; see EVALUATE."""
-    opened, result = _judge(
-        run, part, data, behaviour, seed=seed, off_policy=off_policy, allow_modules=allow_module, quiet=as_json
+    """Evaluate; see EVALUATE."""
+    held_out = _held_out(part)
+    fit: Fit = "always" if fit_propensities else "where none is logged" if off_policy else "never"
+    opened, result = _evaluate(
+        run, held_out, data, behaviour, seed=seed, fit=fit, allow_modules=allow_module, quiet=as_json
     )
     table = _table(result.metrics)
     label = " (simulated log)" if opened.dataset.simulated else ""
@@ -69,7 +83,7 @@ def evaluate(
         f"{result.users:,} users, full ranking over {opened.dataset.catalog.num_items:,} items, {excluded}"
     )
     words = "".join(f"\n{sentence}" for sentence in result.sentences())
-    words += f"\n{_verdict(result)}" if result.estimate is not None else ""
+    words += f"\n{_verdict(opened, held_out, result)}"
     words += f"\n{_calibration(result.behaviour)}" if result.behaviour is not None else ""
     answer(_value(run, opened, part, result), as_json=as_json, text=f"{head}\n\n{as_text(table)}{words}")
 
@@ -91,49 +105,57 @@ def ope(
     part: PartOption = "test",
     data: DataOption = None,
     behaviour: BehaviourOption = None,
+    fit_propensities: FitOption = False,
     allow_module: AllowModule = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Estimate; see OPE."""
-    opened, result = _judge(
-        run, part, data, behaviour, seed=0, off_policy=True, allow_modules=allow_module, quiet=as_json
+    held_out = _held_out(part)
+    fit: Fit = "always" if fit_propensities else "where none is logged"
+    opened, result = _evaluate(
+        run, held_out, data, behaviour, seed=0, fit=fit, allow_modules=allow_module, quiet=as_json
     )
-    answer(_value(run, opened, part, result), as_json=as_json, text=_verdict(result))
+    answer(_value(run, opened, part, result), as_json=as_json, text=_verdict(opened, held_out, result))
 
 
-def _judge(
+def _held_out(part: str) -> PartName:
+    from slatewise.errors import input_error
+
+    if part not in ("valid", "test"):
+        raise input_error(f'--part is "{part}"; expected valid or test')
+    return cast("PartName", part)
+
+
+def _evaluate(
     run: Path,
-    part: str,
+    part: PartName,
     data: Path | None,
     behaviour: Path | None,
     *,
     seed: int,
-    off_policy: bool,
+    fit: Fit,
     allow_modules: bool,
     quiet: bool,
 ) -> tuple[FinishedRun, Evaluation]:
-    from slatewise.errors import input_error
     from slatewise.training.checkpoint import Progress
-    from slatewise.training.judging import fitted_behaviour, judge, open_run
+    from slatewise.training.judging import evaluate_run, fitted_behaviour, open_run
 
-    if part not in ("valid", "test"):
-        raise input_error(f'--part is "{part}"; expected valid or test')
     opened = open_run(run, data=data, allow_modules=allow_modules)
     with progress(show=not quiet) as bars:
         logging_policy = None
         if behaviour is not None:
             logging_policy = open_run(behaviour, data=data, allow_modules=allow_modules).artifact.policy
-        elif off_policy:
+        elif fit != "never":
             task = bars.add_task("fitting propensities", total=None, note="")
 
             def on_step(done: Progress, total: int) -> None:
                 bars.update(task, completed=done.step, total=total)
 
-            logging_policy = fitted_behaviour(opened, on_step=on_step)
+            logging_policy = fitted_behaviour(opened, part, always=fit == "always", on_step=on_step)
         ranking = bars.add_task("ranking", total=opened.dataset.interactions.num_users, note="")
-        result = judge(
+        result = evaluate_run(
             opened,
-            part,  # type: ignore[arg-type]  # checked above
+            part,
             behaviour=logging_policy,
             seed=seed,
             on_batch=lambda users: bars.update(ranking, completed=users),
@@ -161,14 +183,30 @@ def _calibration(fit: Calibration) -> str:
     )
 
 
-def _verdict(result: Evaluation) -> str:
+def _verdict(opened: FinishedRun, part: PartName, result: Evaluation) -> str:
     estimate = result.estimate
     if estimate is None:
-        return "No off-policy estimate: the log has no propensities; --off-policy fits them."
+        return _no_estimate(opened, part)
     low, high = estimate.interval
+    left_out = ", ".join(f"{items:,} ({reason})" for reason, items in estimate.left_out.items())
+    tail = f"{estimate.pareto_k:.2f}" if math.isfinite(estimate.pareto_k) else "none"
     reasons = "".join(f"\n  - {reason}" for reason in estimate.reasons)
     return (
-        f"Off-policy (SNIPS, item by item): {estimate.value:.4f} ({low:.4f} … {high:.4f}) per item, "
-        f"{estimate.ess:,.1f} effective of {estimate.steps:,} steps, largest weight {estimate.max_weight:.1%}, "
-        f"unsupported {estimate.unsupported:.1%}\nVerdict: {estimate.verdict}{reasons}"
+        f"Off-policy (SNIPS, item by item, {estimate.propensities} propensities): {estimate.value:.4f} per shown item, "
+        f"95 % interval {low:.4f} … {high:.4f}\n"
+        f"  over {estimate.steps:,} shown items of {estimate.trajectories:,} trajectories; "
+        f"left out: {left_out or 'none'}\n"
+        f"  {estimate.ess:,.1f} effective trajectories, the heaviest carries {estimate.max_weight:.1%}, mean weight "
+        f"{estimate.mean_weight:.3f}, tail k̂ {tail}, unsupported {estimate.unsupported:.1%}\n"
+        f"Verdict: {estimate.verdict}{reasons}"
     )
+
+
+def _no_estimate(opened: FinishedRun, part: PartName) -> str:
+    from slatewise.evaluation import count_propensities
+
+    logged = count_propensities(opened.split.part(part))
+    state = "has no propensities"
+    if logged.slate_size:
+        state = f"has propensities of slates of up to {logged.slate_size}, none of a single draw"
+    return f"No off-policy estimate: the log {state}; --off-policy fits them."

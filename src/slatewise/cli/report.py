@@ -43,7 +43,6 @@ def report(
     as_json: JsonFlag = False,
 ) -> None:
     """Write; see HELP."""
-    from slatewise import evaluation
     from slatewise.report import write
     from slatewise.report.comparison import Entry
     from slatewise.report.runs import page
@@ -54,16 +53,14 @@ def report(
     labels = _labels(runs, label)
     opened = [open_run(run, data=data, allow_modules=allow_module) for run in runs]
     _check_comparable(opened)
-    judged = [_stored_result(run, part) for run in opened]
+    results = [_stored_result(run, part) for run in opened]
     first, dataset = opened[0], opened[0].dataset
-    logged = evaluation.has_single_draw_propensities(dataset.interactions)
     entries = [Entry(run=run, label=name) for run, name in zip(opened, labels, strict=True)]
     content = page(
         entries,
         detailed=entries[0],
         part=part,  # type: ignore[arg-type]  # checked above
         title=f"Learned from {dataset.name}: {', '.join(labels)}",
-        propensities="logged" if logged else "fitted: a clone of the log's behaviour",
         commands=[f"slatewise serve {first.folder}"],
     )
     path = out or first.folder / "report.html"
@@ -75,7 +72,7 @@ def report(
         "part": part,
         "runs": [
             {"run": str(run.folder), "label": name, "method": run.artifact.config.method.name, **result}
-            for run, name, result in zip(opened, labels, judged, strict=True)
+            for run, name, result in zip(opened, labels, results, strict=True)
         ],
     }
     answer(value, as_json=as_json, text=_text(value))
@@ -125,13 +122,15 @@ def _stored_result(run: FinishedRun, part: str) -> dict[str, Any]:
     """The stored evaluation of a run on a split."""
     path = run.folder / "evaluation.json"
     evaluation = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if evaluation.get("policy") != run.artifact.version or "used_items" not in evaluation["parts"].get(part, {}):
+    result: dict[str, Any] = evaluation.get("parts", {}).get(part, {})
+    # older versions said neither over whom a metric is nor how many trajectories an estimate has
+    current = "used_items" in result and "trajectories" in (result["off_policy"] or {"trajectories": 0})
+    if evaluation.get("policy") != run.artifact.version or not current:
         raise input_error(
             f'not judged on its part "{part}" yet',
             file=run.folder,
             advice=f"First: slatewise evaluate {run.folder} --part {part}",
         )
-    result: dict[str, Any] = evaluation["parts"][part]
     return result
 
 

@@ -17,7 +17,13 @@ import torch
 from slatewise.config import EvaluateConfig
 from slatewise.data.prepared import Dataset
 from slatewise.evaluation.calibration import Calibration, calibrate
-from slatewise.evaluation.off_policy import estimate_off_policy, has_single_draw_propensities, held_out_log_pi
+from slatewise.evaluation.off_policy import (
+    LoggedPropensities,
+    count_propensities,
+    estimate_off_policy,
+    estimate_to_json,
+    held_out_log_pi,
+)
 from slatewise.evaluation.ranking import Ranking, rank, states_at
 from slatewise.evaluation.ranking_metrics import metric_names, ranking_metrics, users_of
 from slatewise.evaluation.relevance import Relevance, RelevanceSummary, relevance, used_items
@@ -65,18 +71,13 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it; what is not a number becomes null."""
-        estimate = None
-        if self.estimate is not None:
-            estimate = {name: value for name, value in vars(self.estimate).items() if name != "contributions"}
-            estimate |= {"interval": [_finite(border) for border in self.estimate.interval]}
-            estimate = {name: _finite(value) for name, value in estimate.items()}
         metrics = [{name: _finite(value) for name, value in asdict(metric).items()} for metric in self.metrics]
         behaviour = self.behaviour.to_json() if self.behaviour is not None else None
         return {
             **asdict(self.relevance),
             "short_lists": self.short_lists,
             "metrics": metrics,
-            "off_policy": estimate,
+            "off_policy": estimate_to_json(self.estimate) if self.estimate is not None else None,
             "behaviour": behaviour,
         }
 
@@ -93,7 +94,7 @@ def evaluate(
     seed: int = 0,
     on_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Ranking metrics and, where propensities are logged or a behaviour policy is given, an off-policy estimate.
+    """Ranking metrics and, where single draws have propensities or a behaviour policy is given, an off-policy estimate.
 
     Args:
         policy: the judged policy.
@@ -101,7 +102,7 @@ def evaluate(
         part: the part to judge on.
         config: see EvaluateConfig.
         trained_on: the part that says how popular an item is.
-        behaviour: its ``log_pi`` stands for propensities that the log does not have.
+        behaviour: its ``log_pi`` stands for the propensities of all events; None takes the logged ones.
         off_policy: False leaves the estimate and the calibration out.
         seed: of the draws of a policy that draws.
         on_batch: told the number of users done after each batch.
@@ -111,9 +112,9 @@ def evaluate(
     """
     num_rows = dataset.catalog.num_rows
     ranking = rank(policy, part, config, seed=seed, on_batch=on_batch)
-    judged = None
-    if off_policy and (behaviour is not None or has_single_draw_propensities(part.interactions)):
-        judged = estimate_off_policy(policy, part, config, behaviour=behaviour, only_uses=dataset.kind == "uses")
+    estimate = None
+    if off_policy and (behaviour is not None or count_propensities(part).single_draws):
+        estimate = estimate_off_policy(policy, part, config, behaviour=behaviour, only_uses=dataset.kind == "uses")
     calibrated = None
     if off_policy and isinstance(policy, EstimatesBehaviour):
         calibrated = calibrate(policy, part, config, num_rows=num_rows)
@@ -122,7 +123,7 @@ def evaluate(
         relevance=ranking.relevance.summary(config),
         short_lists=int((ranking.items == PAD).any(dim=1).sum()),
         metrics=ranking_metrics(ranking, config, num_rows=num_rows, count=count),
-        estimate=judged,
+        estimate=estimate,
         behaviour=calibrated,
     )
 
@@ -134,13 +135,15 @@ def _finite(value: Any) -> Any:
 __all__ = [
     "Calibration",
     "Evaluation",
+    "LoggedPropensities",
     "Ranking",
     "Relevance",
     "RelevanceSummary",
     "calibrate",
+    "count_propensities",
     "estimate_off_policy",
+    "estimate_to_json",
     "evaluate",
-    "has_single_draw_propensities",
     "held_out_log_pi",
     "metric_names",
     "rank",

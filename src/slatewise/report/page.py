@@ -187,8 +187,6 @@ class Judgement:
     estimate: Estimate
     estimator: str
     """"SNIPS, item-wise"."""
-    propensities: str
-    """Origin of the propensities: "logged", or "estimated by the behaviour head, training rows only"."""
     logged_value: float | None = None
     """Mean reward per shown item of the log itself, on the same steps."""
 

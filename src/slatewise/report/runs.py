@@ -22,7 +22,6 @@ def page(
     detailed: Entry,
     part: PartName,
     title: str,
-    propensities: str,
     commands: Sequence[str] = (),
     summary: Sequence[str] = (),
     num_examples: int = 4,
@@ -34,7 +33,6 @@ def page(
         detailed: the run that is looked at closely; its data and split are those of all.
         part: the part they were judged on.
         title: of the page.
-        propensities: where the off-policy estimates have theirs from.
         commands: what to type next.
         summary: findings.
         num_examples: users to show.
@@ -57,7 +55,7 @@ def page(
         summary=tuple(summary),
         comparison=comparison(entries, evaluations, detailed=detailed, part=part),
         curves=_curves(entries, max(settings.k)),
-        judgements=_judgements(entries, evaluations, propensities),
+        judgements=_judgements(entries, evaluations),
         propensities=propensity_histogram(artifact.policy, dataset, held_out, settings, label=detailed.label),
         reliability=_reliability(entries, evaluations),
         exposure=exposure(
@@ -108,29 +106,20 @@ def _curves(entries: Sequence[Entry], k: int) -> tuple[LineChart, ...]:
     return tuple(charts)
 
 
-def _judgements(
-    entries: Sequence[Entry], evaluations: Mapping[str, Mapping[str, Any]], propensities: str
-) -> tuple[Judgement, ...]:
-    judgements = []
-    for entry in entries:
-        value = evaluations[entry.label].get("off_policy")
-        if value is None:
-            continue
-        estimate = Estimate(
-            value=finite_or_nan(value["value"]),
-            stderr=finite_or_nan(value["stderr"]),
-            interval=(finite_or_nan(value["interval"][0]), finite_or_nan(value["interval"][1])),
-            ess=finite_or_nan(value["ess"]),
-            steps=int(value["steps"]),
-            max_weight=finite_or_nan(value["max_weight"]),
-            unsupported=finite_or_nan(value["unsupported"]),
-            verdict=value["verdict"],
-            reasons=tuple(value["reasons"]),
-        )
-        judgements.append(
-            Judgement(policy=entry.label, estimate=estimate, estimator="SNIPS, item by item", propensities=propensities)
-        )
-    return tuple(judgements)
+def _judgements(entries: Sequence[Entry], evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[Judgement, ...]:
+    values = ((entry.label, evaluations[entry.label].get("off_policy")) for entry in entries)
+    return tuple(
+        Judgement(policy=label, estimate=_estimate(value), estimator="SNIPS, item by item")
+        for label, value in values
+        if value is not None
+    )
+
+
+def _estimate(values: Mapping[str, Any]) -> Estimate:
+    """The estimate that `evaluation.estimate_to_json` wrote; null becomes NaN."""
+    numbers = {name: finite_or_nan(value) if value is None else value for name, value in values.items()}
+    low, high = map(finite_or_nan, values["interval"])
+    return Estimate(**numbers | {"interval": (low, high), "reasons": tuple(values["reasons"])})
 
 
 def _reliability(entries: Sequence[Entry], evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[Reliability, ...]:

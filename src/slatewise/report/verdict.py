@@ -11,11 +11,13 @@ HEADLINES = {
     "cannot judge": "This log cannot judge this policy.",
 }
 MEANINGS = {
-    "can judge": "Enough of what the policy would do was tried in the log, and no few steps carry the estimate.",
+    "can judge": "Enough of what the policy would do was tried in the log, and no few trajectories carry the estimate.",
     "weak": "Take the estimate as a hint, and try the policy on few users first.",
     "cannot judge": "The estimate below is printed for the record only. To judge this policy takes a log with logged "
     "propensities and some exploration, a simulator, or a small live test.",
 }
+
+PROPENSITIES = {"logged": "logged", "fitted": "fitted: a clone of the logging policy, from the training part"}
 
 
 def headline(judgement: Judgement) -> str:
@@ -34,16 +36,23 @@ def facts(judgement: Judgement) -> list[tuple[str, str]]:
     """The numbers behind the verdict, with their names."""
     estimate = judgement.estimate
     low, high = (number(bound) for bound in estimate.interval)
-    named_numbers = [("Estimated reward per shown item", f"{number(estimate.value)}, 95 % interval {low} – {high}")]
+    facts = [("Estimated reward per shown item", f"{number(estimate.value)}, 95 % interval {low} – {high}")]
     if judgement.logged_value is not None:
-        named_numbers.append(("Reward per shown item of the log itself", number(judgement.logged_value)))
+        facts.append(("Reward per shown item of the log itself", number(judgement.logged_value)))
+    left_out = ", ".join(f"{items:,} ({reason})" for reason, items in estimate.left_out.items())
     return [
-        *named_numbers,
-        ("Effective steps", f"{number(estimate.ess, 0)} of {estimate.steps:,}"),
-        ("Weight of the heaviest step", percent(estimate.max_weight)),
+        *facts,
+        (
+            "Shown items",
+            f"{estimate.steps:,} of {estimate.trajectories:,} trajectories; left out: {left_out or 'none'}",
+        ),
+        ("Effective trajectories", f"{number(estimate.ess, 1)} of {estimate.trajectories:,}"),
+        ("Weight of the heaviest trajectory", percent(estimate.max_weight)),
+        ("Mean weight, 1 in expectation", number(estimate.mean_weight)),
+        ("Shape k̂ of the tail of the weights", number(estimate.pareto_k, 2)),
         ("Logged actions out of the policy's reach", percent(estimate.unsupported)),
         ("Estimator", judgement.estimator),
-        ("Propensities", judgement.propensities),
+        ("Propensities", PROPENSITIES[estimate.propensities]),
     ]
 
 

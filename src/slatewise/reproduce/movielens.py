@@ -108,7 +108,7 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
 
 def run(cell: Cell) -> dict[str, Any]:
     """Figures of one run on the validation and the test part."""
-    from slatewise.training.judging import judge, open_run
+    from slatewise.training.judging import evaluate_run, open_run
     from slatewise.training.loop import train
 
     variant = next(variant for variant in variants() if variant.name == cell.settings["variant"])
@@ -116,7 +116,7 @@ def run(cell: Cell) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         result = train(config, Path(folder) / variant.name)
         opened = open_run(result.folder)
-        evaluations = {part: judge(opened, part, behaviour=None) for part in ("valid", "test")}
+        evaluations = {part: evaluate_run(opened, part, behaviour=None) for part in ("valid", "test")}
     return {
         "epochs": result.epochs,
         "seconds": result.seconds,

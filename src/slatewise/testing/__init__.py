@@ -7,6 +7,7 @@ A check raises `ContractError` with what was expected. It needs no test framewor
 """
 
 from slatewise.testing._contract import ContractError
+from slatewise.testing._coverage import Coverage, CoverageSetting, measure_coverage
 from slatewise.testing._encoders import check_encoder, check_states
 from slatewise.testing._envs import check_env
 from slatewise.testing._estimators import check_estimator
@@ -19,6 +20,8 @@ from slatewise.testing._trajectories import check_trajectories
 
 __all__ = [
     "ContractError",
+    "Coverage",
+    "CoverageSetting",
     "check_encoder",
     "check_env",
     "check_estimator",
@@ -28,6 +31,7 @@ __all__ = [
     "check_retriever",
     "check_states",
     "check_trajectories",
+    "measure_coverage",
     "toy_catalog",
     "toy_dataset",
     "toy_log",

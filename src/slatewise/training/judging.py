@@ -1,4 +1,4 @@
-"""A finished run judged on a part of its split; what is found is kept in the run folder."""
+"""A finished run evaluated on a part of its split; the result is stored in the run folder."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = Fa
     return FinishedRun(folder=folder, artifact=loaded, dataset=dataset, split=split)
 
 
-def judge(
+def evaluate_run(
     run: FinishedRun,
     part: PartName,
     *,
@@ -75,12 +75,13 @@ def judge(
     seed: int = 0,
     on_batch: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Judge a run on a part and keep the result in its evaluation.json.
+    """Evaluate a run on a part and store the result in its evaluation.json.
 
     Args:
         run: the opened run.
         part: valid or test. Open the test part once, with settings that validation chose.
-        behaviour: stands for the logging policy where the log has no propensities; None leaves those logs unjudged.
+        behaviour: stands for the logging policy; None uses the propensities of the log, and estimates nothing
+            off-policy where it has none of single draws.
         seed: of the draws of a policy that draws.
         on_batch: told the number of users done.
 
@@ -110,12 +111,20 @@ def judge(
     return result
 
 
-def fitted_behaviour(run: FinishedRun, *, on_step: Callable[[Any, int], None] | None = None) -> Policy | None:
-    """A clone of the logging policy, fitted on the training part alone and kept in the run folder.
+def fitted_behaviour(
+    run: FinishedRun, part: PartName, *, always: bool = False, on_step: Callable[[Any, int], None] | None = None
+) -> Policy | None:
+    """A clone of the logging policy, fitted on the training part alone and stored in the run folder.
 
-    None where the log has propensities of the right kind itself.
+    None where the log has propensities of single draws itself, for however few steps of the part, unless `always`.
+
+    Args:
+        run: the opened run.
+        part: the part to evaluate on.
+        always: fit even where the log has propensities.
+        on_step: called with the progress of the fit and its length.
     """
-    if evaluation.has_single_draw_propensities(run.dataset.interactions):
+    if not always and evaluation.count_propensities(run.split.part(part)).single_draws:
         return None
     folder = run.folder / "behaviour"
     if not (folder / "artifact" / "manifest.json").is_file():
