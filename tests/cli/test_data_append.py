@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.cli.conftest import Command
 
@@ -30,7 +32,8 @@ def names(path: Path) -> tuple[list[str], list[str]]:
 def rows(path: Path) -> list[tuple[str, str, float]]:
     data = prepared.load(path)
     log = data.interactions
-    users = [data.users.name(user) for user in range(log.num_users) for _ in range(*log.user_offsets[user : user + 2])]
+    starts = log.event_offsets[log.user_offsets]
+    users = [data.users.name(user) for user in range(log.num_users) for _ in range(*starts[user : user + 2])]
     items = [data.catalog.vocabulary.name(int(item)) for item in log.item]
     return list(zip(users, items, log.reward.tolist(), strict=True))
 
@@ -69,6 +72,39 @@ def test_what_is_appended_keeps_numbers_and_titles(logs: Path, slatewise: Comman
     said = slatewise("data", "append", data, logs / "tuesday.csv")
     assert "tuesday.csv: 3 events were there already: left out." in said.out
     assert rows(data) == [*BOTH, ("dan", "3", 4.0)]
+
+
+RECORDS = [
+    {"record": "decision", "event_id": "e", "timestamp": 500_000_000, "user_id": "ann", "slate": ["7", "9"]},
+    {"record": "outcome", "event_id": "e", "timestamp": 501_000_000, "item_id": "9", "type": "click"},
+]
+
+
+@pytest.mark.parametrize("ratings_first", [True, False])
+def test_ratings_and_the_events_of_a_service(logs: Path, slatewise: Command, ratings_first: bool) -> None:
+    events, both = logs / "events.jsonl", logs / "both"
+    events.write_text("".join(json.dumps(record) + "\n" for record in RECORDS), encoding="utf-8")
+    pair = [logs / "monday.csv", events] if ratings_first else [events, logs / "monday.csv"]
+    said = slatewise("data", "import", *pair, "--out", both)
+    assert (said.code, "--kind impressions reads both as what was shown" in said.err) == (2, True)
+    assert ".both" not in said.err
+    assert slatewise("data", "import", *pair, "--kind", "impressions", "--out", both).code == 0
+    expected = [("ann", "1", 5.0), ("ann", "2", 3.0), ("ann", "7", 0.0), ("ann", "9", 1.0), ("bob", "1", 4.0)]
+    assert rows(both) == expected
+    log = prepared.load(both).interactions
+    assert sorted(np.diff(log.event_offsets).tolist()) == [1, 1, 1, 2]
+    assert len(set(log.event_id.tolist())) == 4
+    # both again: everything is there already
+    for path in pair:
+        value = slatewise("data", "append", both, path, "--json").value
+        assert value["merges"][0]["added"] == 0
+    assert rows(both) == expected
+
+
+def test_a_core_is_that_of_one_log(logs: Path, slatewise: Command) -> None:
+    said = slatewise("data", "import", logs / "monday.csv", logs / "tuesday.csv", "--core", "2", "--out", logs / "both")
+    assert (said.code, "--core with several logs or --items" in said.err) == (2, True)
+    assert not (logs / "both").exists()
 
 
 def test_items_of_another_data_set(logs: Path, slatewise: Command) -> None:

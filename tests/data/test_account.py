@@ -246,6 +246,8 @@ def test_what_the_import_repairs_is_no_failure(
     assert run("validate", str(out)) == 0
     printed = capsys.readouterr().out
     assert "rows      12 read, 12 kept\n" in printed
+    assert "log       12 rows in 12 events of 3 users, 4 items, uses\n" in printed
+    assert "note      There are no times: rows are one second apart, in the order of the file.\n" in printed
     assert "1990" not in printed
     assert run("validate", str(out), "--json") == 0
     assert json.loads(capsys.readouterr().out)["account"] == answer["account"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from slatewise.data import Dataset, Options, Report, import_path
+from slatewise import cli
+from slatewise.data import Dataset, Options, Report, import_path, prepare
 from slatewise.data.reading.name_forms import looks_missing, texts
 from slatewise.data.reading.times import resolution, to_microseconds
 from slatewise.data.reading.validation import validate
@@ -79,6 +81,30 @@ def test_every_format_has_the_same_names(tmp_path: Path) -> None:
         assert data.catalog.vocabulary.names.to_pylist() == ["10"], file.name
         np.testing.assert_array_equal(data.interactions.reward, [4, 3.5])
         np.testing.assert_array_equal(data.interactions.time, [1_600_000_000_000_000, 1_600_000_100_000_000])
+
+
+def test_frames_have_the_same_names(tmp_path: Path) -> None:
+    frame = ROWS.rename({"rating": "reward"}).with_columns(pl.col("user_id", "item_id").cast(pl.Float64))
+    data = prepare(frame, out=tmp_path / "out", name="log")
+    assert data.users.names.to_pylist() == ["1", "2"]
+    assert data.catalog.vocabulary.names.to_pylist() == ["10"]
+    with pytest.raises(InputError, match=r'column "user_id": Float64 1\.5 is not a name'):
+        prepare(frame.with_columns(user_id=pl.lit(1.5)), out=tmp_path / "out", name="log")
+
+
+def test_what_is_passed_over_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "log.csv").write_text("user,item,time,colour\nu,1,1600000000,red\n")
+    (tmp_path / "log" / "links.csv").write_text("item_id,imdb\n1,7\n")
+    command = ["slatewise", "data", "import", str(tmp_path / "log"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit):
+        cli.main()
+    printed = capsys.readouterr().out
+    assert "not used  columns colour\n" in printed
+    assert "not read  links.csv\n" in printed
 
 
 def test_names_read_in_another_form_are_counted(tmp_path: Path) -> None:

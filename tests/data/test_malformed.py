@@ -514,6 +514,13 @@ CASES: dict[str, Case] = {
     "JSON array": Case(
         make=text('[{"user": "a"}]', "log.json"), file="log.json", line=1, says="JSON array", advice="jq -c"
     ),
+    "JSON over several lines": Case(
+        make=text('{\n  "user": "a"\n}\n', "log.json"),
+        file="log.json",
+        line=1,
+        says="over several lines",
+        advice="jq -c",
+    ),
     "truncated line of JSON": Case(
         make=text('{"user":"a","item":"b","time":1}\n{"user":"a","it', "log.jsonl"),
         file="log.jsonl",
@@ -619,7 +626,7 @@ CASES: dict[str, Case] = {
         make=folder(events__jsonl=DECISION, ratings__csv=GOOD),
         file="log",
         says="two logs of different kinds: ratings.csv, and decisions and outcomes in events.jsonl",
-        advice="Pass one of them: slatewise data import .*ratings.csv, or: .*events.jsonl",
+        advice="slatewise data import .*ratings.csv .*events.jsonl --kind impressions",
     ),
     "empty folder": Case(make=folder(), file="log", says="no log in this folder", advice="Pass the file itself"),
     "folder with nothing to use": Case(

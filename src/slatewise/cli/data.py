@@ -16,9 +16,9 @@ from slatewise.errors import SlatewiseError, input_error
 
 if TYPE_CHECKING:
     from slatewise.data.fetching.datasets import Fetched
+    from slatewise.data.manifest import Manifest
     from slatewise.data.merging import MergeAccount
     from slatewise.data.prepared import Dataset
-    from slatewise.data.reading.account import Account
     from slatewise.data.reading.importing import Options, Progress
     from slatewise.data.reading.log_checks import Check
 
@@ -219,7 +219,7 @@ def validate_log(
     as_json: JsonFlag = False,
 ) -> None:
     """Validate; see VALIDATE_HELP."""
-    from slatewise.data.reading.validation import stored_account, validate
+    from slatewise.data.reading.validation import stored_manifest, validate
 
     if not path.exists():
         raise input_error("no such file or folder", file=path, advice="Check the path.")
@@ -235,14 +235,14 @@ def validate_log(
     with show_steps(show=not as_json) as on_step:
         checks = validate(path, options, progress=on_step)
     passed = all(check.passed or check.note for check in checks)
-    account = stored_account(path)
+    manifest = stored_manifest(path)
     value = {
         "path": str(path),
         "passed": passed,
         "checks": [asdict(check) for check in checks],
-        "account": None if account is None else asdict(account),
+        "account": None if manifest is None else manifest.source.get("account"),
     }
-    lines = [] if account is None else _account_lines(account)
+    lines = [] if manifest is None else _manifest_lines(manifest)
     lines += [line for check in checks for line in _check_lines(check)]
     answer(value, as_json=as_json, text="\n".join(lines))
     if not passed:
@@ -300,32 +300,37 @@ def describe_merges(paths: Sequence[Path], merges: Sequence[MergeAccount]) -> li
 
 
 def _import_text(built: Dataset, merge_lines: Sequence[str] = ()) -> str:
-    from slatewise.data.reading.account import Account
     from slatewise.data.reading.importing import Report
 
-    account = Account.of(built.manifest.source)
-    report, counts, time = Report.of(built), built.manifest.counts, built.manifest.time
+    report = Report.of(built)
     columns = ", ".join(f"{name} ← {column}" for name, column in report.columns.items())
-    label = " (simulated)" if built.simulated else ""
     lines = [
         f"read      {report.format}: {_shorten(report.files)}",
         f"items     {report.items}" if report.items else "",
         f"columns   {columns}",
-        f"not used  {_shorten([name or '(no name)' for name in report.ignored])}" if report.ignored else "",
-        f"passed over: {_shorten(report.passed_over)}" if report.passed_over else "",
-        *(f"note      {note}" for note in report.notes),
+        f"not used  columns {_shorten([name or '(no name)' for name in report.ignored])}" if report.ignored else "",
+        f"not read  {_shorten(report.passed_over)}" if report.passed_over else "",
         *merge_lines,
-        f"log       {counts.rows:,} rows in {counts.events:,} events of {counts.users:,} users, "
-        f"{counts.items:,} items, {built.kind}{label}",
-        f"time      {time.first} … {time.last}" if time.clock else "time      the order of the file",
-        *(_account_lines(account) if account is not None else ()),
+        *_manifest_lines(built.manifest),
         f"written   {built.path}",
     ]
     return "\n".join(line for line in lines if line)
 
 
-def _account_lines(account: Account) -> list[str]:
-    return [f"{heading:<9} {line}" for heading, line in account.sentences()]
+def _manifest_lines(manifest: Manifest) -> list[str]:
+    """What a data set holds: its size, times, and the notes and the account of its import."""
+    from slatewise.data.reading.account import Account
+
+    counts, time, notes = manifest.counts, manifest.time, manifest.source.get("notes")
+    account = Account.of(manifest.source)
+    label = " (simulated)" if manifest.simulated else ""
+    return [
+        f"log       {counts.rows:,} rows in {counts.events:,} events of {counts.users:,} users, "
+        f"{counts.items:,} items, {manifest.kind}{label}",
+        f"time      {time.first} … {time.last}" if time.clock else "time      the order of the file",
+        *(f"{heading:<9} {line}" for heading, line in (account.sentences() if account is not None else ())),
+        *(f"note      {note}" for note in (notes if isinstance(notes, list | tuple) else ())),
+    ]
 
 
 def _times(count: int) -> str:

@@ -13,6 +13,7 @@ from slatewise.catalog_file import read_catalog
 from slatewise.data import prepared
 from slatewise.data.merging import MergeAccount, merge, with_catalog
 from slatewise.data.prepared import Dataset
+from slatewise.data.reading.columns import LOG, name_columns
 from slatewise.data.reading.importing import import_path
 from slatewise.data.reading.item_table import catalog
 from slatewise.data.reading.raw_log import Options, Report, read_items
@@ -40,6 +41,11 @@ def import_logs(
     if len(paths) == 1 and items is None:
         return import_path(paths[0], out, options, progress=progress), ()
     prepared.check_output(out)
+    if options.core is not None:
+        raise input_error(
+            "--core with several logs or --items: the core is that of one log, before it is merged",
+            advice="Nothing was imported. Put one log and its item table into a folder, and import that.",
+        )
     catalog_first = None if items is None else catalog_at(items)
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
@@ -110,6 +116,12 @@ def _options_of(dataset: Dataset, options: Options) -> Options:
     """Options for a further log, completed by those of the data set's own import."""
     source = dataset.manifest.source
     columns = Report.of(dataset).columns if "columns" in source else {}
+    # names that are recognised by themselves may differ from log to log
+    columns = {
+        column: name
+        for column, name in columns.items()
+        if column in LOG and name_columns([name]).columns.get(column) != name
+    }
     outcomes = source.get("outcomes")
     return replace(
         options,

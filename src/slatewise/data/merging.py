@@ -84,10 +84,15 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
     theirs = _in_numbers(second.interactions, item=item, policy=policy, version=version)
     ours = first.interactions
     their_user = user[user_of_event(theirs)]
-    if is_numbered(ours) or is_numbered(theirs):
+    late = set_aside = 0
+    if is_numbered(theirs):
         is_new = ~_duplicate_rows(ours, theirs, their_user)
-        late = set_aside = 0
-        theirs = replace(theirs, event_id=int(ours.event_id.max(initial=-1)) + is_new.cumsum())
+        numbers = np.zeros(theirs.num_events, np.int64)
+        numbers[is_new] = _free_numbers(ours.event_id, int(is_new.sum()))
+        theirs = replace(theirs, event_id=numbers)
+    elif is_numbered(ours):
+        is_new = ~_duplicate_rows(ours, theirs, their_user)
+        ours = replace(ours, event_id=_free_numbers(theirs.event_id, ours.num_events))
     else:
         ours, is_new, late, set_aside = _match_events(ours, theirs, their_user)
     merged = join(ours, theirs, np.flatnonzero(is_new), their_user, num_users=len(users))
@@ -242,10 +247,13 @@ def _check_alike(first: Dataset, second: Dataset) -> None:
         ("context", list(first.manifest.context), list(second.manifest.context)),
     ):
         if value != expected:
+            advice = "Import it with the same options, or as a data set of its own."
+            if what == "kind":
+                advice = "--kind impressions reads both as what was shown: uses are slates of one item."
             raise input_error(
-                f"{what} is {value!r}, that of {first.name} is {expected!r}; logs of one data set agree in it",
-                file=second.path,
-                advice="Import it with the same options, or as a data set of its own.",
+                f"{what} of {second.name} is {value!r}, that of {first.name} is {expected!r}; logs of one data set "
+                "agree in it",
+                advice=f"Nothing was imported. {advice}",
             )
 
 
@@ -292,22 +300,34 @@ def _in_numbers(
     )
 
 
+def _free_numbers(numbers: Int[np.ndarray, "V"], count: int) -> Int[np.ndarray, "W"]:
+    """The smallest numbers of events that are free, ascending."""
+    return np.setdiff1d(np.arange(len(numbers) + count), np.asarray(numbers))[:count]
+
+
 def _duplicate_rows(
     ours: Interactions, theirs: Interactions, their_user: Int[np.ndarray, "V"]
 ) -> Bool[np.ndarray, "V"]:
-    """Events of one row and without a name that the first log has: the same user, time, item and reward."""
+    """Events of one row that the first log has: the same user, time, item and reward."""
 
     def rows(log: Interactions, user: Int[np.ndarray, "V"]) -> pl.DataFrame:
-        columns = {"time": log.time, "item": log.item, "reward": log.reward}
-        return pl.DataFrame({"user": user} | {name: np.asarray(values) for name, values in columns.items()})
+        single = np.flatnonzero(np.diff(np.asarray(log.event_offsets)) == 1)
+        row = np.asarray(log.event_offsets)[single]
+        return pl.DataFrame(
+            {
+                "event": single,
+                "user": user[single],
+                "time": np.asarray(log.time)[single],
+                "item": np.asarray(log.item)[row],
+                "reward": np.asarray(log.reward)[row],
+            }
+        )
 
-    duplicates = (
-        rows(theirs, their_user)
-        .with_row_index()
-        .join(rows(ours, user_of_event(ours)), on=["user", "time", "item", "reward"], how="semi")
+    duplicates = rows(theirs, their_user).join(
+        rows(ours, user_of_event(ours)), on=["user", "time", "item", "reward"], how="semi"
     )
     result = np.zeros(theirs.num_events, np.bool_)
-    result[duplicates["index"].to_numpy()] = True
+    result[duplicates["event"].to_numpy()] = True
     return result
 
 

@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from slatewise.data.reading.faults import Fault
+from slatewise.data.reading.name_forms import texts
 from slatewise.errors import input_error
 from slatewise.names import BLANK, CONTROL, LONGEST_NAME
 
@@ -59,10 +60,26 @@ def canonical(frame: pl.DataFrame) -> pl.DataFrame:
                 f'"{name}" is not a column of the log schema: {", ".join([*DTYPES, "event_id", CONTEXT + "…"])}'
             )
         try:
-            columns.append(frame[name].cast(dtype))
+            if dtype == pl.String() and frame[name].dtype != pl.String:
+                columns.append(_names(frame[name]))
+            else:
+                columns.append(frame[name].cast(dtype))
         except pl.exceptions.PolarsError as error:
             raise input_error(f"{frame[name].dtype} cannot become {dtype}: {error}", column=name) from error
     return pl.DataFrame(columns)
+
+
+def _names(values: pl.Series) -> pl.Series:
+    """Numbers as names, whole floats without their fraction.
+
+    Raises:
+        InputError: a value that is no name.
+    """
+    names = texts(values)
+    bad = names.is_null() & values.is_not_null()
+    if bad.any():
+        raise input_error(f"{values.dtype} {values.filter(bad)[0]} is not a name", column=values.name)
+    return names
 
 
 def check_rows(frame: pl.DataFrame) -> list[Fault]:

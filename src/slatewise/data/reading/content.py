@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import mmap
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,13 @@ def content(file: Path) -> Content:
             file=file,
             row=1,
             advice="Convert it to lines: jq -c '.[]' FILE > FILE.jsonl",
+        )
+    if re.match(rb"\{\s*\n", start):
+        raise input_error(
+            "a JSON object over several lines (expected one object per line)",
+            file=file,
+            row=1,
+            advice="Convert it to lines: jq -c . FILE > FILE.jsonl",
         )
     if b"\n" not in head and len(head) > LONGEST:
         raise input_error(

@@ -94,9 +94,9 @@ def _folder(path: Path, assigned: Mapping[str, str] | None, header: Sequence[str
     log = _log(path, logs)
     if not log:
         raise _nothing(path, entries, refused)
-    log_suffixes = {part.file.suffix for part in log}
+    log_suffixes = {_suffix(part.file) for part in log}
     for file, refusal in refused.items():
-        if file.suffix in log_suffixes:
+        if _suffix(file) in log_suffixes:
             raise refusal
     items = sorted(
         (part for part in parts if part.role == "items"),
@@ -120,6 +120,11 @@ def _folder(path: Path, assigned: Mapping[str, str] | None, header: Sequence[str
     )
 
 
+def _suffix(file: Path) -> str:
+    """The ending of a file's name, of what is packed where it is gzip: ".csv" of log.csv.gz."""
+    return Path(file.stem).suffix if file.suffix == ".gz" else file.suffix
+
+
 def _event_folder(path: Path, events: Sequence[Path], entries: Sequence[Path]) -> Source:
     """A folder of decisions and outcomes; any other log in it is refused, anything else is passed over by name."""
     passed_over = []
@@ -138,7 +143,8 @@ def _event_folder(path: Path, events: Sequence[Path], entries: Sequence[Path]) -
             raise input_error(
                 f"two logs of different kinds: {entry.name}, and decisions and outcomes in {records.name}",
                 file=path,
-                advice=f"Nothing was imported. Pass one of them: slatewise data import {entry}, or: {records}.",
+                advice=f"Nothing was imported. Pass one of them, {entry} or {records}; or both, as one data set: "
+                f"slatewise data import {entry} {records} --kind impressions",
             )
         passed_over.append(entry.name)
     return Source(
@@ -281,5 +287,5 @@ def _several(path: Path, logs: Sequence[SourceFile]) -> InputError:
     return input_error(
         f"several logs that are not pieces of one: {', '.join(part.file.name for part in logs[:8])}",
         file=path,
-        advice="Pass one of the files.",
+        advice="Pass one of the files; or several of them, one after the other, as one data set.",
     )

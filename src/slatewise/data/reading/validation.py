@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from slatewise.data import prepared
+from slatewise.data.manifest import Manifest, read_manifest
 from slatewise.data.reading.account import Account
 from slatewise.data.reading.checks import canonical, check_events, check_rows
 from slatewise.data.reading.faults import Fault, quote
@@ -47,14 +48,16 @@ def validate(path: Path, options: Options | None = None, *, progress: Progress |
     return [_readable(None), *_tables(log.tables), *_rows(log, options), *_items(source, log, options)]
 
 
-def stored_account(path: Path) -> Account | None:
-    """The account of the import of a prepared data set; None for a log, or where it cannot be read."""
+def stored_manifest(path: Path) -> Manifest | None:
+    """The manifest of a prepared data set; None for a log, or where it cannot be read."""
     if not prepared.is_prepared(path):
         return None
     try:
-        return Account.of(prepared.read_manifest(path).source)
+        manifest = read_manifest(path)
+        Account.of(manifest.source)
     except (InputError, msgspec.ValidationError):
         return None
+    return manifest
 
 
 def _readable(error: Exception | None) -> Check:
