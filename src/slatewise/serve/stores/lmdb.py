@@ -295,7 +295,8 @@ def _set_aside(folder: Path, why: str) -> None:
     Raises:
         OSError: it cannot be renamed.
     """
-    os.replace(folder / DATA, folder / f"{DATA}.damaged")
+    if (folder / DATA).exists():
+        os.replace(folder / DATA, folder / f"{DATA}.damaged")
     (folder / DAMAGED).unlink(missing_ok=True)
     _logger.warning(
         "%s: %s; it is made again from the event log. The old one is kept as data.mdb.damaged.", folder, why
