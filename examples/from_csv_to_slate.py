@@ -12,7 +12,7 @@ import torch
 from slatewise import Exploration, SlateRequest, evaluation
 from slatewise.config.run import RunConfig
 from slatewise.data.reading.importing import import_path
-from slatewise.training.judging import open_run
+from slatewise.training.finished_run import open_run
 from slatewise.training.loop import train
 
 

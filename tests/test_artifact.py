@@ -258,7 +258,11 @@ def test_items_that_are_none(saved: Path) -> None:
     ("old", "new", "message"),
     [
         ('name = "cloning"', 'name = "clone"', r'methods has no "clone"; did you mean "cloning"\?'),
-        ("lr = 0.5", "rate = 0.5", r'config\.toml \[method\] has an unknown key "rate"'),
+        (
+            "lr = 0.5",
+            "rate = 0.5",
+            r'\[method\] has an unknown key "rate".*Train it again: `slatewise train CONFIG --out \S+ --overwrite`',
+        ),
         ("width = 4", "width = 0", r"config\.toml \[encoder\]: width 0"),
         ('name = "cloning"', "", r"\[method\] has no name"),
         ("[method]", "[methods]", r"\[method\] has no name"),

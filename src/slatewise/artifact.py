@@ -176,11 +176,10 @@ def read_manifest(path: Path) -> Manifest:
         raise input_error(f"no JSON: {error}", file=file) from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         said = f"format {manifest.get('format')!r}" if isinstance(manifest, dict) else "no table"
-        run = path.parent if path.name == "artifact" else path
         raise input_error(
             f"{said}; this version reads format {FORMAT}",
             file=file,
-            advice=f"Train it again: `slatewise train CONFIG --out {run} --overwrite`.",
+            advice=_train_again(path),
         )
     files = manifest.get("files")
     if not isinstance(files, dict) or sorted(files) != sorted(FILES):
@@ -194,6 +193,12 @@ def read_manifest(path: Path) -> Manifest:
         return msgspec.convert({**manifest, "files": {name: str(value) for name, value in files.items()}}, Manifest)
     except msgspec.ValidationError as error:
         raise input_error(str(error), file=file, advice="Copy the artifact again, whole.") from error
+
+
+def _train_again(path: Path) -> str:
+    """What to do with an artifact that this version cannot read."""
+    run = path.parent if path.name == "artifact" else path
+    return f"Train it again: `slatewise train CONFIG --out {run} --overwrite`."
 
 
 def build_policy(config: RunConfig, catalog: Catalog, *, where: str) -> Policy:
@@ -216,9 +221,7 @@ def _read_config(file: Path, *, allow_modules: bool) -> RunConfig:
     try:
         return RunConfig.from_tables(tables, where=str(file))
     except InputError as error:
-        raise InputError(
-            f"{error} If another version wrote it: `slatewise train CONFIG --overwrite` trains the policy again."
-        ) from error
+        raise InputError(f"{error} If another version wrote it: {_train_again(file.parent)}") from error
 
 
 def _check_names(tables: dict[str, Any], file: Path, *, allow_modules: bool) -> None:

@@ -260,7 +260,7 @@ def _same_settings(config: RunConfig, folder: Path) -> bool:
 
 def _judge(folder: Path, behaviour: Path) -> tuple[str, dict[str, Any]]:
     """Name, and validation and test metrics of a run; judged once per trained policy and logging policy."""
-    from slatewise.training.judging import evaluate_run, open_run
+    from slatewise.training.finished_run import evaluate_run, open_run
 
     opened, logging_policy = open_run(folder), open_run(behaviour).artifact
     path, versions = folder / "evaluation.json", (opened.artifact.version, logging_policy.version)
@@ -307,7 +307,7 @@ def _report(settings: Settings, dataset: Dataset, served: str, commands: Sequenc
     from slatewise.report import write
     from slatewise.report.comparison import Entry
     from slatewise.report.runs import page
-    from slatewise.training.judging import open_run
+    from slatewise.training.finished_run import open_run
 
     entries = {
         variant.name: Entry(run=open_run(settings.runs / variant.name), label=variant.label)

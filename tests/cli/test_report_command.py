@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import Command, Trained
 
 from slatewise.config.run import RunConfig
-from slatewise.training.judging import evaluate_run, open_run
+from slatewise.training.finished_run import evaluate_run, open_run
 from slatewise.training.loop import train
 
 

@@ -19,7 +19,7 @@ from slatewise.log import FIRST_ITEM, LogPart
 from slatewise.methods import cloning, reinforce
 from slatewise.protocols import EstimatesBehaviour
 from slatewise.testing import toy_catalog, toy_dataset, written_log
-from slatewise.training.judging import open_run
+from slatewise.training.finished_run import open_run
 from slatewise.training.loop import train
 from slatewise.types import Trajectories
 

@@ -19,7 +19,7 @@ from tests.serve.world import history, save_artifact
 
 from slatewise.cli.serve import serve
 from slatewise.data import load
-from slatewise.data.wire import load_events
+from slatewise.data.event_log import load_events
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.serve.http.server import listen, url_of
 

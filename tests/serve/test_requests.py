@@ -15,8 +15,8 @@ from tests.test_artifact import reseal
 from torch import Tensor
 
 from slatewise.data.catalogs import catalog_version
+from slatewise.data.event_records import FixedItem
 from slatewise.data.requests import logged_slates, slate_request
-from slatewise.data.wire import FixedItem
 from slatewise.errors import InputError
 from slatewise.serve import Feedback, Recommender, RecommendRequest
 from slatewise.serve.http.schema import Explore

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from slatewise.data.splits import PartName
     from slatewise.evaluation import Calibration, Evaluation
     from slatewise.stats import Measurement
-    from slatewise.training.judging import FinishedRun
+    from slatewise.training.finished_run import FinishedRun
 
 EVALUATE = """Judge a trained run on held-out data: full ranking, seen items excluded, 95 % intervals.
 
@@ -138,7 +138,8 @@ def _evaluate(
     quiet: bool,
 ) -> tuple[FinishedRun, Evaluation]:
     from slatewise.training.checkpoint import Progress
-    from slatewise.training.judging import evaluate_run, fitted_behaviour, open_run
+    from slatewise.training.finished_run import evaluate_run, open_run
+    from slatewise.training.propensities import fit_behaviour
 
     opened = open_run(run, data=data, allow_modules=allow_modules)
     with progress(show=not quiet) as bars:
@@ -151,7 +152,7 @@ def _evaluate(
             def on_step(done: Progress, total: int) -> None:
                 bars.update(task, completed=done.step, total=total)
 
-            logging_policy = fitted_behaviour(opened, part, always=fit == "always", on_step=on_step)
+            logging_policy = fit_behaviour(opened, part, always=fit == "always", on_step=on_step)
         ranking = bars.add_task("ranking", total=opened.dataset.interactions.num_users, note="")
         result = evaluate_run(
             opened,

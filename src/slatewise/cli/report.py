@@ -14,7 +14,7 @@ from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text
 from slatewise.errors import input_error
 
 if TYPE_CHECKING:
-    from slatewise.training.judging import FinishedRun
+    from slatewise.training.finished_run import FinishedRun
 
 HELP = """Write one or several judged runs of the same data as one page that loads nothing from elsewhere.
 
@@ -46,7 +46,7 @@ def report(
     from slatewise.report import write
     from slatewise.report.comparison import Entry
     from slatewise.report.runs import page
-    from slatewise.training.judging import open_run
+    from slatewise.training.finished_run import open_run
 
     if part not in ("valid", "test"):
         raise input_error(f'--part is "{part}"; expected valid or test')

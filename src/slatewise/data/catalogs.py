@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool
 
+from slatewise.data.event_records import CatalogRecord
 from slatewise.data.prepared import Dataset
-from slatewise.data.records import CatalogRecord
 from slatewise.errors import SlatewiseError, input_error
 from slatewise.files import atomic_file
 from slatewise.log import FIRST_ITEM, UNKNOWN, Catalog, Interactions

@@ -16,7 +16,7 @@ import polars as pl
 from jaxtyping import Float
 
 from slatewise.data.conditions import Conditions, concatenate, read_conditions
-from slatewise.data.records import (
+from slatewise.data.event_records import (
     UNREADABLE,
     CatalogRecord,
     Decision,

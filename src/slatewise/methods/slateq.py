@@ -31,6 +31,7 @@ from slatewise.log import FIRST_ITEM, Catalog, LogPart
 from slatewise.nn.choice import ChoiceHead, ItemReader, Reads, network
 from slatewise.nn.descent import descend
 from slatewise.nn.dropout import let_dropout_draw
+from slatewise.nn.soft_update import soft_update
 from slatewise.nn.state_dict import flat_state, restore_state, under
 from slatewise.ops import sampling
 from slatewise.ops.choices import SeveralUses, check_several_uses, choice_rows, several_uses_note
@@ -306,9 +307,7 @@ class Learner:
             figures["choice_loss"] = float(choice_loss.detach())
             loss = loss + choice_loss
         descend(loss, self.parameters, self.optimiser, config.clip_norm, lr=config.lr)
-        with torch.no_grad():
-            for slow, fast in zip(self.target.parameters(), policy.critic.parameters(), strict=True):
-                slow.lerp_(fast, config.target_rate)
+        soft_update(self.target.parameters(), policy.critic.parameters(), config.target_rate)
         policy.eval()
         return figures
 

@@ -13,7 +13,7 @@ from slatewise.methods import reinforce
 from slatewise.report.columns import ranking_columns
 from slatewise.report.page import Column, Comparison, Row
 from slatewise.stats import Measurement
-from slatewise.training.judging import FinishedRun
+from slatewise.training.finished_run import FinishedRun
 
 
 @dataclass(frozen=True, kw_only=True)

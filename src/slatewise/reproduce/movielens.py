@@ -108,7 +108,7 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
 
 def run(cell: Cell) -> dict[str, Any]:
     """Figures of one run on the validation and the test part."""
-    from slatewise.training.judging import evaluate_run, open_run
+    from slatewise.training.finished_run import evaluate_run, open_run
     from slatewise.training.loop import train
 
     variant = next(variant for variant in variants() if variant.name == cell.settings["variant"])

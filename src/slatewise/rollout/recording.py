@@ -12,8 +12,8 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from slatewise.data.event_records import Decision, Outcome, Record, encode
 from slatewise.data.reading.recognition import ITEMS
-from slatewise.data.records import Decision, Outcome, Record, encode
 from slatewise.errors import input_error
 from slatewise.files import atomic_folder
 from slatewise.log import FIRST_ITEM, Catalog

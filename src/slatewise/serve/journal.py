@@ -18,7 +18,7 @@ from itertools import islice
 
 import msgspec
 
-from slatewise.data.records import (
+from slatewise.data.event_records import (
     LARGEST_REWARD,
     UNUSABLE_REWARD,
     CatalogRecord,

@@ -11,8 +11,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from slatewise.config import ServeConfig
+from slatewise.data.event_records import Outcome
 from slatewise.data.requests import excluded_items
-from slatewise.data.wire import Outcome
 from slatewise.log import PAD, UNKNOWN, Catalog
 from slatewise.serve.clock import DAY, event_name, system_clock
 from slatewise.serve.http.schema import Feedback, RecommendRequest

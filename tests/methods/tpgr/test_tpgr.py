@@ -20,7 +20,7 @@ from slatewise.log import LogPart, Windows
 from slatewise.methods import tpgr
 from slatewise.nn.item_table import item_tables
 from slatewise.testing import check_method, toy_catalog, toy_dataset, written_log
-from slatewise.training.judging import open_run
+from slatewise.training.finished_run import open_run
 from slatewise.training.loop import train
 from slatewise.types import Exploration, SlateRequest, Trajectories
 

@@ -157,7 +157,7 @@ def _import_events(source: Source, out: Path, name: str, options: Options, progr
     assert source.events is not None
     path, (items, item_notes) = source.events, read_items(source)
     # imported here because most logs do not need the module that joins decisions and outcomes
-    from slatewise.data.wire import load_events
+    from slatewise.data.event_log import load_events
 
     progress("reading decisions and outcomes", 0, 2)
     events = load_events(path, rewards=options.outcomes or None)

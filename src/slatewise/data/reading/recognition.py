@@ -243,7 +243,7 @@ def _json_names(head: bytes, file: Path) -> tuple[str, ...]:
 def _holds_events(file: Path) -> bool:
     """True for decisions and outcomes."""
     # imported here because most logs do not need the module that joins decisions and outcomes
-    from slatewise.data.wire import is_events
+    from slatewise.data.segments import is_events
 
     try:
         head = read_head(file)

@@ -132,7 +132,7 @@ def _items(source: Source, log: Log, options: Options) -> list[Check]:
 
 
 def _events(source: Source, options: Options) -> list[Check]:
-    from slatewise.data.wire import load_events
+    from slatewise.data.event_log import load_events
 
     assert source.events is not None
     try:

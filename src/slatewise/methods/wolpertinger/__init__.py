@@ -40,6 +40,7 @@ from slatewise.methods.wolpertinger.two_towers import TwoTowerConfig
 from slatewise.nn.descent import descend
 from slatewise.nn.dropout import let_dropout_draw
 from slatewise.nn.item_table import RowWiseAdagrad, item_tables
+from slatewise.nn.soft_update import soft_update
 from slatewise.nn.state_dict import flat_state, restore_state, under
 from slatewise.ops.returns import threshold
 from slatewise.ops.shown_rows import shown_rows
@@ -328,8 +329,7 @@ class Learner:
     @torch.no_grad()
     def _move_targets(self) -> None:
         """θ' ← τ θ + (1 − τ) θ'; and, when it is due, the index follows learned vectors."""
-        for slow, fast in zip(self.target.parameters(), self.networks.parameters(), strict=True):
-            slow.lerp_(fast, self.config.target_rate)
+        soft_update(self.target.parameters(), self.networks.parameters(), self.config.target_rate)
         if self.config.embedding == "learned" and self.updates % self.config.search.refit_every == 0:
             self.policy.refresh_positions()
 

@@ -17,22 +17,9 @@ import pyarrow.compute as pc
 
 from slatewise.data.catalogs import recorded_items
 from slatewise.data.conditions import Conditions
+from slatewise.data.event_records import LARGEST_REWARD
 from slatewise.data.preparation import hash_names
-from slatewise.data.records import (
-    LARGEST_REWARD,
-    CatalogRecord,
-    Decision,
-    FixedItem,
-    LoggedExploration,
-    Microseconds,
-    Name,
-    Outcome,
-    Record,
-    Value,
-    decode,
-    encode,
-)
-from slatewise.data.segments import Columns, is_events, read_columns, segments
+from slatewise.data.segments import Columns, read_columns, segments
 from slatewise.data.set_aside import EXAMPLES, SetAside
 from slatewise.errors import input_error
 
@@ -327,23 +314,4 @@ def _outside_slates(outcomes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-__all__ = [
-    "CatalogRecord",
-    "Conditions",
-    "Decision",
-    "Events",
-    "FixedItem",
-    "LoggedExploration",
-    "Microseconds",
-    "Name",
-    "Outcome",
-    "Record",
-    "SetAside",
-    "Tally",
-    "Value",
-    "decode",
-    "encode",
-    "is_events",
-    "load_events",
-    "read_events",
-]
+__all__ = ["Events", "Tally", "load_events", "read_events"]

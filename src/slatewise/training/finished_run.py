@@ -1,27 +1,22 @@
-"""A finished run evaluated on a part of its split; the result is stored in the run folder."""
+"""A finished run, opened again and evaluated on a part of its split; the result is kept in the run folder."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slatewise import artifact, evaluation
 from slatewise.artifact import Artifact
-from slatewise.config import TrainConfig
-from slatewise.config.run import Component, RunConfig
 from slatewise.data import prepared, splits
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import PartName, Split
-from slatewise.encoders import gru
 from slatewise.errors import InputError, input_error
 from slatewise.evaluation import Evaluation
 from slatewise.files import atomic_file
-from slatewise.methods import cloning
 from slatewise.protocols import Policy
-from slatewise.training.loop import train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,36 +104,3 @@ def evaluate_run(
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(evaluations, indent=2), encoding="utf-8")
     return result
-
-
-def fitted_behaviour(
-    run: FinishedRun, part: PartName, *, always: bool = False, on_step: Callable[[Any, int], None] | None = None
-) -> Policy | None:
-    """A clone of the logging policy, fitted on the training part alone and stored in the run folder.
-
-    None where the log has propensities of single draws itself, for however few steps of the part, unless `always`.
-
-    Args:
-        run: the opened run.
-        part: the part to evaluate on.
-        always: fit even where the log has propensities.
-        on_step: called with the progress of the fit and its length.
-    """
-    if not always and evaluation.count_propensities(run.split.part(part)).single_draws:
-        return None
-    folder = run.folder / "behaviour"
-    if not (folder / "artifact" / "manifest.json").is_file():
-        train(_behaviour_config(run), folder, resume=True, on_step=on_step)
-    return artifact.load(folder / "artifact").policy
-
-
-def _behaviour_config(run: FinishedRun) -> RunConfig:
-    """A clone of the logging policy, on the data of the run and evaluated as the run is."""
-    config = run.artifact.config
-    return RunConfig(
-        method=Component(name="cloning", settings=cloning.Config()),
-        encoder=Component(name="gru", settings=gru.Config(dropout=0.3)),
-        data=config.data and replace(config.data, path=str(run.dataset.path)),
-        train=TrainConfig(select=f"ndcg@{max(config.evaluate.k)}"),
-        evaluate=config.evaluate,
-    )
