@@ -85,20 +85,33 @@ def test_ratings_and_the_events_of_a_service(logs: Path, slatewise: Command, rat
     events, both = logs / "events.jsonl", logs / "both"
     events.write_text("".join(json.dumps(record) + "\n" for record in RECORDS), encoding="utf-8")
     pair = [logs / "monday.csv", events] if ratings_first else [events, logs / "monday.csv"]
-    said = slatewise("data", "import", *pair, "--out", both)
-    assert (said.code, "--kind impressions reads both as what was shown" in said.err) == (2, True)
-    assert ".both" not in said.err
-    assert slatewise("data", "import", *pair, "--kind", "impressions", "--out", both).code == 0
+    assert slatewise("data", "import", *pair, "--out", both).code == 0
+    assert prepared.load(both).kind == "impressions"
     expected = [("ann", "1", 5.0), ("ann", "2", 3.0), ("ann", "7", 0.0), ("ann", "9", 1.0), ("bob", "1", 4.0)]
     assert rows(both) == expected
     log = prepared.load(both).interactions
     assert sorted(np.diff(log.event_offsets).tolist()) == [1, 1, 1, 2]
     assert len(set(log.event_id.tolist())) == 4
+    assert log.used.tolist() == [True, True, False, True, True]
     # both again: everything is there already
     for path in pair:
         value = slatewise("data", "append", both, path, "--json").value
         assert value["merges"][0]["added"] == 0
     assert rows(both) == expected
+
+
+def test_a_service_s_events_are_appended_to_ratings(logs: Path, slatewise: Command) -> None:
+    events, data = logs / "events.jsonl", logs / "data"
+    events.write_text("".join(json.dumps(record) + "\n" for record in RECORDS), encoding="utf-8")
+    (logs / "bad.csv").write_text("user,item,time,rating\nann,3,100,0\n", encoding="utf-8")
+    assert slatewise("data", "import", logs / "bad.csv", "--out", data).code == 0
+    assert prepared.load(data).kind == "uses"
+    value = slatewise("data", "append", data, events, "--json").value
+    assert (value["merges"][0]["added"], prepared.load(data).kind) == (1, "impressions")
+    assert rows(data) == [("ann", "3", 0.0), ("ann", "7", 0.0), ("ann", "9", 1.0)]
+    # a rating of 0 stays a use, a shown item of reward 0 is none
+    assert prepared.load(data).interactions.used.tolist() == [True, False, True]
+    assert value["account"]["slates"] == {"unused": 0, "single": 2, "several": 0}
 
 
 def test_a_core_is_that_of_one_log(logs: Path, slatewise: Command) -> None:

@@ -626,7 +626,7 @@ CASES: dict[str, Case] = {
         make=folder(events__jsonl=DECISION, ratings__csv=GOOD),
         file="log",
         says="two logs of different kinds: ratings.csv, and decisions and outcomes in events.jsonl",
-        advice="slatewise data import .*ratings.csv .*events.jsonl --kind impressions",
+        advice="slatewise data import .*ratings.csv .*events.jsonl",
     ),
     "empty folder": Case(make=folder(), file="log", says="no log in this folder", advice="Pass the file itself"),
     "folder with nothing to use": Case(

@@ -227,7 +227,6 @@ def test_catalogs_keep_what_the_first_one_says() -> None:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"kind": "uses"}, "kind of 2 is 'uses', that of 1 is 'impressions'"),
         ({"clock": False}, "clock of 2 is False, that of 1 is True"),
         ({"simulated": True}, "simulated of 2 is True, that of 1 is False"),
         ({"context": ("context_age",)}, r"context of 2 is \['context_age'\], that of 1 is \[\]"),

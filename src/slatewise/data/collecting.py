@@ -17,7 +17,7 @@ from slatewise.data.reading.columns import LOG, name_columns
 from slatewise.data.reading.importing import import_path
 from slatewise.data.reading.item_table import catalog
 from slatewise.data.reading.raw_log import Options, Report, read_items
-from slatewise.data.reading.recognition import recognise_items
+from slatewise.data.reading.recognition import recognise, recognise_items
 from slatewise.data.reading.source import Progress
 from slatewise.errors import input_error
 from slatewise.log import Catalog
@@ -84,12 +84,18 @@ def append_logs(
     accounts = []
     with TemporaryDirectory(prefix=f".{dataset.name}.", dir=dataset.parent) as folder:
         for number, path in enumerate(paths):
-            further = import_path(path, Path(folder) / "further", options, progress=progress)
+            further = import_path(path, Path(folder) / "further", _options_for(path, options), progress=progress)
             if described is not None:
                 further = with_catalog(further, described, Path(folder) / "further")
             whole, account = merge(whole, further, Path(folder) / f"whole-{number}", name=whole.name)
             accounts.append(account)
         return prepared.move(whole.path, dataset), tuple(accounts)
+
+
+def _options_for(path: Path, options: Options) -> Options:
+    """The options for one of the logs: slates that a service recorded stay slates beside a log of uses."""
+    recorded = recognise(path, assigned=options.columns, header=options.header).events is not None
+    return replace(options, kind=None) if recorded and options.kind == "uses" else options
 
 
 def catalog_at(path: Path) -> Catalog:

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int
 
 from slatewise.data import prepared
 from slatewise.data.joining import is_numbered, join, user_of_event
-from slatewise.data.manifest import Manifest, Provenance
+from slatewise.data.manifest import Kind, Manifest, Provenance
 from slatewise.data.prepared import Dataset
 from slatewise.data.reading.account import Account, account_of
 from slatewise.errors import input_error
@@ -67,6 +67,8 @@ class MergeAccount:
 def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None) -> tuple[Dataset, MergeAccount]:
     """Write the events of two data sets as one.
 
+    A log of uses and one of slates become one of slates; each use stays one, whatever its reward.
+
     Args:
         first: its users, items and policies keep their numbers.
         second: what it has in addition is numbered after them.
@@ -74,7 +76,7 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
         name: short name; default that of the first.
 
     Raises:
-        InputError: they differ in kind, clock, context or in being simulated, or `out` holds something else.
+        InputError: they differ in clock, context or in being simulated, or `out` holds something else.
     """
     _check_alike(first, second)
     users, user = _union(first.users, second.users)
@@ -111,6 +113,7 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
         policies=policies,
         versions=versions,
         name=name or first.name,
+        kind=first.kind if first.kind == second.kind else "impressions",
         provenance=_provenance(first.manifest, second.manifest, account),
         set_aside=_set_aside(first, second, account),
     )
@@ -138,6 +141,7 @@ def with_catalog(dataset: Dataset, catalog: Catalog, out: Path) -> Dataset:
         policies=dataset.policies,
         versions=dataset.catalogs,
         name=dataset.name,
+        kind=dataset.kind,
         provenance=provenance_of(dataset.manifest),
         set_aside=_set_aside(dataset),
         num_table_items=catalog.num_items,
@@ -151,6 +155,7 @@ def _write(
     policies: Vocabulary,
     versions: Vocabulary,
     name: str,
+    kind: Kind,
     provenance: Provenance,
     set_aside: Mapping[str, int],
     num_table_items: int | None = None,
@@ -161,7 +166,7 @@ def _write(
         users=dataset.users.names,
         items=dataset.catalog.vocabulary.names,
         num_table_items=num_table_items,
-        is_slates=dataset.kind == "impressions",
+        is_slates=kind == "impressions",
         clock=dataset.clock,
         set_aside=set_aside,
     )
@@ -173,7 +178,7 @@ def _write(
         users=dataset.users,
         policies=policies,
         catalogs=versions,
-        kind=dataset.kind,
+        kind=kind,
         context=dataset.manifest.context,
         provenance=replace(provenance, source={**provenance.source, "account": asdict(account)}),
     )
@@ -241,19 +246,15 @@ def _provenance(first: Manifest, second: Manifest, account: MergeAccount) -> Pro
 
 def _check_alike(first: Dataset, second: Dataset) -> None:
     for what, expected, value in (
-        ("kind", first.kind, second.kind),
         ("clock", first.clock, second.clock),
         ("simulated", first.simulated, second.simulated),
         ("context", list(first.manifest.context), list(second.manifest.context)),
     ):
         if value != expected:
-            advice = "Import it with the same options, or as a data set of its own."
-            if what == "kind":
-                advice = "--kind impressions reads both as what was shown: uses are slates of one item."
             raise input_error(
                 f"{what} of {second.name} is {value!r}, that of {first.name} is {expected!r}; logs of one data set "
                 "agree in it",
-                advice=f"Nothing was imported. {advice}",
+                advice="Nothing was imported. Import it with the same options, or as a data set of its own.",
             )
 
 

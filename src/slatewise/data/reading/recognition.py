@@ -144,7 +144,7 @@ def _event_folder(path: Path, events: Sequence[Path], entries: Sequence[Path]) -
                 f"two logs of different kinds: {entry.name}, and decisions and outcomes in {records.name}",
                 file=path,
                 advice=f"Nothing was imported. Pass one of them, {entry} or {records}; or both, as one data set: "
-                f"slatewise data import {entry} {records} --kind impressions",
+                f"slatewise data import {entry} {records}",
             )
         passed_over.append(entry.name)
     return Source(
