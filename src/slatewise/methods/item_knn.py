@@ -25,6 +25,7 @@ from scipy import sparse
 from torch import Generator, Tensor
 
 from slatewise.log import FIRST_ITEM, Catalog
+from slatewise.ops.largest import DECIMALS
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import StateEncoder
 from slatewise.types import Trajectories
@@ -73,7 +74,7 @@ class Policy(RankedPolicy):
         self.config = config
         size = min(config.neighbours, catalog.num_items)
         self.register_buffer("similar", torch.zeros(catalog.num_rows, size, dtype=torch.int64))
-        self.register_buffer("similarity", torch.zeros(catalog.num_rows, size))
+        self.register_buffer("similarity", torch.zeros(catalog.num_rows, size, dtype=torch.float64))
         self.register_buffer("count", torch.zeros(catalog.num_rows, dtype=torch.float64))
 
     def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
@@ -156,9 +157,9 @@ class Learner:
         state = self.state_dict()
         size, item = state["size"].numpy(), state["item"].numpy()
         shape = (len(size), policy.num_rows)
-        users = sparse.csr_matrix((np.ones(len(item), np.float32), item, np.append(0, np.cumsum(size))), shape=shape)
+        users = sparse.csr_matrix((np.ones(len(item)), item, np.append(0, np.cumsum(size))), shape=shape)
         items = users.T.tocsr()
-        root = np.sqrt(np.asarray(users.sum(axis=0), np.float32).ravel())
+        root = np.sqrt(np.asarray(users.sum(axis=0)).ravel())
         policy.similar.zero_()
         policy.similarity.zero_()
         for block in _blocks(items @ size.astype(np.float64)):
@@ -166,14 +167,14 @@ class Learner:
             row, column = pairs.row + block.start, pairs.col
             other = row != column
             row, column = row[other], column[other]
-            value = pairs.data[other] / (root[row] * root[column] + np.float32(config.shrink))
-            order = np.lexsort((column, -value, row))
+            value = pairs.data[other] / (root[row] * root[column] + config.shrink)
+            order = np.lexsort((column, -value.round(DECIMALS), row))
             row, column, value = row[order], column[order], value[order]
             rank = np.arange(len(row)) - np.searchsorted(row, row)
             near = rank < policy.similar.shape[1]
             place = (torch.from_numpy(row[near].astype(np.int64)), torch.from_numpy(rank[near]))
             policy.similar.index_put_(place, torch.from_numpy(column[near].astype(np.int64)))
-            policy.similarity.index_put_(place, torch.from_numpy(value[near].astype(np.float32)))
+            policy.similarity.index_put_(place, torch.from_numpy(value[near]))
 
 
 def _blocks(products: Float[np.ndarray, " rows"]) -> Iterator[slice]:
