@@ -28,15 +28,12 @@ UNTYPED_SIGNATURES = {
     "convert",
     "dump_toml",
     "from_tables",
-    "name_of",
     "override",
-    "read_manifest",
     "read_toml",
     "story_json",
     "to_json",
     "to_table",
     "to_tables",
-    "write",
 }
 """Last names alone, so that a function may be moved meanwhile."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -44,7 +43,7 @@ class Calibration:
     ece_by_chance: float
     """What the error would be, by the draws alone, for the true probabilities: √(2/π) Σ √(Σ p(1 − p)) / shows."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, int | float | list[int] | list[float]]:
         """As JSON can hold it."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
