@@ -31,6 +31,16 @@ class Cell:
     settings: dict[str, Any]
     """Numbers, texts, truth values, and lists and tables of them."""
 
+    @classmethod
+    def of(cls, name: str, kind: str, seed: int, **settings: Any) -> Cell:
+        """A cell that has a kind and a seed, which ends its name."""
+        return cls(name=f"{name}-{seed}", settings={"kind": kind, "seed": seed} | settings)
+
+
+def by_kind(**kinds: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Cell], dict[str, Any]]:
+    """A `run` that hands the settings of a cell to the function of its kind."""
+    return lambda cell: kinds[cell.settings["kind"]](cell.settings)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:

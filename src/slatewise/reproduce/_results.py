@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def seed_range(seed_base: int, quick: bool, *, full: int = 5, short: int = 2) -> range:
     """Seeds of an experiment in its full or its short form."""
     return range(seed_base, seed_base + (short if quick else full))
+
+
+def differences(ours: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Ours less the others', seed by seed."""
+    return [a - b for a, b in zip(ours, others, strict=True)]
+
+
+def shares(ours: Sequence[float], floor: Sequence[float], top: Sequence[float]) -> list[float]:
+    """(ours − floor) / (top − floor), seed by seed."""
+    return [(value - low) / (high - low) for value, low, high in zip(ours, floor, top, strict=True)]
 
 
 class Results:
@@ -40,6 +50,3 @@ class Results:
                 value = value[key]
             values.append(float(value))
         return values
-
-
-__all__ = ["Results", "seed_range"]

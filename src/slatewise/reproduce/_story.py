@@ -24,8 +24,12 @@ class Row:
     high: float = math.nan
 
     @classmethod
-    def of(cls, name: str, metric: str, values: Sequence[float] | MeanInterval, published: float | None = None) -> Row:
-        """The mean over seeds with its interval by Student's t, unless it is given with another one."""
+    def of(
+        cls, name: str, metric: str, values: float | Sequence[float] | MeanInterval, published: float | None = None
+    ) -> Row:
+        """The mean over seeds with its interval by Student's t, or with that given; a single number has none."""
+        if isinstance(values, float):
+            return cls(name=name, metric=metric, published=published, ours=values)
         mean, low, high = values if isinstance(values, MeanInterval) else student_t(values)
         return cls(name=name, metric=metric, published=published, ours=mean, low=low, high=high)
 
@@ -43,14 +47,66 @@ def check(
     return Check(name=name, holds=holds(mean), figure=mean.text(spec, unit=unit))
 
 
+def fact(name: str, holds: bool, figure: str) -> Check:
+    """A check of something other than a mean over seeds."""
+    return Check(name=name, holds=holds, figure=figure)
+
+
+def at_least(bar: float) -> Callable[[MeanInterval], bool]:
+    """The mean is no lower than a bar."""
+    return lambda mean: mean.mean >= bar
+
+
+def at_most(bar: float) -> Callable[[MeanInterval], bool]:
+    """The mean is no higher than a bar."""
+    return lambda mean: mean.mean <= bar
+
+
+def above_zero(mean: MeanInterval) -> bool:
+    """The whole interval is above 0."""
+    return mean.low > 0
+
+
 def curve(name: str, x: Iterable[int] | Iterable[float], values: Iterable[Sequence[float]]) -> Curve:
     """The means over seeds at each x, with their intervals."""
     means = [student_t(each) for each in values]
-    return Curve(
+    return line(name, x, [each.mean for each in means], [each.half for each in means])
+
+
+def learning_curve(name: str, runs: Iterable[Sequence[Sequence[float]]]) -> Curve:
+    """The means over runs of several seeds, each a list of points at the same x."""
+    points = list(zip(*runs, strict=True))
+    return curve(name, [seeds[0][0] for seeds in points], [[y for _, y in seeds] for seeds in points])
+
+
+def line(name: str, x: Iterable[float], y: Iterable[float], half: Iterable[float] = ()) -> Curve:
+    """Numbers at each x, without intervals unless their halves are given."""
+    return Curve(name=name, x=tuple(map(float, x)), y=tuple(map(float, y)), half=tuple(half))
+
+
+def chart(
+    name: str, title: str, x: str, y: str, curves: Iterable[Curve], *, labels: Iterable[str] = (), log: str = ""
+) -> LineChart:
+    """A chart of curves.
+
+    Args:
+        name: of its image.
+        title: its heading.
+        x: quantity of the horizontal axis.
+        y: quantity of the vertical axis.
+        curves: what it shows.
+        labels: names of the positions 0, 1, … of x.
+        log: the logarithmic axes: "", "x" or "xy".
+    """
+    return LineChart(
         name=name,
-        x=tuple(float(place) for place in x),
-        y=tuple(each.mean for each in means),
-        half=tuple(each.half for each in means),
+        title=title,
+        x=x,
+        y=y,
+        curves=tuple(curves),
+        labels=tuple(labels),
+        log_x="x" in log,
+        log_y="y" in log,
     )
 
 

@@ -19,11 +19,10 @@ from slatewise.config.run import RunConfig
 from slatewise.data import prepared
 from slatewise.data.prepared import Dataset
 from slatewise.methods import reinforce
-from slatewise.report import Check, Curve, LineChart
 from slatewise.reproduce._cells import Cell
 from slatewise.reproduce._movielens import DATA, fingerprint
 from slatewise.reproduce._results import Results, seed_range
-from slatewise.reproduce._story import Row, Story
+from slatewise.reproduce._story import Row, Story, chart, fact, line
 
 TITLE = "next items of MovieLens-100K, leave-one-out, full ranking"
 RATING = 4.0
@@ -141,32 +140,18 @@ def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int)
     means = {key: row.ours for key, row in rows.items()}
     ours, clone = means["reinforce", "liked_recall@10"], means["cloning", "liked_recall@10"]
     checks = [
-        Check(name=f"{name} {metric} ≥ {bar}", holds=means[name, metric] >= bar, figure=f"{means[name, metric]:.4f}")
+        fact(f"{name} {metric} ≥ {bar}", means[name, metric] >= bar, f"{means[name, metric]:.4f}")
         for name, metric, bar in BARS
     ]
-    checks.append(
-        Check(
-            name="REINFORCE without correction finds liked held-out items at least as often as cloning",
-            # means of the same number of hits may differ in their last digit
-            holds=ours >= clone - 1e-9,
-            figure=f"{ours:.4f} beside {clone:.4f}",
-        )
-    )
-    chart = LineChart(
-        name="trade",
-        title="What the correction trades: agreement with the log for coverage",
-        x="",
-        y="test metric, mean over seeds",
-        labels=tuple(variant.label for variant in lines),
-        curves=tuple(
-            Curve(
-                name=metric,
-                x=tuple(map(float, range(len(lines)))),
-                y=tuple(means[variant.name, metric] for variant in lines),
-            )
-            for metric in ("recall@10", "liked_recall@10", "coverage@10")
-        ),
-    )
+    label = "REINFORCE without correction finds liked held-out items at least as often as cloning"
+    # means of the same number of hits may differ in their last digit
+    checks.append(fact(label, ours >= clone - 1e-9, f"{ours:.4f} beside {clone:.4f}"))
+    curves = [
+        line(metric, range(len(lines)), [means[variant.name, metric] for variant in lines])
+        for metric in ("recall@10", "liked_recall@10", "coverage@10")
+    ]
+    title, y = "What the correction trades: agreement with the log for coverage", "test metric, mean over seeds"
+    trade = chart("trade", title, "", y, curves, labels=[variant.label for variant in lines])
     seeds = list(range(seed_base, seed_base + len(results["cloning"])))
     notes = (
         f"Means over the seeds {seeds}, intervals by Student's t over seeds; first seed {seed_base}.",
@@ -174,7 +159,7 @@ def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int)
         "agreement: a corrected form loses recall by design. Judge it where the reward is known (`slatewise reproduce "
         "youtube`).",
     )
-    return Story(rows=tuple(rows.values()), checks=tuple(checks), charts=(chart,), notes=notes)
+    return Story(rows=tuple(rows.values()), checks=tuple(checks), charts=(trade,), notes=notes)
 
 
 def _config_folder() -> Path:

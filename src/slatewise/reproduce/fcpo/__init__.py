@@ -10,17 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from slatewise.report import Check, Curve, LineChart
-from slatewise.reproduce._cells import Cell
+from slatewise.report import Check, LineChart
+from slatewise.reproduce._cells import Cell, by_kind
 from slatewise.reproduce._movielens import DATA, fingerprint
-from slatewise.reproduce._results import Results, seed_range
-from slatewise.reproduce._story import Row, Story, check, curve
+from slatewise.reproduce._results import Results, differences, seed_range
+from slatewise.reproduce._story import Row, Story, at_most, chart, check, curve, fact, line
 from slatewise.reproduce.fcpo import runs, times
 from slatewise.stats import MeanInterval, student_t
 
@@ -46,32 +45,30 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     return [
         Cell(name="speed", settings=shared | {"kind": "speed", "turns": 9, "repeats": 20}),
         *(
-            Cell(name=f"{kind}-{seed}", settings=shared | {"kind": kind, "seed": seed} | settings)
+            Cell.of(kind, kind, seed, **shared, **settings)
             for seed in seed_range(seed_base, quick, short=1)
             for kind, settings in kinds.items()
         ),
     ]
 
 
-def run(cell: Cell) -> dict[str, Any]:
-    """One of them."""
-    return (times.speed if cell.settings["kind"] == "speed" else runs.keep_limits)(cell.settings)
+run = by_kind(speed=times.speed, trust_region=runs.keep_limits, lagrangian=runs.keep_limits)
+"""One of them."""
 
 
 def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int) -> Story:
     """Rows of every variant, the bars, the frontier."""
-    limits = QUICK_LIMITS if quick else LIMITS
-    results = Results(cells)
-    charts = (*(_frontier(results, limits, metric) for metric in _AGAINST), _learning(results, limits))
+    results, limits, speed = Results(cells), QUICK_LIMITS if quick else LIMITS, cells["speed"]
+    ratio = speed["1"]["ratio"]
     return Story(
-        rows=(*_rows(results, limits), *_speed_rows(cells["speed"])),
+        rows=(*_rows(results, limits), *_speed_rows(speed)),
         checks=(
             *_limit_checks(results, limits),
             *_rival_checks(results, limits),
             *_drift_checks(results),
-            _speed_check(cells["speed"]),
+            fact("a list of 10 in one pass ≥ 4× faster", ratio >= 4, f"{ratio:.2f}×"),
         ),
-        charts=charts,
+        charts=(*(_frontier(results, limits, metric) for metric in _AGAINST), _learning(results, limits)),
         notes=_notes(results, seed_base),
     )
 
@@ -86,6 +83,11 @@ _GROUPS = {"drifting": "groups drift with exposure", "once": "groups fixed once"
 _AGAINST = {
     "gini": ("frontier", "Quality against inequality of exposure", "Gini"),
     "rate": ("rate", "Quality against the share of popular items", "share of popular items"),
+}
+_FOLLOWED = {
+    "now": "rate of what is popular now",
+    "kept": "first popular items still so",
+    "recoveries": "recovery steps",
 }
 _SPEED = {
     "milliseconds": "ms a batch",
@@ -114,12 +116,10 @@ def _rows(results: Results, limits: Sequence[float]) -> list[Row]:
         for group, words in _GROUPS.items():
             label = f"FCPO, limit {DRIFT_LIMIT:g}, {words}"
             rows += metrics(label, "trust_region", "drifting", group, "judged")
-            for key, metric in (
-                ("now", "rate of what is popular now"),
-                ("kept", "first popular items still so"),
-                ("recoveries", "recovery steps"),
-            ):
-                rows.append(Row.of(label, metric, results.values("trust_region", "drifting", group, key)))
+            rows += [
+                Row.of(label, metric, results.values("trust_region", "drifting", group, key))
+                for key, metric in _FOLLOWED.items()
+            ]
     if "rows" in results["lagrangian"][0]:
         rows += metrics("FCPO by drawn rows, no limit", "lagrangian", "rows", "judged")
     return rows
@@ -127,9 +127,9 @@ def _rows(results: Results, limits: Sequence[float]) -> list[Row]:
 
 def _speed_rows(speed: Mapping[str, Mapping[str, float]]) -> list[Row]:
     return [
-        Row(name=f"a list of 10 in one pass, batch {batch}", metric=_SPEED[key], ours=times[key])
+        Row.of(f"a list of 10 in one pass, batch {batch}", metric, times[key])
         for batch, times in speed.items()
-        for key in ("milliseconds", "ratio", "bare")
+        for key, metric in _SPEED.items()
     ]
 
 
@@ -137,19 +137,13 @@ def _limit_checks(results: Results, limits: Sequence[float]) -> Iterator[Check]:
     for limit in limits:
         rates = results.values("trust_region", f"{limit:g}", "judged", "rate")
         name = f"held-out rate of popular items ≤ limit + 1 point at {limit:g}"
-        yield check(name, rates, partial(_below, limit + POINT))
-    gini = [
-        student_t(results.values("trust_region", name, "judged", "gini")).mean
-        for name in ("off", *(f"{limit:g}" for limit in limits))
-    ]
-    yield Check(
-        name="Gini falls with every limit",
-        holds=all(lower < higher for higher, lower in pairwise(gini)),
-        figure=" → ".join(f"{value:.3f}" for value in gini),
-    )
+        yield check(name, rates, at_most(limit + POINT))
+    gini = [student_t(results.values("trust_region", name, "judged", "gini")).mean for name in _names(limits)]
+    falls = all(lower < higher for higher, lower in pairwise(gini))
+    yield fact("Gini falls with every limit", falls, " → ".join(f"{value:.3f}" for value in gini))
     ndcg = (results.values("trust_region", name, "judged", "ndcg") for name in ("0.4", "off"))
     loss = [1 - limited / free for limited, free in zip(*ndcg, strict=True)]
-    yield check("NDCG loss at .4 ≤ 15 %", loss, partial(_below, 0.15))
+    yield check("NDCG loss at .4 ≤ 15 %", loss, at_most(0.15))
 
 
 def _rival_checks(results: Results, limits: Sequence[float]) -> Iterator[Check]:
@@ -173,14 +167,8 @@ def _drift_checks(results: Results) -> Iterator[Check]:
     if "drifting" in results["trust_region"][0]:
         once, drifting = (results.values("trust_region", "drifting", group, "now") for group in ("once", "drifting"))
         name = f"rate of what is popular now ≤ limit + 1 point at {DRIFT_LIMIT:g}, groups drifting"
-        yield check(name, drifting, partial(_below, DRIFT_LIMIT + POINT))
-        less = [rate_once - rate_drifting for rate_once, rate_drifting in zip(once, drifting, strict=True)]
-        yield check("less of what is popular now than with groups fixed once", less, _positive)
-
-
-def _speed_check(speed: Mapping[str, Mapping[str, float]]) -> Check:
-    ratio = speed["1"]["ratio"]
-    return Check(name="a list of 10 in one pass ≥ 4× faster", holds=ratio >= 4, figure=f"{ratio:.2f}×")
+        yield check(name, drifting, at_most(DRIFT_LIMIT + POINT))
+        yield check("less of what is popular now than with groups fixed once", differences(once, drifting), _positive)
 
 
 def above(point: Mapping[str, float], line: Sequence[Mapping[str, float]], metric: str = "gini") -> float:
@@ -198,12 +186,13 @@ def above(point: Mapping[str, float], line: Sequence[Mapping[str, float]], metri
     return point["ndcg"] - float(max(level, ndcg[at <= point[metric]].max()))
 
 
+def _names(limits: Sequence[float]) -> list[str]:
+    """Where the results without a limit and with each limit stand."""
+    return ["off", *(f"{limit:g}" for limit in limits)]
+
+
 def _under_limits(result: Mapping[str, Any], limits: Sequence[float]) -> list[dict[str, float]]:
     return [result[f"{limit:g}"]["judged"] for limit in limits]
-
-
-def _below(bar: float, mean: MeanInterval) -> bool:
-    return mean.mean <= bar
 
 
 def _positive(mean: MeanInterval) -> bool:
@@ -217,44 +206,31 @@ def _mean(gaps: Sequence[float]) -> float:
 
 
 def _frontier(results: Results, limits: Sequence[float], against: str) -> LineChart:
-    under = [(f"{limit:g}", "judged") for limit in limits]
+    free, *under = [(name, "judged") for name in _names(limits)]
     lines: dict[str, tuple[str, list[tuple[str | int, ...]]]] = {
-        "FCPO": ("trust_region", [("off", "judged"), *under]),
+        "FCPO": ("trust_region", [free, *under]),
         "multiplier": ("lagrangian", [*under]),
         "re-ranker": ("trust_region", [("reranker", at) for at in range(len(runs.PRICES))]),
     }
+    curves = [
+        curve(
+            label,
+            [student_t(results.values(kind, *keys, against)).mean for keys in points],
+            [results.values(kind, *keys, "ndcg") for keys in points],
+        )
+        for label, (kind, points) in lines.items()
+    ]
     name, title, x = _AGAINST[against]
-    return LineChart(
-        name=name,
-        title=title,
-        x=x,
-        y="NDCG@10",
-        curves=tuple(
-            curve(
-                label,
-                [student_t(results.values(kind, *keys, against)).mean for keys in points],
-                [results.values(kind, *keys, "ndcg") for keys in points],
-            )
-            for label, (kind, points) in lines.items()
-        ),
-    )
+    return chart(name, title, x, "NDCG@10", curves)
 
 
 def _learning(results: Results, limits: Sequence[float]) -> LineChart:
     costs = {
         name: np.array([result[name]["cost"] for result in results["trust_region"]]).mean(axis=0)
-        for name in ("off", *(f"{limit:g}" for limit in limits))
+        for name in _names(limits)
     }
-    return LineChart(
-        name="learning",
-        title="Share of popular items while learning",
-        x="update",
-        y="share of popular items",
-        curves=tuple(
-            Curve(name=f"limit {name}", x=tuple(map(float, range(len(cost)))), y=tuple(map(float, cost)))
-            for name, cost in costs.items()
-        ),
-    )
+    curves = [line(f"limit {name}", range(len(cost)), cost) for name, cost in costs.items()]
+    return chart("learning", "Share of popular items while learning", "update", "share of popular items", curves)
 
 
 def _notes(results: Results, seed_base: int) -> tuple[str, ...]:

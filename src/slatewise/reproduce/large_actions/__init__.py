@@ -11,15 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from statistics import median
 from typing import Any
 
 import numpy as np
 
 from slatewise.report import Check, Curve, LineChart
-from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._results import Results, seed_range
-from slatewise.reproduce._story import Row, Story, check, curve
+from slatewise.reproduce._cells import Cell, by_kind
+from slatewise.reproduce._results import Results, differences, seed_range, shares
+from slatewise.reproduce._story import Row, Story, above_zero, chart, check, curve, fact, line
 from slatewise.reproduce.large_actions import runs, times, ways
 from slatewise.reproduce.large_actions.ways import WAYS
 from slatewise.stats import MeanInterval, quantile_t, student_t
@@ -36,16 +37,17 @@ REFERENCES = {"optimum": "optimum", "greedy": "best next step", "logging": "logg
 def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     """Times of decisions by size; then by size and seed the references and every method that goes so far."""
     parts = []
+    blocks = QUICK_BLOCKS if quick else BLOCKS
     for items in timed_sizes(quick):
         settings = {"kind": "times", "items": items, "seed": seed_base, "world_seed": seed_base}
-        settings |= {"methods": ways.deciders(items), "blocks": QUICK_BLOCKS if quick else BLOCKS, "longest": LONGEST}
+        settings |= {"methods": ways.deciders(items), "blocks": blocks, "longest": LONGEST}
         parts.append(Cell(name=f"times-{items}", settings=settings))
     budget = asdict(ways.QUICK if quick else ways.FULL)
     # seed by seed, so that a run that was stopped has some seeds whole; of a seed the largest catalog first
     for seed in seed_range(seed_base, quick):
         for items in reversed(sizes(quick)):
-            where = {"items": items, "world_seed": seed}
-            parts.append(Cell(name=f"references-{items}-{seed}", settings={"kind": "references"} | where))
+            where = {"kind": "references", "items": items, "world_seed": seed}
+            parts.append(Cell(name=f"references-{items}-{seed}", settings=where))
             for name, way in WAYS.items():
                 if items <= way.largest:
                     settings = ways.cell_settings(way, items, seed, budget, short=quick)
@@ -69,10 +71,8 @@ def timed_sizes(quick: bool) -> tuple[int, ...]:
     return tuple(items for items in ways.TIMED if items <= sizes(quick)[-1])
 
 
-def run(cell: Cell) -> dict[str, Any]:
-    """Compute one cell."""
-    kinds = {"times": times.decision_times, "references": runs.references, "learn": runs.learn_and_measure}
-    return kinds[cell.settings["kind"]](cell.settings)
+run = by_kind(times=times.decision_times, references=runs.references, learn=runs.learn_and_measure)
+"""Compute one cell."""
 
 
 def growth(points: Sequence[tuple[float, float]]) -> MeanInterval:
@@ -103,6 +103,10 @@ class Learned:
         """Whether a method learned at a size."""
         return items <= WAYS[name].largest
 
+    def sizes_of(self, name: str) -> list[int]:
+        """Sizes at which a method learned."""
+        return [items for items in self.sizes if self.has(name, items)]
+
     def reference(self, name: str, items: int) -> list[float]:
         """A reference of each seed's world."""
         return self.results.values(f"references-{items}", name)
@@ -113,14 +117,12 @@ class Learned:
 
     def regret(self, name: str, items: int) -> list[float]:
         """Optimum less return."""
-        best = self.reference("optimum", items)
-        return [top - value for top, value in zip(best, self.values(name, items), strict=True)]
+        return differences(self.reference("optimum", items), self.values(name, items))
 
     def share(self, name: str, items: int, *, of: str | None = None) -> list[float]:
         """(ours − random) / (reference − random): of the optimum, or of another method with the same seed."""
         top = self.reference("optimum", items) if of is None else self.values(of, items)
-        floor, ours = self.reference("random", items), self.values(name, items)
-        return [(value - low) / (high - low) for value, low, high in zip(ours, floor, top, strict=True)]
+        return shares(self.values(name, items), self.reference("random", items), top)
 
     def milliseconds(self, name: str, items: int, batch: int) -> float:
         """Median CPU time of a decision."""
@@ -137,10 +139,9 @@ class Learned:
 
         None below three sizes, or where a value has no logarithm.
         """
-        sizes_of_it = [items for items in self.sizes if self.has(name, items)]
-        columns = [
-            self.regret(name, items) if key == "regret" else self.values(name, items, key) for items in sizes_of_it
-        ]
+        sizes_of_it = self.sizes_of(name)
+        value = self.regret if key == "regret" else partial(self.values, key=key)
+        columns = [value(name, items) for items in sizes_of_it]
         if len(columns) < 3 or min(map(min, columns)) <= 0:
             return None
         seeds = zip(*columns, strict=True)
@@ -187,12 +188,9 @@ def _rows_of_times(learned: Learned, items: int) -> list[Row]:
     for name in (times.RAW, *ways.deciders(items)):
         for batch in times.BATCHES:
             label, of = f"{items:,} items: {name}", f"batch {batch:,}"
-            rows.append(
-                Row(name=label, metric=f"CPU ms a decision, {of}", ours=learned.milliseconds(name, items, batch))
-            )
+            rows.append(Row.of(label, f"CPU ms a decision, {of}", learned.milliseconds(name, items, batch)))
             if name != times.RAW:
-                ratio = learned.against_raw(name, items, batch)
-                rows.append(Row(name=label, metric=f"times the raw product, {of}", ours=ratio))
+                rows.append(Row.of(label, f"times the raw product, {of}", learned.against_raw(name, items, batch)))
     return rows
 
 
@@ -200,8 +198,7 @@ def _slopes(learned: Learned) -> list[Row]:
     rows = []
     for name in WAYS:
         for key, metric in (("regret", "growth of regret"), ("seconds", "growth of CPU s to learn")):
-            slope = learned.slope_by_seed(name, key)
-            if slope is not None:
+            if (slope := learned.slope_by_seed(name, key)) is not None:
                 rows.append(Row.of(name, f"{metric}: exponent of N", slope))
     for batch in times.BATCHES:
         metric = f"growth of a decision's time, batch {batch:,}: exponent of N"
@@ -222,11 +219,8 @@ def _checks_of_times(learned: Learned) -> Iterator[Check]:
     for name in (ways.K1, ways.K_SHARE):
         for items in (size for size in learned.timed_sizes if size >= 100_000 and size in ways.SIZES):
             faster = learned.milliseconds(ways.K_ALL, items, 1) / learned.milliseconds(name, items, 1)
-            yield Check(
-                name=f"{items:,} items: {name} decides at least 5 times as fast as full search (batch 1)",
-                holds=faster >= 5,
-                figure=f"{faster:.1f} times",
-            )
+            label = f"{items:,} items: {name} decides at least 5 times as fast as full search (batch 1)"
+            yield fact(label, faster >= 5, f"{faster:.1f} times")
 
 
 def _checks_of_returns(learned: Learned) -> Iterator[Check]:
@@ -236,78 +230,51 @@ def _checks_of_returns(learned: Learned) -> Iterator[Check]:
             label = f"{items:,} items: {ways.K_SHARE} earns at least 95 % of {ways.K_ALL}, interval and all"
             yield check(label, learned.share(ways.K_SHARE, items, of=ways.K_ALL), lambda share: share.low >= 0.95)
     for name in (ways.K1, ways.K_SHARE, ways.TREE2, ways.TREE3):
-        logging = learned.reference("logging", last)
-        ahead = [ours - logged for ours, logged in zip(learned.values(name, last), logging, strict=True)]
+        ahead = differences(learned.values(name, last), learned.reference("logging", last))
         label = f"{last:,} items: {name} earns more than the logging policy (paired interval of the difference)"
-        yield check(label, ahead, lambda mean: mean.low > 0)
+        yield check(label, ahead, above_zero)
     seeing = [student_t(learned.share(name, last)) for name in (ways.SLATEQ, ways.K1, ways.K_SHARE)]
     blind = [student_t(learned.share(name, last)) for name in (ways.POPULARITY, ways.KNN, ways.LOGGED)]
     worst, best = min(seeing), max(blind)
-    yield Check(
-        name=f"{last:,} items: what sees features earns more than what knows item numbers, intervals disjoint",
-        holds=worst.low > best.high,
-        figure=f"at least {worst.text()} beside at most {best.text()} of the optimum",
-    )
+    label = f"{last:,} items: what sees features earns more than what knows item numbers, intervals disjoint"
+    figure = f"at least {worst.text()} beside at most {best.text()} of the optimum"
+    yield fact(label, worst.low > best.high, figure)
     exact = [
         regret
-        for items in learned.sizes
         for name, way in WAYS.items()
-        if learned.has(name, items) and "sessions" not in way.extra
+        if "sessions" not in way.extra
+        for items in learned.sizes_of(name)
         for regret in learned.regret(name, items)
     ]
-    yield Check(
-        name="nothing earns more than the optimum (exact returns)",
-        holds=min(exact) >= -1e-6,
-        figure=f"smallest regret {min(exact):.4f}",
-    )
+    label = "nothing earns more than the optimum (exact returns)"
+    yield fact(label, min(exact) >= -1e-6, f"smallest regret {min(exact):.4f}")
 
 
 def _charts(learned: Learned) -> Iterator[LineChart]:
     def by_method(value: Callable[[str, int], list[float]]) -> list[Curve]:
-        curves = []
-        for name in WAYS:
-            sizes_of_it = [items for items in learned.sizes if learned.has(name, items)]
-            curves.append(curve(name, sizes_of_it, [value(name, items) for items in sizes_of_it]))
-        return curves
+        return [
+            curve(name, learned.sizes_of(name), [value(name, items) for items in learned.sizes_of(name)])
+            for name in WAYS
+        ]
 
     references = [
         curve(label, learned.sizes, [learned.reference(name, items) for items in learned.sizes])
         for name, label in REFERENCES.items()
     ]
-    yield LineChart(
-        name="return",
-        title="What a session earns, and the most it could",
-        x="items",
-        y="accepted items a session",
-        curves=(*references, *by_method(learned.values)),
-        log_x=True,
-    )
-
-    def seconds(name: str, items: int) -> list[float]:
-        return learned.values(name, items, "seconds")
-
-    for name, title, y, value in (
-        ("regret", "Regret to the optimum", "optimum − return", learned.regret),
-        ("learning", "CPU time to learn from the same number of interactions", "CPU seconds", seconds),
-    ):
-        yield LineChart(name=name, title=title, x="items", y=y, curves=tuple(by_method(value)), log_x=True, log_y=True)
+    title, y = "What a session earns, and the most it could", "accepted items a session"
+    yield chart("return", title, "items", y, [*references, *by_method(learned.values)], log="x")
+    curves = by_method(learned.regret)
+    yield chart("regret", "Regret to the optimum", "items", "optimum − return", curves, log="xy")
+    title = "CPU time to learn from the same number of interactions"
+    curves = by_method(partial(learned.values, key="seconds"))
+    yield chart("learning", title, "items", "CPU seconds", curves, log="xy")
     for batch in times.BATCHES:
-        yield LineChart(
-            name=f"decision-{batch}",
-            title=f"CPU time of one decision, {batch:,} at a time",
-            x="items",
-            y="milliseconds",
-            curves=tuple(
-                Curve(
-                    name=name,
-                    x=tuple(float(items) for items in learned.timed_sizes),
-                    y=tuple(learned.milliseconds(name, items, batch) for items in learned.timed_sizes),
-                )
-                for name in (times.RAW, *ways.deciders(FROM))
-            ),
-            log_x=True,
-            log_y=True,
-        )
+        curves = [
+            line(name, learned.timed_sizes, [learned.milliseconds(name, items, batch) for items in learned.timed_sizes])
+            for name in (times.RAW, *ways.deciders(FROM))
+        ]
+        title = f"CPU time of one decision, {batch:,} at a time"
+        yield chart(f"decision-{batch}", title, "items", "milliseconds", curves, log="xy")
 
 
 def _notes(quick: bool) -> tuple[str, ...]:

@@ -8,35 +8,32 @@ setting changed at a time. All figures are minutes watched per session, and the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-from slatewise.report import Check, Curve, LineChart
-from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._results import Results
-from slatewise.reproduce._story import Row, Story, check, curve
+from slatewise.report import Check, LineChart
+from slatewise.reproduce._cells import by_kind
+from slatewise.reproduce._results import Results, differences, shares
+from slatewise.reproduce._story import Row, Story, at_least, chart, check, curve, fact, learning_curve, line
 from slatewise.reproduce.slateq import fitted, runs, whole
 from slatewise.reproduce.slateq.fitted import SERVINGS
 from slatewise.reproduce.slateq.settings import CASCADE, OURS, PUBLISHED, SHARED, SHARED_CELL, WHOLE, cells
-from slatewise.stats import MeanInterval, student_t
+from slatewise.stats import student_t
 
 TITLE = "SlateQ: Q-learning for slates by the values of their items"
 __all__ = ["TITLE", "cells", "run", "tell"]
 Part = tuple[list[Row], list[Check]]
 
 
-def run(cell: Cell) -> dict[str, Any]:
-    """Compute one cell."""
-    kinds = {
-        "train": runs.train_and_measure,
-        "random": runs.measure_random,
-        "offline": runs.from_random_log,
-        "fitted": fitted.run,
-        "live": runs.live,
-        "prices": runs.shadow_prices,
-        "whole": whole.run,
-    }
-    return kinds[cell.settings["kind"]](cell.settings)
+run = by_kind(
+    train=runs.train_and_measure,
+    random=runs.measure_random,
+    offline=runs.from_random_log,
+    fitted=fitted.run,
+    live=runs.live,
+    prices=runs.shadow_prices,
+    whole=whole.run,
+)
+"""Compute one cell."""
 
 
 def tell(computed: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int) -> Story:
@@ -84,7 +81,7 @@ def _above(
     results: Results, better: tuple[str, str], worse: tuple[str, str], name: str, *, or_equal: bool = False
 ) -> Check:
     """A paired comparison, whose interval must exclude the wrong sign; with `or_equal` it may end at 0."""
-    changes = [a - b for a, b in zip(_values(results, *better), _values(results, *worse), strict=True)]
+    changes = differences(_values(results, *better), _values(results, *worse))
     if len(changes) == 1:
         return check(f"{name} (one seed)", changes, lambda mean: mean.mean > 0, "+.2f")
     label = f"{name} (paired interval)"
@@ -95,13 +92,8 @@ def _table(results: Results, quick: bool) -> Part:
     rows = _rows(results, "mnl", PUBLISHED)
     distance = {row: abs(row.ours - (row.published or 0)) for row in rows if row.metric == "return"}
     worst = max(distance, key=lambda row: distance[row])
-    checks = [
-        Check(
-            name="every mean of the published table within ± 5",
-            holds=distance[worst] <= 5,
-            figure=f"furthest: {worst.name}, {worst.ours:.1f} against {worst.published}",
-        )
-    ]
+    figure = f"furthest: {worst.name}, {worst.ours:.1f} against {worst.published}"
+    checks = [fact("every mean of the published table within ± 5", distance[worst] <= 5, figure)]
     order = [("SARSA-TS", "MYOP-TS"), ("SARSA-GS", "SARSA-TS"), ("QL-OT-GS", "QL-OT-TS")]
     order += [] if quick else [("SARSA-GS", "MYOP-GS"), ("QL-GT-GS", "QL-TT-TS")]
     for better, worse in [*order, ("QL-OT-OS", "QL-OT-GS")]:
@@ -123,28 +115,18 @@ def _ours(results: Results, quick: bool) -> Part:
     for number, name, bar in ((3, "time left hidden", 250.0), (4, "time left visible", 270.0)):
         values = _values(results, f"ours-{number}", "OS")
         label = f"ours, {name}: OS at least {bar:.0f}"
-        checks.append(check(label, values, partial(_reaches, bar), ".1f"))
+        checks.append(check(label, values, at_least(bar), ".1f"))
         if quick:
             seconds = max(results.values(f"ours-{number}", "seconds"))
-            checks.append(
-                Check(
-                    name=f"ours, {name}: trained in at most a minute",
-                    holds=seconds <= 60,
-                    figure=f"{seconds:.0f} s of one core",
-                )
-            )
+            label = f"ours, {name}: trained in at most a minute"
+            checks.append(fact(label, seconds <= 60, f"{seconds:.0f} s of one core"))
     return rows, checks
-
-
-def _reaches(bar: float, mean: MeanInterval) -> bool:
-    return mean.mean >= bar
 
 
 def _shares(results: Results, cell: str, serving: str) -> list[float]:
     """Return less that of random slates, over the same of learning by interaction, seed by seed."""
     ours, online = _values(results, cell, serving), _values(results, "online", serving)
-    floor = _values(results, "mnl-Random", "")
-    return [(a - c) / (b - c) for a, b, c in zip(ours, online, floor, strict=False)]
+    return shares(ours, _values(results, "mnl-Random", "")[: len(ours)], online)
 
 
 def _from_logs(results: Results) -> Part:
@@ -157,7 +139,7 @@ def _from_logs(results: Results) -> Part:
             Row.of(offline, "share of the gain by interaction", _shares(results, "offline", serving)),
         ]
     name = "learned from a random log: at least .9 of the gain by interaction (OS)"
-    checks = [check(name, _shares(results, "offline", "OS"), lambda mean: mean.mean >= 0.9)]
+    checks = [check(name, _shares(results, "offline", "OS"), at_least(0.9))]
     for cell, label in (("live-zero", "null value 0"), ("live-learned", "null value learned")):
         rows += [
             Row.of(f"live in kind, {label}: {row}", "return", _values(results, cell, row))
@@ -169,8 +151,8 @@ def _from_logs(results: Results) -> Part:
 
 
 def _fitted_simulator(results: Results) -> Part:
-    shares = {serving: _shares(results, fitted.NAME, serving) for serving in SERVINGS}
-    return fitted.tell(results[fitted.NAME], shares)
+    by_serving = {serving: _shares(results, fitted.NAME, serving) for serving in SERVINGS}
+    return fitted.tell(results[fitted.NAME], by_serving)
 
 
 def _cascade(results: Results) -> Part:
@@ -206,69 +188,38 @@ def _ceiling(served: Mapping[str, Mapping[str, float]]) -> Row:
 
 
 def _table_chart(results: Results) -> LineChart:
-    places = tuple(float(place) for place in range(len(PUBLISHED)))
+    places = range(len(PUBLISHED))
     ours = [_values(results, _cell("mnl", row), _serving(row)) for row in PUBLISHED]
-    return LineChart(
-        name="table",
-        title="The published table, null value fixed at 0",
-        x="policy",
-        y="minutes a session",
-        curves=(
-            Curve(name="published", x=places, y=tuple(numbers[0] for numbers in PUBLISHED.values())),
-            curve("ours", places, ours),
-        ),
-        labels=tuple(PUBLISHED),
-    )
+    curves = [line("published", places, [numbers[0] for numbers in PUBLISHED.values()]), curve("ours", places, ours)]
+    title = "The published table, null value fixed at 0"
+    return chart("table", title, "policy", "minutes a session", curves, labels=PUBLISHED)
 
 
 def _curves(results: Results) -> LineChart:
-    curves = []
-    for number, name in enumerate(OURS):
-        points = list(zip(*(result["curve"] for result in results[f"ours-{number}"]), strict=True))
-        curves.append(curve(name, [seeds[0][0] for seeds in points], [[y for _, y in seeds] for seeds in points]))
-    return LineChart(
-        name="training",
-        title="Return while learning, QL-OT-OS, one setting added at a time",
-        x="transitions seen",
-        y="minutes a session",
-        curves=tuple(curves),
-    )
+    title = "Return while learning, QL-OT-OS, one setting added at a time"
+    curves = [
+        learning_curve(name, [result["curve"] for result in results[f"ours-{number}"]])
+        for number, name in enumerate(OURS)
+    ]
+    return chart("training", title, "transitions seen", "minutes a session", curves)
 
 
 def _quality(results: Results) -> LineChart:
     points = [(row, _cell("mnl", row), _serving(row)) for row in PUBLISHED]
     points += [(name, f"ours-{number}", "OS") for number, name in enumerate(OURS) if number]
-    return LineChart(
-        name="quality",
-        title="Return against the true quality of what is watched",
-        x="mean quality of watched documents",
-        y="minutes a session",
-        curves=tuple(
-            curve(
-                label,
-                [student_t(_values(results, cell, serving, "quality")).mean],
-                [_values(results, cell, serving)],
-            )
-            for label, cell, serving in points
-        ),
-    )
+    curves = [
+        curve(label, [student_t(_values(results, cell, serving, "quality")).mean], [_values(results, cell, serving)])
+        for label, cell, serving in points
+    ]
+    title = "Return against the true quality of what is watched"
+    return chart("quality", title, "mean quality of watched documents", "minutes a session", curves)
 
 
 def _price_chart(prices: Mapping[str, Mapping[str, float]]) -> LineChart:
-    return LineChart(
-        name="prices",
-        title="Known user model, fixed price on time, best of all slates: the ceiling",
-        x="price of a minute, in minutes",
-        y="minutes a session",
-        curves=(
-            Curve(
-                name="known user model",
-                x=tuple(float(price) for price in prices),
-                y=tuple(figures["return"] for figures in prices.values()),
-                half=tuple(1.96 * figures["stderr"] for figures in prices.values()),
-            ),
-        ),
-    )
+    title = "Known user model, fixed price on time, best of all slates: the ceiling"
+    returns, errors = ([metrics[name] for metrics in prices.values()] for name in ("return", "stderr"))
+    curves = [line("known user model", map(float, prices), returns, [1.96 * error for error in errors])]
+    return chart("prices", title, "price of a minute, in minutes", "minutes a session", curves)
 
 
 def _notes(results: Results, quick: bool) -> tuple[str, ...]:

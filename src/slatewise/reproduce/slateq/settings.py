@@ -79,8 +79,7 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     parts = []
 
     def add(name: str, kind: str, seed: int, **settings: Any) -> None:
-        common = {"kind": kind, "seed": seed, "size": size}
-        parts.append(Cell(name=f"{name}-{seed}", settings=common | settings))
+        parts.append(Cell.of(name, kind, seed, **{"size": size} | settings))
 
     seeds = seed_range(seed_base, quick)
     for seed in seeds:

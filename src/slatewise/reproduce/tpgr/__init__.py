@@ -18,8 +18,8 @@ from typing import Any
 from slatewise.report import Check, LineChart
 from slatewise.reproduce._cells import Cell
 from slatewise.reproduce._movielens import fingerprint
-from slatewise.reproduce._results import Results, seed_range
-from slatewise.reproduce._story import Row, Story, check, curve
+from slatewise.reproduce._results import Results, seed_range, shares
+from slatewise.reproduce._story import Row, Story, at_least, chart, check, curve, fact
 from slatewise.reproduce.tpgr import runs
 from slatewise.stats import student_t
 
@@ -64,9 +64,9 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     common = (QUICK_SIZE if quick else SIZE) | {"part": "test", "data": fingerprint(Path(runs.DATA))}
 
     def add(name: str, kind: str, seed: int, alpha: float, unrated: str = "zero", **settings: Any) -> None:
-        cell = f"{_cell(name, alpha, unrated)}-{seed}"
-        own_settings = {"kind": kind, "seed": seed, "alpha": alpha, "unrated": unrated}
-        parts[cell] = Cell(name=cell, settings=common | own_settings | settings)
+        settings = common | {"alpha": alpha, "unrated": unrated} | settings
+        cell = Cell.of(_cell(name, alpha, unrated), kind, seed, **settings)
+        parts[cell.name] = cell
 
     def add_tree(cut: str, vectors: str, depth: int, *, seed: int, alpha: float = ALPHA, unrated: str = "zero") -> None:
         method = (SOFTMAX if depth == 1 else TREE) | {"tree": {"depth": depth, "cut": cut}}
@@ -162,8 +162,9 @@ class _Policies:
 
     def share(self, name: str, served: str | None = None) -> list[float]:
         """(Ours − random) / (softmax − random) per seed; random and softmax are means over seeds."""
-        floor, top = (student_t(self.values(each)).mean for each in ("random", "softmax"))
-        return [(value - floor) / (top - floor) for value in self.values(name, served=served)]
+        ours = self.values(name, served=served)
+        floor, top = ([student_t(self.values(each)).mean] * len(ours) for each in ("random", "softmax"))
+        return shares(ours, floor, top)
 
 
 def _cell(name: str, alpha: float = ALPHA, unrated: str = "zero") -> str:
@@ -260,17 +261,15 @@ def _checks(learned: _Policies, quick: bool) -> Iterator[Check]:
 
 
 def _at_least(name: str, bar: float, values: Sequence[float]) -> Check:
-    return check(f"{name}, random subtracted from both", values, lambda mean: mean.mean >= bar)
+    return check(f"{name}, random subtracted from both", values, at_least(bar))
 
 
 def _above(learned: _Policies, name: str, other: str, quick: bool, served: str | None = None) -> Check:
     ours, theirs = (student_t(learned.values(each, served=served)) for each in (name, other))
     both = f", both {served}" if served else ""
-    return Check(
-        name=f"{learned.names[name]} above {learned.names[other]}{both}" + ("" if quick else ", intervals disjoint"),
-        holds=ours.mean > theirs.mean if quick else ours.low > theirs.high,
-        figure=f"{ours.text('.2f')} beside {theirs.text('.2f')}",
-    )
+    label = f"{learned.names[name]} above {learned.names[other]}{both}" + ("" if quick else ", intervals disjoint")
+    holds = ours.mean > theirs.mean if quick else ours.low > theirs.high
+    return fact(label, holds, f"{ours.text('.2f')} beside {theirs.text('.2f')}")
 
 
 def _charts(learned: _Policies) -> Iterator[LineChart]:
@@ -283,27 +282,16 @@ def _charts(learned: _Policies) -> Iterator[LineChart]:
     tree = tree_name(*MAIN)
     if all(learned.has(tree, alpha) for alpha in ALPHAS):
         lines = {"tree": tree, "best list for everybody": "best-liked", "popularity": "popularity"}
-        yield LineChart(
-            name="alpha",
-            title="What a row of good answers is worth",
-            x="α",
-            y="return of a session of 32 items",
-            curves=tuple(
-                curve(label, ALPHAS, [learned.values(name, "return", alpha) for alpha in ALPHAS])
-                for label, name in lines.items()
-            ),
-        )
+        curves = [
+            curve(label, ALPHAS, [learned.values(name, "return", alpha) for alpha in ALPHAS])
+            for label, name in lines.items()
+        ]
+        yield chart("alpha", "What a row of good answers is worth", "α", "return of a session of 32 items", curves)
 
 
 def _dots(name: str, title: str, entries: Mapping[str, Sequence[float]], x: str = "") -> LineChart:
-    return LineChart(
-        name=name,
-        title=title,
-        x=x,
-        y="return of a session of 32 items",
-        labels=tuple(entries),
-        curves=(curve("mean over seeds", range(len(entries)), entries.values()),),
-    )
+    curves = [curve("mean over seeds", range(len(entries)), entries.values())]
+    return chart(name, title, x, "return of a session of 32 items", curves, labels=entries)
 
 
 def _notes(quick: bool) -> tuple[str, ...]:

@@ -14,10 +14,10 @@ from typing import Any
 
 from slatewise.config import to_table
 from slatewise.methods.wolpertinger import ActorConfig, Config, SearchConfig, TD3Config, TwoTowerConfig
-from slatewise.report import Check, Curve, LineChart
-from slatewise.reproduce._cells import Cell
-from slatewise.reproduce._results import Results, seed_range
-from slatewise.reproduce._story import Row, Story, check, curve
+from slatewise.report import Check, LineChart
+from slatewise.reproduce._cells import Cell, by_kind
+from slatewise.reproduce._results import Results, differences, seed_range, shares
+from slatewise.reproduce._story import Row, Story, at_least, chart, check, curve, fact, learning_curve, line
 from slatewise.reproduce.wolpertinger import runs
 from slatewise.stats import student_t
 
@@ -75,13 +75,22 @@ LEMMA = {"bad": [0.1, 0.5, 0.9], "k": [1, 2, 5, 10, 20, 50, 100], "draws": 40_00
 FLAT = 0.02
 """A curve is flat where its last fifth rises by no more than this share of the way from random to the optimum."""
 
-
+REFERENCES = {"optimum": "optimum", "greedy": "best next step", "random": "random items"}
+DECISION_METRICS = {
+    "milliseconds": "CPU ms a decision",
+    "faster": "times as fast as full search by this critic",
+    "recall": "share of the nearest found",
+    "return": "return, weights set by hand",
+}
 ITEMS, QUICK_ITEMS = 13_138, 2000
 
 
 def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     """References, decision times, the lemma; then every variant by seed."""
-    common = {"items": QUICK_ITEMS if quick else ITEMS, "size": asdict(runs.QUICK if quick else runs.FULL)}
+    common: dict[str, Any] = {
+        "items": QUICK_ITEMS if quick else ITEMS,
+        "size": asdict(runs.QUICK if quick else runs.FULL),
+    }
     decisions = {"kind": "decisions", "items": MANY, "methods": {n: to_table(m) for n, m in SEARCHES.items()}}
     decisions |= {"full": "full search", "exact": "1,000 nearest, exact", "few": "100 nearest, approximate"}
     decisions |= {"rounds": 10 if quick else 40, "starts": 500}
@@ -90,35 +99,22 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
         Cell(name="decisions", settings=decisions | {"seed": seed_base}),
         Cell(name="lemma", settings={"kind": "lemma", "seed": seed_base} | LEMMA),
         *(
-            Cell(
-                name=f"{_cell(name)}-{seed}",
-                settings={"kind": "train", "seed": seed, "method": to_table(VARIANTS[name])} | common,
-            )
+            Cell.of(_cell(name), "train", seed, method=to_table(VARIANTS[name]), **common)
             for seed in seed_range(seed_base, quick)
             for name in (QUICK if quick else VARIANTS)
         ),
     ]
 
 
-def run(cell: Cell) -> dict[str, Any]:
-    """Compute one cell."""
-    kinds = {
-        "train": runs.train_and_measure,
-        "references": runs.references,
-        "decisions": runs.decision_times,
-        "lemma": runs.lemma,
-    }
-    return kinds[cell.settings["kind"]](cell.settings)
+run = by_kind(train=runs.train_and_measure, references=runs.references, decisions=runs.decision_times, lemma=runs.lemma)
+"""Compute one cell."""
 
 
 def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int) -> Story:
     """Rows, checks and charts of everything that was run."""
     del seed_base
     learned, times = _Variants(Results(cells)), cells["decisions"]
-    rows = [
-        Row(name=f"reference: {label}", metric="return", ours=learned.reference[name])
-        for name, label in (("optimum", "optimum"), ("greedy", "best next step"), ("random", "random items"))
-    ]
+    rows = [Row.of(f"reference: {label}", "return", learned.reference[name]) for name, label in REFERENCES.items()]
     for name in learned.names:
         rows += [
             Row.of(name, "return", learned.returns(name)),
@@ -128,13 +124,8 @@ def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int)
         ]
     for name, numbers in times.items():
         rows += [
-            Row(name=f"{MANY:,} items, {name}", metric=metric, ours=float(numbers[key]))
-            for metric, key in (
-                ("CPU ms a decision", "milliseconds"),
-                ("times as fast as full search by this critic", "faster"),
-                ("share of the nearest found", "recall"),
-                ("return, weights set by hand", "return"),
-            )
+            Row.of(f"{MANY:,} items, {name}", metric, float(numbers[key]))
+            for key, metric in DECISION_METRICS.items()
             if key in numbers
         ]
     return Story(
@@ -163,9 +154,9 @@ class _Variants:
 
     def shares(self, name: str, *, of: str | None = None) -> list[float]:
         """(ours − random) / (reference − random): of the optimum, or of another variant with the same seed."""
-        low, ours = self.reference["random"], self.returns(name)
+        ours = self.returns(name)
         reference = [self.reference["optimum"]] * len(ours) if of is None else self.returns(of)
-        return [(value - low) / (other - low) for value, other in zip(ours, reference, strict=True)]
+        return shares(ours, [self.reference["random"]] * len(ours), reference)
 
     def rise(self, name: str) -> list[float]:
         """How far the last fifth of each curve rises, as a share of the way from random to the optimum."""
@@ -181,11 +172,9 @@ def _cell(name: str) -> str:
 def _checks(learned: _Variants) -> list[Check]:
     def reaches(name: str, bar: float, *, of: str | None = None) -> Check:
         what = "the optimum" if of is None else of
-        return check(
-            f"{name}: at least {bar:.0%} of {what}", learned.shares(name, of=of), lambda mean: mean.mean >= bar
-        )
+        return check(f"{name}: at least {bar:.0%} of {what}", learned.shares(name, of=of), at_least(bar))
 
-    worse = [a - b for a, b in zip(learned.returns("k = 1"), learned.returns(FULL), strict=True)]
+    worse = differences(learned.returns("k = 1"), learned.returns(FULL))
     near = learned.shares("k = 1 %, approximate search", of="k = 1 %")
     rises = {name: student_t(learned.rise(name)).mean for name in ("k = 1", "k = 10 %", FULL)}
     return [
@@ -194,10 +183,10 @@ def _checks(learned: _Variants) -> list[Check]:
         check("k = 1 below k = 100 % (paired interval of the return)", worse, lambda mean: mean.high < 0),
         *(reaches(name, 0.98, of=FULL) for name in learned.names if name.endswith("regularised")),
         check("k = 1 %: approximate search within 2 % of exact search", near, lambda mean: abs(mean.mean - 1) <= 0.02),
-        Check(
-            name=f"trained until flat: the last fifth of the steps adds at most {FLAT:.0%} of the way to the optimum",
-            holds=max(rises.values()) <= FLAT,
-            figure=", ".join(f"{name}: {value:+.3f}" for name, value in rises.items()),
+        fact(
+            f"trained until flat: the last fifth of the steps adds at most {FLAT:.0%} of the way to the optimum",
+            max(rises.values()) <= FLAT,
+            ", ".join(f"{name}: {value:+.3f}" for name, value in rises.items()),
         ),
     ]
 
@@ -205,10 +194,10 @@ def _checks(learned: _Variants) -> list[Check]:
 def _checks_of_times(times: Mapping[str, Mapping[str, float]]) -> list[Check]:
     approximate = {name: "a decision" for name in SEARCHES if name.endswith("approximate")}
     return [
-        Check(
-            name=f"{MANY:,} items, {name}: {what} at least 5 times as fast as full search",
-            holds=times[name]["faster"] >= 5,
-            figure=f"{times[name]['faster']:.1f} times ({times[name]['milliseconds']:.3f} CPU ms)",
+        fact(
+            f"{MANY:,} items, {name}: {what} at least 5 times as fast as full search",
+            times[name]["faster"] >= 5,
+            f"{times[name]['faster']:.1f} times ({times[name]['milliseconds']:.3f} CPU ms)",
         )
         for name, what in {**approximate, runs.JOINT_FEW: "search and critic alone"}.items()
     ]
@@ -216,32 +205,16 @@ def _checks_of_times(times: Mapping[str, Mapping[str, float]]) -> list[Check]:
 
 def _check_of_lemma(curves: Mapping[str, Any]) -> Check:
     largest = max(abs(formula - drawn) for points in curves.values() for _, formula, drawn in points)
-    return Check(
-        name="expected best of k neighbours: formula and draws within 1 % of b",
-        holds=largest <= 0.01,
-        figure=f"largest difference {largest:.4f} b",
-    )
+    label = "expected best of k neighbours: formula and draws within 1 % of b"
+    return fact(label, largest <= 0.01, f"largest difference {largest:.4f} b")
 
 
 def _curves(learned: _Variants) -> LineChart:
-    curves = []
-    for name in learned.names:
-        points = list(zip(*learned.curves(name), strict=True))
-        curves.append(curve(name, [seeds[0][0] for seeds in points], [[y for _, y in seeds] for seeds in points]))
+    curves = [learning_curve(name, learned.curves(name)) for name in learned.names]
     ends = (curves[0].x[0], curves[0].x[-1])
-    return LineChart(
-        name="training",
-        title="Exact return of the greedy policy while learning",
-        x="transitions seen",
-        y="accepted items a session",
-        curves=(
-            *curves,
-            *(
-                Curve(name=label, x=ends, y=(learned.reference[name],) * 2)
-                for name, label in (("optimum", "optimum"), ("greedy", "best next step"))
-            ),
-        ),
-    )
+    curves += [line(REFERENCES[name], ends, [learned.reference[name]] * 2) for name in ("optimum", "greedy")]
+    title = "Exact return of the greedy policy while learning"
+    return chart("training", title, "transitions seen", "accepted items a session", curves)
 
 
 def _over_k(learned: _Variants) -> LineChart:
@@ -249,17 +222,12 @@ def _over_k(learned: _Variants) -> LineChart:
         "plain": [name for name in K if name in learned.names],
         "regularised": [name for name in learned.names if name.endswith("regularised")],
     }
-    return LineChart(
-        name="neighbours",
-        title="How many neighbours are looked at (k = 1 drawn at 0.01 %)",
-        x="k, % of the items",
-        y="share of the optimum",
-        curves=tuple(
-            curve(label, [_percent(name) for name in names], [learned.shares(name) for name in names])
-            for label, names in lines.items()
-        ),
-        log_x=True,
-    )
+    curves = [
+        curve(label, [_percent(name) for name in names], [learned.shares(name) for name in names])
+        for label, names in lines.items()
+    ]
+    title = "How many neighbours are looked at (k = 1 drawn at 0.01 %)"
+    return chart("neighbours", title, "k, % of the items", "share of the optimum", curves, log="x")
 
 
 def _percent(name: str) -> float:
@@ -268,22 +236,13 @@ def _percent(name: str) -> float:
 
 
 def _lemma(results: Mapping[str, Any]) -> LineChart:
-    return LineChart(
-        name="lemma",
-        title="Expected best of k neighbours (Q = 0, b = 1, c = 1.5), by the formula and by draws",
-        x="k",
-        y="E, in units of b",
-        curves=tuple(
-            Curve(
-                name=f"p = {bad}{label}",
-                x=tuple(point[0] for point in points),
-                y=tuple(point[place] for point in points),
-            )
-            for bad, points in results.items()
-            for place, label in ((1, ""), (2, ", drawn"))
-        ),
-        log_x=True,
-    )
+    curves = [
+        line(f"p = {bad}{label}", [point[0] for point in points], [point[place] for point in points])
+        for bad, points in results.items()
+        for place, label in ((1, ""), (2, ", drawn"))
+    ]
+    title = "Expected best of k neighbours (Q = 0, b = 1, c = 1.5), by the formula and by draws"
+    return chart("lemma", title, "k", "E, in units of b", curves, log="x")
 
 
 def _notes(quick: bool) -> tuple[str, ...]:

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from slatewise.report import Check, Curve, LineChart
-from slatewise.reproduce._cells import Cell
+from slatewise.report import Check, LineChart
+from slatewise.reproduce._cells import Cell, by_kind
 from slatewise.reproduce._results import Results, seed_range
-from slatewise.reproduce._story import Row, Story, check, curve
+from slatewise.reproduce._story import Row, Story, above_zero, chart, check, curve, fact, line
 from slatewise.reproduce.youtube import bias as gradient
 from slatewise.reproduce.youtube import drift as site
 from slatewise.reproduce.youtube import toys
@@ -31,6 +31,8 @@ differs from K = 1 had a standard deviation of 3.6 (at γ = .9), so that twenty 
 MAIN = ("logged", "uncorrected", "k1", "k16")
 QUICK_VARIANTS = ("k16", "no-cap")
 PAIR = ("uncorrected", "k1")
+ORDER = (("k16", "k1"), ("k1", "uncorrected"), ("k16", "no-cap"))
+"""The first of each pair is expected above the second."""
 EXPLORE = {"top_m": 256, "keep": 8, "temperature": 1.0}
 COMPARISONS = (
     # what, against what, published change of watch time in per cent
@@ -60,8 +62,7 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     parts = toys.cells(seed_base=seed_base)
 
     def add(name: str, kind: str, seed: int, size: site.Size, *, world: str = "strong", **settings: Any) -> None:
-        common = {"kind": kind, "world": world, "seed": seed, "size": asdict(size)}
-        parts.append(Cell(name=f"{world}-{name}-{seed}", settings=common | settings))
+        parts.append(Cell.of(f"{world}-{name}", kind, seed, world=world, size=asdict(size), **settings))
 
     for world in _worlds(quick):
         size = site.QUICK if quick else site.FULL[world]
@@ -78,16 +79,14 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     return parts
 
 
-def run(cell: Cell) -> dict[str, Any]:
-    """Compute one cell."""
-    kinds = {
-        "toys": toys.run,
-        "pair": site.run_pair,
-        "variant": site.run_variant,
-        "exploration": site.run_exploration,
-        "gradient": gradient.run,
-    }
-    return kinds[cell.settings["kind"]](cell.settings)
+run = by_kind(
+    toys=toys.run,
+    pair=site.run_pair,
+    variant=site.run_variant,
+    exploration=site.run_exploration,
+    gradient=gradient.run,
+)
+"""Compute one cell."""
 
 
 def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int) -> Story:
@@ -96,7 +95,8 @@ def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int)
     rows, checks, charts = toys.tell(results, seed_base=seed_base)
     for world in _worlds(quick):
         minutes = _minutes(results, world, quick)
-        rows += _absolute(world, minutes) + _relative(world, minutes)
+        rows += [Row.of(f"{world}: {name}", "minutes a stay", values) for name, values in minutes.items()]
+        rows += _relative(world, minutes)
         top = f"{world}: K = 1, nominations outside the control's top ranks"
         rows.append(Row.of(top, "times the control's", results.values(f"{world}-pair", "outside"), 3.0))
         test, control = (results.values(f"{world}-pair", name, "picks") for name in ("k1", "uncorrected"))
@@ -108,15 +108,11 @@ def tell(cells: Mapping[str, Mapping[str, Any]], *, quick: bool, seed_base: int)
     if not quick:
         rows += _exploration_rows(results)
         checks += _exploration_checks(results)
-        (gradient,) = results["strong-gradient"]
-        charts += [_bias(gradient), _over_k(results)]
+        (errors,) = results["strong-gradient"]
+        charts += [_bias(errors), _over_k(results)]
         rows += [
-            Row(
-                name=f"gradient, negatives {sampler}, {count} of 10,000 items",
-                metric="relative bias",
-                ours=float(value["bias"]),
-            )
-            for sampler, by_count in gradient.items()
+            Row.of(f"gradient, negatives {sampler}, {count} of 10,000 items", "relative bias", float(value["bias"]))
+            for sampler, by_count in errors.items()
             for count, value in by_count.items()
         ]
     return Story(rows=tuple(rows), checks=tuple(checks), charts=tuple(charts), notes=(_note(quick),))
@@ -145,10 +141,6 @@ def _change(ours: list[float], other: list[float]) -> list[float]:
     return [100 * (a / b - 1) for a, b in zip(ours, other, strict=False)]
 
 
-def _absolute(world: str, minutes: dict[str, list[float]]) -> list[Row]:
-    return [Row.of(f"{world}: {name}", "minutes a stay", values) for name, values in minutes.items()]
-
-
 def _relative(world: str, minutes: dict[str, list[float]]) -> list[Row]:
     return [
         Row.of(f"{world}: {name}", "% watch time", _change(minutes[ours], minutes[other]), published)
@@ -161,10 +153,10 @@ def _quick_checks(minutes: dict[str, list[float]]) -> list[Check]:
     """Two seeds carry no interval; that both point the same way is all they can say."""
     changes = {
         f"strong: {better} above {worse} on both seeds": _change(minutes[better], minutes[worse])
-        for better, worse in (("k16", "k1"), ("k1", "uncorrected"), ("k16", "no-cap"))
+        for better, worse in ORDER
     }
     return [
-        Check(name=name, holds=min(change) > 0, figure=", ".join(f"{value:+.2f} %" for value in change))
+        fact(name, min(change) > 0, ", ".join(f"{value:+.2f} %" for value in change))
         for name, change in changes.items()
     ]
 
@@ -176,20 +168,17 @@ def _world_checks(world: str, minutes: dict[str, list[float]]) -> list[Check]:
         return [check(name, change, lambda mean: mean.low <= 0, "+.2f", unit=" %")]
     none, single, matched = (student_t(minutes[name]) for name in ("uncorrected", "k1", "k16"))
     return [
-        *(
-            _gains(f"{world}: {better} above {worse}", minutes[better], minutes[worse])
-            for better, worse in (("k16", "k1"), ("k1", "uncorrected"), ("k16", "no-cap"))
-        ),
-        Check(
-            name=f"{world}: intervals of uncorrected < K = 1 < matched K lie apart",
-            holds=none.high < single.low and single.high < matched.low,
-            figure=", ".join(mean.text(".1f") for mean in (none, single, matched)),
+        *(_gains(f"{world}: {better} above {worse}", minutes[better], minutes[worse]) for better, worse in ORDER),
+        fact(
+            f"{world}: intervals of uncorrected < K = 1 < matched K lie apart",
+            none.high < single.low and single.high < matched.low,
+            ", ".join(mean.text(".1f") for mean in (none, single, matched)),
         ),
     ]
 
 
 def _gains(name: str, ours: list[float], other: list[float]) -> Check:
-    return check(f"{name} (paired interval)", _change(ours, other), lambda mean: mean.low > 0, "+.2f", unit=" %")
+    return check(f"{name} (paired interval)", _change(ours, other), above_zero, "+.2f", unit=" %")
 
 
 def _serving_rows(results: Results, world: str) -> list[Row]:
@@ -226,57 +215,42 @@ def _generations(results: Results) -> dict[str, tuple[list[float], list[float]]]
 
 
 def _cdf(results: Results, world: str) -> LineChart:
-    return LineChart(
-        name=f"nominations-{world}",
-        title=f"{world}: nominations by the control's rank of the item",
-        x="rank of the item among the control's nominations",
-        y="share of the nominations up to there",
-        curves=tuple(
-            curve(
-                label,
-                site.RANKS,
-                [results.values(f"{world}-pair", "cdf", name, place) for place in range(len(site.RANKS))],
-            )
-            for name, label in (("control", "uncorrected (control)"), ("test", "K = 1 (test)"))
-        ),
-        log_x=True,
+    curves = [
+        curve(
+            label,
+            site.RANKS,
+            [results.values(f"{world}-pair", "cdf", name, place) for place in range(len(site.RANKS))],
+        )
+        for name, label in (("control", "uncorrected (control)"), ("test", "K = 1 (test)"))
+    ]
+    title, x = (
+        f"{world}: nominations by the control's rank of the item",
+        "rank of the item among the control's nominations",
     )
+    return chart(f"nominations-{world}", title, x, "share of the nominations up to there", curves, log="x")
 
 
-def _bias(gradient: Mapping[str, Any]) -> LineChart:
-    return LineChart(
-        name="gradient-bias",
-        title="Sampled softmax: bias and noise of the gradient, relative to the exact gradient",
-        x="negatives",
-        y="relative norm",
-        curves=tuple(
-            Curve(
-                name=f"{sampler}, {kind}",
-                x=tuple(float(count) for count in by_count),
-                y=tuple(float(value[kind]) or math.nan for value in by_count.values()),
-            )
-            for kind in ("bias", "noise")
-            for sampler, by_count in gradient.items()
-        ),
-        log_x=True,
-        log_y=True,
-    )
+def _bias(errors: Mapping[str, Any]) -> LineChart:
+    curves = [
+        line(
+            f"{sampler}, {kind}", map(float, by_count), [float(value[kind]) or math.nan for value in by_count.values()]
+        )
+        for kind in ("bias", "noise")
+        for sampler, by_count in errors.items()
+    ]
+    title = "Sampled softmax: bias and noise of the gradient, relative to the exact gradient"
+    return chart("gradient-bias", title, "negatives", "relative norm", curves, log="xy")
 
 
 def _over_k(results: Results) -> LineChart:
     names = ("uncorrected", "k1", "k2", "k8", "k16", "k32", "no-cap")
     by_world = {world: _minutes(results, world, False) for world in WORLDS}
-    return LineChart(
-        name="variants",
-        title="Watch time against K = 16, cap e³, in the three worlds",
-        x="variant",
-        y="% watch time",
-        curves=tuple(
-            curve(world, range(len(names)), [_change(minutes[name], minutes["k16"]) for name in names])
-            for world, minutes in by_world.items()
-        ),
-        labels=names,
-    )
+    curves = [
+        curve(world, range(len(names)), [_change(minutes[name], minutes["k16"]) for name in names])
+        for world, minutes in by_world.items()
+    ]
+    title = "Watch time against K = 16, cap e³, in the three worlds"
+    return chart("variants", title, "variant", "% watch time", curves, labels=names)
 
 
 def _note(quick: bool) -> str:

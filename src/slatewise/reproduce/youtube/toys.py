@@ -12,10 +12,10 @@ from torch import Generator, Tensor
 from slatewise.data.batches import sample_rows
 from slatewise.encoders import cfn
 from slatewise.methods import reinforce
-from slatewise.report import Check, Curve, LineChart
+from slatewise.report import Check, LineChart
 from slatewise.reproduce._cells import Cell
 from slatewise.reproduce._results import Results
-from slatewise.reproduce._story import Row, curve
+from slatewise.reproduce._story import Row, chart, curve, fact, line
 from slatewise.seeds import stream_seed
 from slatewise.sim import toys
 from slatewise.training.fit import fit
@@ -65,10 +65,7 @@ EXPERIMENTS = (
 
 def cells(*, seed_base: int) -> list[Cell]:
     """One cell a seed, with all four experiments."""
-    return [
-        Cell(name=f"toys-{seed}", settings={"kind": "toys", "seed": seed, "steps": STEPS, "batch": BATCH})
-        for seed in range(seed_base, seed_base + SEEDS)
-    ]
+    return [Cell.of("toys", "toys", seed, steps=STEPS, batch=BATCH) for seed in range(seed_base, seed_base + SEEDS)]
 
 
 def run(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,36 +106,22 @@ def tell(results: Results, *, seed_base: int) -> tuple[list[Row], list[Check], l
         rows.append(Row.of(experiment.name, "E[r], 20 seeds", values, experiment.value(optimum)))
         best = int(optimum.argmax())
         rows.extend(
-            Row(
-                name=f"{experiment.name}, seed {seed}",
-                metric=f"π of item {best + 1}",
-                published=float(optimum[best]),
-                ours=float(pi[best]),
-            )
+            Row.of(f"{experiment.name}, seed {seed}", f"π of item {best + 1}", float(pi[best]), float(optimum[best]))
             for seed, pi in enumerate(pis, start=seed_base)
         )
         close = sum(distance <= TOLERANCE for distance in distances)
-        checks.append(
-            Check(
-                name=f"{experiment.name}: every π within {TOLERANCE} of the closed form on {ENOUGH} of {SEEDS} seeds",
-                holds=close >= ENOUGH,
-                figure=f"{close} of {SEEDS}, largest distance {max(distances):.4f}",
-            )
-        )
+        label = f"{experiment.name}: every π within {TOLERANCE} of the closed form on {ENOUGH} of {SEEDS} seeds"
+        checks.append(fact(label, close >= ENOUGH, f"{close} of {SEEDS}, largest distance {max(distances):.4f}"))
         charts.append(_chart(experiment, optimum, pis))
     return rows, checks, charts
 
 
 def _chart(experiment: Experiment, optimum: Tensor, pis: Sequence[Tensor]) -> LineChart:
-    items = tuple(float(i) for i in range(1, len(optimum) + 1))
-    return LineChart(
-        name=experiment.name.replace(". ", "-").replace(", ", "-").replace(" ", ""),
-        title=f"{experiment.name}: π after learning, β estimated",
-        x="item",
-        y="probability",
-        curves=(
-            Curve(name="closed form", x=items, y=tuple(optimum.tolist())),
-            curve("learned", items, torch.stack(tuple(pis), dim=1).tolist()),
-            Curve(name="β", x=items, y=experiment.bandit.behaviour),
-        ),
-    )
+    items = range(1, len(optimum) + 1)
+    curves = [
+        line("closed form", items, optimum.tolist()),
+        curve("learned", items, torch.stack(tuple(pis), dim=1).tolist()),
+        line("β", items, experiment.bandit.behaviour),
+    ]
+    name = experiment.name.replace(". ", "-").replace(", ", "-").replace(" ", "")
+    return chart(name, f"{experiment.name}: π after learning, β estimated", "item", "probability", curves)
