@@ -44,7 +44,7 @@ def test_cells_have_names_of_their_own_and_settings_that_convert(quick: bool) ->
     for cell in cells:
         assert set(cell.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-"), cell.name
         if cell.settings["kind"] == "learn":
-            module = learners.module_of(cell.settings["method"])
+            module = learners.METHODS[cell.settings["method"]]
             convert(module.Config, cell.settings["settings"], where=cell.name)
             learners.Budget(**cell.settings["budget"])
         if "schedule" in cell.settings:

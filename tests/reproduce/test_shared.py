@@ -7,9 +7,20 @@ from typing import Any
 
 import pytest
 
-from slatewise.reproduce._learning import Size, learn_with_curve
-from slatewise.reproduce._results import Results, seed_range
-from slatewise.reproduce._story import Row, check, curve
+from slatewise.reproduce._cells import Cell, by_kind
+from slatewise.reproduce._learning import Size, cpu_timed, learn_with_curve
+from slatewise.reproduce._results import Results, differences, seed_range, shares
+from slatewise.reproduce._story import (
+    Row,
+    above_zero,
+    at_least,
+    at_most,
+    chart,
+    check,
+    curve,
+    learning_curve,
+    line,
+)
 from slatewise.reproduce._timing import cpu_seconds
 from slatewise.rollout.off_policy import OffPolicyConfig
 from slatewise.stats import MeanInterval, student_t
@@ -24,6 +35,10 @@ def test_a_row_of_seeds() -> None:
     assert (row.low, row.high) == pytest.approx((2 - HALF, 2 + HALF))
     slope = Row.of("growth", "exponent", MeanInterval(0.5, 0.25, 0.75))
     assert (slope.published, slope.ours, slope.low, slope.high) == (None, 0.5, 0.25, 0.75)
+    exact = Row.of("optimum", "return", 8.5)
+    assert exact.ours == 8.5
+    assert math.isnan(exact.low)
+    assert math.isnan(exact.high)
 
 
 def test_a_check_shows_the_mean_that_it_is_about() -> None:
@@ -42,6 +57,58 @@ def test_a_curve_of_seeds() -> None:
     assert (line.x, line.y) == ((1.0, 10.0), (2.0, 5.0))
     assert line.half == pytest.approx((HALF, 0.0))
     assert student_t([5.0]).half == 0.0
+
+
+def test_a_line_of_numbers_has_no_intervals_unless_they_are_given() -> None:
+    plain = line("optimum", range(2), [3.0, 3.0])
+    assert (plain.x, plain.y, plain.half) == ((0.0, 1.0), (3.0, 3.0), ())
+    assert line("price", [0.2], [1.5], [0.25]).half == (0.25,)
+
+
+def test_learning_curves_of_two_seeds() -> None:
+    one_seed = [[100, 1.0], [200, 3.0]]
+    other_seed = [[100, 2.0], [200, 5.0]]
+    mean = learning_curve("ours", [one_seed, other_seed])
+    assert (mean.x, mean.y) == ((100.0, 200.0), (1.5, 4.0))
+    assert mean.half[0] == pytest.approx(12.706205 / 2)  # t(.975; 1) times .5^.5 / 2^.5
+
+
+def test_axes_of_a_chart() -> None:
+    curves = [line("ours", [1], [2.0])]
+    axes = {log: chart("return", "Return", "items", "minutes", curves, log=log) for log in ("", "x", "xy")}
+    assert [(each.log_x, each.log_y) for each in axes.values()] == [(False, False), (True, False), (True, True)]
+    named = chart("table", "Table", "policy", "minutes", curves, labels={"a": 1})
+    assert (named.name, named.title, named.x, named.y) == ("table", "Table", "policy", "minutes")
+    assert (named.labels, named.curves) == (("a",), tuple(curves))
+
+
+def test_bars_of_a_mean() -> None:
+    mean = MeanInterval(0.5, 0.0, 1.0)
+    assert [at_least(bar)(mean) for bar in (0.4, 0.5, 0.6)] == [True, True, False]
+    assert [at_most(bar)(mean) for bar in (0.4, 0.5, 0.6)] == [False, True, True]
+    assert not above_zero(mean)
+    assert above_zero(MeanInterval(0.5, 0.1, 0.9))
+
+
+def test_differences_and_shares_by_seed() -> None:
+    assert differences([3.0, 5.0], [1.0, 6.0]) == [2.0, -1.0]
+    # (3 − 1) / (5 − 1); (7 − 2) / (4 − 2)
+    assert shares([3.0, 7.0], [1.0, 2.0], [5.0, 4.0]) == [0.5, 2.5]
+    with pytest.raises(ValueError, match="longer"):
+        differences([1.0], [1.0, 2.0])
+
+
+def test_a_cell_goes_to_the_function_of_its_kind() -> None:
+    cell = Cell.of("k-1", "train", 3, items=20)
+    assert (cell.name, cell.settings) == ("k-1-3", {"kind": "train", "seed": 3, "items": 20})
+    run = by_kind(train=lambda settings: {"items": settings["items"]}, lemma=lambda _: {})
+    assert run(cell) == {"items": 20}
+
+
+def test_cpu_seconds_come_with_the_result() -> None:
+    result, seconds = cpu_timed(lambda: 5)
+    assert result == 5
+    assert seconds >= 0
 
 
 def test_results_by_name_in_the_order_of_the_seeds() -> None:

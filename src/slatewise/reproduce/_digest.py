@@ -158,6 +158,3 @@ class Code:
 def _module_name(package: str, file: Path) -> str:
     parts = file.with_suffix("").parts
     return ".".join((package, *(parts[:-1] if parts[-1] == "__init__" else parts)))
-
-
-__all__ = ["LIBRARIES", "Closure", "Code"]

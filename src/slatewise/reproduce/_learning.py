@@ -5,9 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
+from slatewise.encoders import observed
+from slatewise.encoders.stateless import Encoder as StatelessEncoder
+from slatewise.log import Catalog
+from slatewise.methods import random
 from slatewise.protocols import Env, Learner
 from slatewise.rollout.off_policy import OffPolicyConfig, learn_off_policy
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,4 +60,18 @@ def learn_with_curve(
     return curve, time.process_time() - start - measuring
 
 
-__all__ = ["Size", "learn_with_curve"]
+def cpu_timed(work: Callable[[], Result]) -> tuple[Result, float]:
+    """What some work returns, and the CPU seconds it took."""
+    start = time.process_time()
+    result = work()
+    return result, time.process_time() - start
+
+
+def context_encoder(catalog: Catalog, width: int) -> observed.Encoder:
+    """What is observed is the state."""
+    return observed.Encoder(observed.Config(history=False, context_width=width), catalog)
+
+
+def random_policy(catalog: Catalog) -> random.Policy:
+    """Items at random."""
+    return random.Policy(random.Config(), StatelessEncoder(), catalog)

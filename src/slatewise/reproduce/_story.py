@@ -73,13 +73,13 @@ def curve(name: str, x: Iterable[int] | Iterable[float], values: Iterable[Sequen
     return line(name, x, [each.mean for each in means], [each.half for each in means])
 
 
-def learning_curve(name: str, runs: Iterable[Sequence[Sequence[float]]]) -> Curve:
+def learning_curve(name: str, runs: Iterable[Sequence[Sequence[Any]]]) -> Curve:
     """The means over runs of several seeds, each a list of points at the same x."""
     points = list(zip(*runs, strict=True))
     return curve(name, [seeds[0][0] for seeds in points], [[y for _, y in seeds] for seeds in points])
 
 
-def line(name: str, x: Iterable[float], y: Iterable[float], half: Iterable[float] = ()) -> Curve:
+def line(name: str, x: Iterable[int] | Iterable[float], y: Iterable[float], half: Iterable[float] = ()) -> Curve:
     """Numbers at each x, without intervals unless their halves are given."""
     return Curve(name=name, x=tuple(map(float, x)), y=tuple(map(float, y)), half=tuple(half))
 

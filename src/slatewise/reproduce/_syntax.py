@@ -163,6 +163,3 @@ def _finders(tree: ast.Module) -> Iterator[str]:
                 match node:
                     case ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"):
                         yield function.name
-
-
-__all__ = ["Import", "Source", "is_toml", "parse", "sha", "words_of"]

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from slatewise.errors import input_error
 from slatewise.methods import fcpo
 from slatewise.policies.listed import ListedPolicy
 from slatewise.protocols import StateEncoder
@@ -27,10 +26,8 @@ class RowActor:
         self, state: Float[Tensor, "B D"], request: SlateRequest, *, generator: Generator | None = None
     ) -> Slates:
         """Draw W, give its list; W is drawn whatever `request.exploration` says."""
-        if generator is None:
-            raise input_error("rows cannot be drawn without a generator")
-        if request.fixed is not None:
-            raise input_error("rows are drawn for whole lists", advice="Leave fixed out.")
+        assert generator is not None
+        assert request.fixed is None
         rows, items = self.policy.draw(state, request, generator=generator)
         self._rows.append(rows)
         return Slates(items=items, logp=torch.zeros(items.shape))

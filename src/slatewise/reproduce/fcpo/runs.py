@@ -15,11 +15,11 @@ from torch import Generator, Tensor
 
 from slatewise.data.ratings import Ratings
 from slatewise.encoders import liked
-from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.evaluation import metrics
 from slatewise.log import FIRST_ITEM
-from slatewise.methods import fcpo, random
+from slatewise.methods import fcpo
 from slatewise.protocols import Policy
+from slatewise.reproduce._learning import random_policy
 from slatewise.reproduce.fcpo.policies import MostLiked, Reranked, RowLearner
 from slatewise.rollout.on_policy import learn_on_policy
 from slatewise.rollout.play import Arm, play
@@ -350,7 +350,7 @@ def _fixed_lists(
 
 def uniform(experiment: Experiment) -> Policy:
     """Lists at random."""
-    return random.Policy(random.Config(), StatelessEncoder(), experiment.world.catalog)
+    return random_policy(experiment.world.catalog)
 
 
 def likes(experiment: Experiment) -> Float[Tensor, " rows"]:

@@ -22,6 +22,7 @@ from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.log import FIRST_ITEM
 from slatewise.methods import cloning, fcpo, item_knn, popularity, random, reinforce, slateq, tpgr, wolpertinger
 from slatewise.protocols import Carry, Learner, Policy
+from slatewise.reproduce._learning import context_encoder
 from slatewise.rollout.off_policy import OffPolicyConfig, learn_off_policy
 from slatewise.rollout.on_policy import learn_on_policy
 from slatewise.rollout.play import Arm
@@ -84,7 +85,7 @@ def record_log(items: int, world_seed: int, places: int, steps: int, seed: int) 
 
 def what_is_seen(env: Env) -> observed.Encoder:
     """The context is the state: where one stands, and the mood there."""
-    return observed.Encoder(observed.Config(history=False, context_width=env.config.width + 1), env.catalog)
+    return context_encoder(env.catalog, env.config.width + 1)
 
 
 class Mapped(nn.Module):
@@ -119,8 +120,7 @@ def build(method: str, settings: Settings, env: Env, *, generator: Generator) ->
 
     Wolpertinger, SlateQ, FCPO and the tree see the items' features; the others know items by number alone.
     """
-    module = module_of(method)
-    encoder = _encoders.get(method, what_is_seen)(env)
+    module, encoder = METHODS[method], _encoders.get(method, what_is_seen)(env)
     config = configs.convert(module.Config, dict(settings), where=method)
     learner: Learner = module.Learner(config, encoder, env.catalog, generator=generator)
     if isinstance(learner, tpgr.Learner) and learner.config.tree.depth > 1:
@@ -128,11 +128,6 @@ def build(method: str, settings: Settings, env: Env, *, generator: Generator) ->
     if isinstance(learner, fcpo.Learner):
         learner.policy.set_vectors(torch.from_numpy(env.catalog.features))
     return learner
-
-
-def module_of(method: str) -> Any:
-    """The module of a method."""
-    return _methods[method]
 
 
 def open_cell(settings: Settings) -> Env:
@@ -197,16 +192,9 @@ def states_of(policy: Policy, context: Float[Tensor, "B X"]) -> Float[Tensor, "B
     return policy.encoder.state(policy.encoder.initial(len(context)), observation)
 
 
-_methods: dict[str, Any] = {
-    "random": random,
-    "popularity": popularity,
-    "item_knn": item_knn,
-    "cloning": cloning,
-    "reinforce": reinforce,
-    "slateq": slateq,
-    "wolpertinger": wolpertinger,
-    "tpgr": tpgr,
-    "fcpo": fcpo,
+METHODS = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (random, popularity, item_knn, cloning, reinforce, slateq, wolpertinger, tpgr, fcpo)
 }
 _encoders: dict[str, Callable[[Env], Any]] = {
     "random": lambda _: StatelessEncoder(),

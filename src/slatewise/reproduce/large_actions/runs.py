@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from slatewise.log import FIRST_ITEM
 from slatewise.protocols import Policy
+from slatewise.reproduce._learning import cpu_timed
 from slatewise.reproduce.large_actions import learners
 from slatewise.rollout.returns import returns
 from slatewise.seeds import stream_seed
@@ -38,9 +39,7 @@ def references(settings: Mapping[str, Any]) -> dict[str, Any]:
 def learn_and_measure(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Learn, then the return of the greedy policy: exact where it reads the state, by sessions where the history."""
     world = learners.open_cell(settings).world
-    start = time.process_time()
-    policy = learners.learn(settings)
-    seconds = time.process_time() - start
+    policy, seconds = cpu_timed(partial(learners.learn, settings))
     if "sessions" in settings:
         value = _simulate(policy, settings)
     else:

@@ -22,7 +22,7 @@ GAMMA = 0.8
 ALL = SIZES[-1]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Way:
     """A method with its settings."""
 
@@ -62,88 +62,73 @@ _WOLPERTINGER: dict[str, Any] = {
     "search": _SEARCH,
 }
 _SCHEDULE = {"schedule": {"updates": 4, "batch_size": 128, "epsilon": 0.05, "epsilon_steps": 50}}
-_TREE: dict[str, Any] = {"gamma": GAMMA, "lr": 3e-2, "baseline": "step", "no_repeats": False, "entropy": 0.01}
 _REINFORCE: dict[str, Any] = {"correction": "standard", "gamma": GAMMA, "lr": 1e-2}
 _BATCHES = {"updates": 400, "batch": 64}
+
+
+def _tree(depth: int) -> dict[str, Any]:
+    tree = {"depth": depth}
+    return {"gamma": GAMMA, "lr": 3e-2, "baseline": "step", "no_repeats": False, "entropy": 0.01, "tree": tree}
+
+
+def _by_neighbours(settings: dict[str, Any], **limits: Any) -> Way:
+    return Way("wolpertinger", "replay", FEATURES, _WOLPERTINGER | settings, extra=_SCHEDULE, **limits)
+
+
 POPULARITY, KNN, CLONING = "popularity", "item-kNN", "cloning"
 LOGGED, ON_POLICY, SLATEQ = "REINFORCE from the log", "REINFORCE on-policy", "SlateQ, 1,000 candidates"
 TREE2, TREE3, LISTS = "TPGR, depth 2", "TPGR, depth 3", "FCPO, lists of one"
 K1, K_SHARE, K_ALL = "Wolpertinger, k = 1", "Wolpertinger, k = 1 %", "Wolpertinger, k = 100 %"
+LISTS_OF_ONE: dict[str, Any] = {"slate_size": 1, "width": 20, "vectors": "features"}
+_STEP = {"max_kl": 0.01, "cg_iterations": 5, "fisher_states": 64}
+TREE_OF_FEATURES = "a tree of the items' features, and the state"
 WAYS: dict[str, Way] = {
-    POPULARITY: Way(method="popularity", learns="log", knows="how often an item was accepted"),
+    POPULARITY: Way("popularity", "log", "how often an item was accepted"),
     KNN: Way(
-        method="item_knn",
-        learns="log",
-        knows="what was accepted together, and the last picks in place of the state",
+        "item_knn",
+        "log",
+        "what was accepted together, and the last picks in place of the state",
         extra={"sessions": 500},
     ),
     CLONING: Way(
-        method="cloning",
-        learns="log",
-        knows=IDS,
-        settings={"lr": 1e-2},
+        "cloning",
+        "log",
+        IDS,
+        {"lr": 1e-2},
         extra=_BATCHES,
         largest=10_000,
         why="a softmax over all items at each of some 400 steps a batch takes too long (and 1.6 GB a batch at 10⁶)",
     ),
-    LOGGED: Way(method="reinforce", learns="log", knows=IDS, settings=_REINFORCE, extra=_BATCHES),
+    LOGGED: Way("reinforce", "log", IDS, _REINFORCE, extra=_BATCHES),
     ON_POLICY: Way(
-        method="reinforce",
-        learns="rounds",
-        knows=IDS,
-        settings=_REINFORCE | {"lr": 2e-2},
+        "reinforce",
+        "rounds",
+        IDS,
+        _REINFORCE | {"lr": 2e-2},
         largest=1000,
         why="to act it draws from all items, which are sorted for every decision: too long",
     ),
     SLATEQ: Way(
-        method="slateq",
-        learns="log",
-        knows=FEATURES + "; chooses from 1,000 items drawn at random",
-        settings={"gamma": GAMMA, "target_candidates": 20, "lr": 2e-3},
+        "slateq",
+        "log",
+        FEATURES + "; chooses from 1,000 items drawn at random",
+        {"gamma": GAMMA, "target_candidates": 20, "lr": 2e-3},
         extra={"updates": 400, "batch": 32, "candidates": CANDIDATES},
     ),
-    K1: Way(
-        method="wolpertinger",
-        learns="replay",
-        knows=FEATURES,
-        settings=_WOLPERTINGER | {"neighbours": 1, "search": _SEARCH | {"probes": 8}},
-        extra=_SCHEDULE,
-    ),
-    K_SHARE: Way(
-        method="wolpertinger", learns="replay", knows=FEATURES, settings=_WOLPERTINGER, share=0.01, extra=_SCHEDULE
-    ),
-    K_ALL: Way(
-        method="wolpertinger",
-        learns="replay",
-        knows=FEATURES,
-        settings=_WOLPERTINGER | {"neighbour_share": 1.0},
-        extra=_SCHEDULE,
+    K1: _by_neighbours({"neighbours": 1, "search": _SEARCH | {"probes": 8}}),
+    K_SHARE: _by_neighbours({}, share=0.01),
+    K_ALL: _by_neighbours(
+        {"neighbour_share": 1.0},
         largest=100_000,
         why="the target's maximum over 10⁶ items for 128 states, 0.5 GB, in each of some 500 updates: too long",
     ),
-    TREE2: Way(
-        method="tpgr",
-        learns="rounds",
-        knows="a tree of the items' features, and the state",
-        settings=_TREE | {"tree": {"depth": 2}},
-    ),
-    TREE3: Way(
-        method="tpgr",
-        learns="rounds",
-        knows="a tree of the items' features, and the state",
-        settings=_TREE | {"tree": {"depth": 3}},
-    ),
+    TREE2: Way("tpgr", "rounds", TREE_OF_FEATURES, _tree(2)),
+    TREE3: Way("tpgr", "rounds", TREE_OF_FEATURES, _tree(3)),
     LISTS: Way(
-        method="fcpo",
-        learns="rounds",
-        knows=FEATURES,
-        settings={
-            "slate_size": 1,
-            "width": 20,
-            "vectors": "features",
-            "gamma": GAMMA,
-            "trust_region": {"max_kl": 0.01, "cg_iterations": 5, "fisher_states": 64},
-        },
+        "fcpo",
+        "rounds",
+        FEATURES,
+        LISTS_OF_ONE | {"gamma": GAMMA, "trust_region": _STEP},
         largest=10_000,
         why="each update differentiates a softmax over all items ten times and more: too long",
     ),
@@ -169,11 +154,8 @@ def cell_settings(way: Way, items: int, seed: int, budget: dict[str, Any], *, sh
         "budget": budget,
         **way.extra,
     }
-    if short and "updates" in settings:
-        settings["updates"] //= 2
-    if short and "sessions" in settings:
-        settings["sessions"] //= 2
-    return settings
+    halved = {key: settings[key] // 2 for key in ("updates", "sessions") if short and key in settings}
+    return settings | halved
 
 
 RANDOM, SOFTMAX, SOFTMAX_NEAR = "random", "softmax (cloning, REINFORCE), every item", "softmax, approximate search"
@@ -184,18 +166,16 @@ def deciders(items: int) -> dict[str, dict[str, Any]]:
     """What is timed: how each policy decides, and how many numbers that takes per state (for memory)."""
     beam = 32 * round(items ** (1 / 2)) * 40
     lists = {"flat_below": 20_000, "probes": 64}
-    forms: dict[str, dict[str, Any]] = {
-        RANDOM: {"method": "random", "settings": {}},
-        POPULARITY: {"method": "popularity", "settings": {}},
-        KNN: {"method": "item_knn", "settings": {}},
-        SOFTMAX: {"method": "reinforce", "settings": {}},
+    plain = {RANDOM: "random", POPULARITY: "popularity", KNN: "item_knn", SOFTMAX: "reinforce"}
+    forms: dict[str, dict[str, Any]] = {name: {"method": method, "settings": {}} for name, method in plain.items()}
+    forms |= {
         SOFTMAX_NEAR: {"method": "reinforce", "settings": {}, "retrieve": lists, "scores": 64},
         SLATEQ_ALL: {"method": "slateq", "settings": {}, "scores": 100 * items},
         SLATEQ: {"method": "slateq", "settings": {}, "candidates": CANDIDATES, "scores": 100 * min(items, CANDIDATES)},
-        LISTS: {"method": "fcpo", "settings": {"slate_size": 1, "width": 20, "vectors": "features"}},
-        TREE2: {"method": "tpgr", "settings": _TREE | {"tree": {"depth": 2}}, "scores": beam},
-        TREE3: {"method": "tpgr", "settings": _TREE | {"tree": {"depth": 3}}, "scores": 1},
-        TREE_DRAW: {"method": "tpgr", "settings": _TREE | {"tree": {"depth": 3}}, "draws": True, "scores": 1},
+        LISTS: {"method": "fcpo", "settings": LISTS_OF_ONE},
+        TREE2: {"method": "tpgr", "settings": _tree(2), "scores": beam},
+        TREE3: {"method": "tpgr", "settings": _tree(3), "scores": 1},
+        TREE_DRAW: {"method": "tpgr", "settings": _tree(3), "draws": True, "scores": 1},
     }
     for name in (K1, K_SHARE, K_ALL):
         settings = WAYS[name].at(items)

@@ -126,6 +126,3 @@ def _fit(record: Trajectories, env: Env, *, updates: int, seed: int) -> Learner:
     draws = Generator().manual_seed(stream_seed(seed, 14))
     fit(model, sample_rows(record, SESSIONS, updates=updates, generator=draws))
     return model
-
-
-__all__ = ["BAR", "NAME", "run", "settings", "tell"]

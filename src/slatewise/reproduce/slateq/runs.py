@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,16 +14,14 @@ from torch import Generator, Tensor
 from slatewise import config as configs
 from slatewise.data.batches import sample_rows
 from slatewise.encoders import observed
-from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.log import FIRST_ITEM
-from slatewise.methods import random as uniform
 from slatewise.methods import slateq
 from slatewise.ops.choice import choice_weight
 from slatewise.ops.slates import Optimiser, best_slates
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Policy, StateEncoder
 from slatewise.reproduce import _learning
-from slatewise.reproduce._learning import learn_with_curve
+from slatewise.reproduce._learning import context_encoder, cpu_timed, learn_with_curve, random_policy
 from slatewise.rollout.episodes import play_episodes
 from slatewise.rollout.off_policy import OffPolicyConfig, learn_off_policy
 from slatewise.rollout.play import Arm
@@ -68,8 +66,7 @@ def world(settings: Mapping[str, Any]) -> Config:
 
 def encoder(env: Env) -> observed.Encoder:
     """What is observed is the state."""
-    width = env.config.num_topics + env.config.budget_visible
-    return observed.Encoder(observed.Config(history=False, context_width=width), env.catalog)
+    return context_encoder(env.catalog, env.config.num_topics + env.config.budget_visible)
 
 
 class BestSlates(RankedPolicy):
@@ -132,9 +129,7 @@ def from_random_log(settings: Mapping[str, Any]) -> dict[str, Any]:
     env = Env(world(settings["world"]), num_users=size.users, threads=1)
     log = record_trajectories(env, [random_arm(env)], steps=size.interaction.steps, seed=stream_seed(seed, 7))
     built = learner(settings["method"], env, seed=seed)
-    start = time.process_time()
-    learn_from_log(built, log, size, seed=stream_seed(seed, 8))
-    seconds = time.process_time() - start
+    _, seconds = cpu_timed(partial(learn_from_log, built, log, size, seed=stream_seed(seed, 8)))
     return {"seconds": seconds, "served": servings(built, env, settings, size)}
 
 
@@ -158,7 +153,7 @@ def live(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def random_arm(env: Env) -> Arm:
     """Serves uniformly random slates."""
-    return Arm(policy=uniform.Policy(uniform.Config(), StatelessEncoder(), env.catalog), policy_id=1)
+    return Arm(policy=random_policy(env.catalog), policy_id=1)
 
 
 def shadow_prices(settings: Mapping[str, Any]) -> dict[str, Any]:

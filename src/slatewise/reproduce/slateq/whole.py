@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from slatewise.log import FIRST_ITEM
 from slatewise.nn.choice import network
 from slatewise.nn.state_dict import under
+from slatewise.reproduce._learning import cpu_timed
 from slatewise.reproduce.slateq.runs import BestSlates, encoder, measure, size_of, world
 from slatewise.rollout.off_policy import learn_off_policy
 from slatewise.seeds import stream_seed
@@ -121,9 +122,8 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     generator = Generator().manual_seed(stream_seed(seed, 3))
     env = Env(world(settings["world"]), num_users=size.users, threads=1)
     learner = Learner(env, tuple(settings["hidden"]), generator=generator)
-    start = time.process_time()
-    learn_off_policy(env, learner, size.interaction, seed=stream_seed(seed, 4), generator=generator)
-    seconds = time.process_time() - start
+    learn = partial(learn_off_policy, env, learner, size.interaction, seed=stream_seed(seed, 4), generator=generator)
+    _, seconds = cpu_timed(learn)
     metrics = measure(learner.policy, env.config, users=size.measured, seed=stream_seed(seed, 6))
     return {"seconds": seconds, "served": {"": metrics}}
 

@@ -54,6 +54,7 @@ KINDRED = [(cut, MAIN[1], 2) for cut in ("pca", "kmeans")]
 LONG = "tree-longer"
 FIXED = ("popularity", "best liked")
 """Know no seed: computed once."""
+WITHOUT_STATE = {"random": "random", "popularity": "popularity", "best-liked": "best list for everybody"}
 CHANGES = ("late items missing", "late items added", "added and practised", "other items removed")
 METRICS = ("return", "precision", "recall", "f1")
 
@@ -172,8 +173,7 @@ def _cell(name: str, alpha: float = ALPHA, unrated: str = "zero") -> str:
 
 
 def _names() -> dict[str, str]:
-    names = {"random": "random", "popularity": "popularity", "best-liked": "best list for everybody"}
-    names |= {"wolpertinger": "Wolpertinger, k = 1", "softmax": "softmax over the catalog (depth 1)"}
+    names = WITHOUT_STATE | {"wolpertinger": "Wolpertinger, k = 1", "softmax": "softmax over the catalog (depth 1)"}
     for cut, vectors, depth in TREES:
         names[tree_name(cut, vectors, depth)] = f"tree, {cut}" + ("" if cut == "random" else f" of {vectors}")
     for depth in DEPTHS[2:]:
@@ -209,8 +209,7 @@ def _rows(learned: _Policies) -> list[Row]:
 
 def _other_worlds(learned: _Policies) -> list[Row]:
     """With another α, with completed ratings, with a tree that changes."""
-    short = {"random": "random", "popularity": "popularity", "best-liked": "best list for everybody"}
-    short[tree_name(*MAIN)] = "tree"
+    short = WITHOUT_STATE | {tree_name(*MAIN): "tree"}
     worlds = [(f"α = {alpha:g}", alpha, "zero") for alpha in ALPHAS if alpha != ALPHA]
     worlds.append(("unrated items answered by factors", ALPHA, "completed"))
     rows = [

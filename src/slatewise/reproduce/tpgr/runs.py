@@ -25,9 +25,10 @@ from slatewise.encoders import gru
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.item_vectors.ratings import Kind, vectors_of
 from slatewise.log import FIRST_ITEM, PAD, Catalog
-from slatewise.methods import popularity, random, tpgr, wolpertinger
+from slatewise.methods import popularity, tpgr, wolpertinger
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.protocols import Learner, Policy
+from slatewise.reproduce._learning import random_policy
 from slatewise.retrieval.tree import Tree
 from slatewise.rollout.on_policy import learn_on_policy
 from slatewise.rollout.play import Arm, play
@@ -275,7 +276,7 @@ def _wolpertinger(settings: Mapping[str, Any], env: Env) -> Policy:
         env.catalog,
         generator=generator,
     )
-    floor = random.Policy(random.Config(), StatelessEncoder(), env.catalog)
+    floor = random_policy(env.catalog)
     anything = Exploration(top_m=env.catalog.num_items)
     recordings = made_sessions(env.world, env.config, passes=int(settings["passes"]), generator=generator)
     rounds, batch = int(settings["rounds"]), int(settings["batch"])
@@ -318,7 +319,7 @@ def _best_liked(settings: Mapping[str, Any], env: Env) -> Policy:
 
 def _random(settings: Mapping[str, Any], env: Env) -> Policy:
     del settings
-    return random.Policy(random.Config(), StatelessEncoder(), env.catalog)
+    return random_policy(env.catalog)
 
 
 class _Fixed(RankedPolicy):

@@ -14,11 +14,10 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from slatewise import config as configs
-from slatewise.encoders import observed
 from slatewise.log import FIRST_ITEM
 from slatewise.methods import wolpertinger
 from slatewise.methods.wolpertinger.proto_action import expected_best
-from slatewise.reproduce._learning import Size, learn_with_curve
+from slatewise.reproduce._learning import Size, context_encoder, learn_with_curve
 from slatewise.reproduce._timing import cpu_seconds
 from slatewise.retrieval.recall import overlap
 from slatewise.rollout.off_policy import OffPolicyConfig
@@ -47,7 +46,7 @@ def learner(settings: Mapping[str, Any], env: Env, *, seed: int) -> wolpertinger
     """An untrained learner; what is observed is the state."""
     config = configs.convert(wolpertinger.Config, dict(settings), where="wolpertinger")
     generator = Generator().manual_seed(stream_seed(seed, 3))
-    encoder = observed.Encoder(observed.Config(history=False, context_width=env.config.width), env.catalog)
+    encoder = context_encoder(env.catalog, env.config.width)
     return wolpertinger.Learner(config, encoder, env.catalog, generator=generator)
 
 

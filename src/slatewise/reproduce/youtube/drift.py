@@ -121,38 +121,24 @@ def learn(learner: reinforce.Learner, log: Trajectories, *, size: Size, seed: in
     return means
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """What a policy does to users it has never seen; the same users for all policies of a seed."""
-
-    minutes: Tensor
-    """(U,) watched in a stay."""
-    picks: Tensor
-    """(U,)"""
-    shown: Tensor
-    """(rows,) how often each item stood in a slate."""
-
-    def summary(self) -> dict[str, Any]:
-        """For a cell's result."""
-        return {"minutes": float(self.minutes.mean()), "picks": float(self.picks.mean())}
+def stays(record: Trajectories) -> dict[str, float]:
+    """Minutes watched and picks in a stay, means over users."""
+    return {
+        "minutes": float(record.reward.double().sum(dim=(1, 2)).mean()),
+        "picks": float((record.choice >= 0).double().sum(dim=1).mean()),
+    }
 
 
-def evaluate(policy: reinforce.Policy, *, seed: int, size: Size, exploration: Exploration | None = None) -> Trial:
-    """Serve a policy to new users for their whole stay."""
-    config = world(seed)
-    env = drift.Env(config, num_users=size.test_users)
-    record = record_trajectories(
-        env,
-        [Arm(policy=policy, exploration=exploration)],
-        steps=config.lifetime,
-        seed=stream_seed(seed, 4),
-        exclude_last=config.memory,
-    )
-    return Trial(
-        minutes=record.reward.double().sum(dim=(1, 2)),
-        picks=(record.choice >= 0).double().sum(dim=1),
-        shown=torch.bincount(record.slate.flatten(), minlength=env.catalog.num_rows),
-    )
+def serve(policy: reinforce.Policy, *, seed: int, size: Size, exploration: Exploration | None = None) -> Trajectories:
+    """Serve a policy to users it has never seen for their whole stay; the same users for all policies of a seed."""
+    arms = [Arm(policy=policy, exploration=exploration)]
+    return record_stays(arms, world_seed=seed, users=size.test_users, seed=stream_seed(seed, 4))
+
+
+def record_stays(arms: list[Arm], *, world_seed: int, users: int, seed: int) -> Trajectories:
+    """What new users of a world do in their whole stay."""
+    env = drift.Env(world(world_seed), num_users=users)
+    return record_trajectories(env, arms, steps=env.config.lifetime, seed=seed, exclude_last=env.config.memory)
 
 
 def run_variant(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,10 +147,10 @@ def run_variant(settings: Mapping[str, Any]) -> dict[str, Any]:
     record = record_log(settings["world"], seed, size.users)
     machine = learner(record, settings["method"], seed=seed)
     losses = learn(machine, record, size=size, seed=seed)
-    result = evaluate(machine.policy, seed=seed, size=size).summary() | {"losses": losses}
+    result: dict[str, Any] = {**stays(serve(machine.policy, seed=seed, size=size)), "losses": losses}
     if settings["variant"] == REFERENCE and settings["serve"]:
         result["served"] = {
-            name: evaluate(machine.policy, seed=seed, size=size, exploration=exploration).summary()
+            name: stays(serve(machine.policy, seed=seed, size=size, exploration=exploration))
             for name, exploration in SERVED.items()
         }
     return result
@@ -179,13 +165,10 @@ def run_pair(settings: Mapping[str, Any]) -> dict[str, Any]:
     for name, method in settings["methods"].items():
         machine = learner(record, method, seed=seed)
         losses = learn(machine, record, size=size, seed=seed)
-        trial = evaluate(machine.policy, seed=seed, size=size)
-        shown[name] = trial.shown[FIRST_ITEM:].double()
-        result[name] = trial.summary() | {"losses": losses}
-    result["logged"] = {
-        "minutes": float(record.reward.double().sum(dim=(1, 2)).mean()),
-        "picks": float((record.choice >= 0).double().sum(dim=1).mean()),
-    }
+        test = serve(machine.policy, seed=seed, size=size)
+        shown[name] = torch.bincount(test.slate.flatten(), minlength=machine.policy.num_rows)[FIRST_ITEM:].double()
+        result[name] = {**stays(test), "losses": losses}
+    result["logged"] = stays(record)
     result["cdf"], result["outside"] = nominations(shown["uncorrected"], shown["k1"])
     return result
 
@@ -222,7 +205,7 @@ def run_exploration(settings: Mapping[str, Any]) -> dict[str, Any]:
     first = learner(record, settings["method"], seed=seed)
     learn(first, record, size=size, seed=seed)
     weights = {"control": first.state_dict(), "test": first.state_dict()}
-    result: dict[str, Any] = {"generation 0": evaluate(first.policy, seed=seed, size=size).summary()}
+    result: dict[str, Any] = {"generation 0": stays(serve(first.policy, seed=seed, size=size))}
     # both arms serve the same policy at first: one log, dealt to both
     served = record_serving(first.policy, exploration, seed=seed, generation=1, users=size.users)
     for generation in (1, 2):
@@ -236,7 +219,7 @@ def run_exploration(settings: Mapping[str, Any]) -> dict[str, Any]:
             read = fresh.rows(bucket != (3 if arm == "control" else 2))
             learn(machine, read, size=size, seed=stream_seed(seed, 20 + generation))
             weights[arm] = machine.state_dict()
-            result[f"generation {generation}, {arm}"] = evaluate(machine.policy, seed=seed, size=size).summary()
+            result[f"generation {generation}, {arm}"] = stays(serve(machine.policy, seed=seed, size=size))
     return result
 
 
@@ -244,16 +227,9 @@ def record_serving(
     policy: reinforce.Policy, exploration: Exploration, *, seed: int, generation: int, users: int
 ) -> Trajectories:
     """What a policy's own serving leaves behind: 90 % + 5 % of the users deterministic (1, 2), 5 % stochastic (3)."""
-    config = world(seed)
     arms = [
         Arm(policy=policy, policy_id=1, share=90.0),
         Arm(policy=policy, policy_id=2, share=5.0),
         Arm(policy=policy, policy_id=3, share=5.0, exploration=exploration),
     ]
-    return record_trajectories(
-        drift.Env(config, num_users=users),
-        arms,
-        steps=config.lifetime,
-        seed=stream_seed(seed, 10 + generation),
-        exclude_last=config.memory,
-    )
+    return record_stays(arms, world_seed=seed, users=users, seed=stream_seed(seed, 10 + generation))
