@@ -10,6 +10,7 @@ from torch import Generator
 
 from slatewise.reproduce import fcpo
 from slatewise.reproduce._cells import Cell
+from slatewise.reproduce._story import positive
 from slatewise.reproduce.fcpo import runs
 from slatewise.reproduce.fcpo.policies import MostLiked
 from slatewise.stats import MeanInterval
@@ -169,7 +170,7 @@ def test_a_story_is_told_from_all_results(quick: bool, monkeypatch: pytest.Monke
 
 
 def test_one_seed_is_judged_by_its_mean_and_several_by_their_interval() -> None:
-    assert fcpo._positive(MeanInterval(0.02, -math.inf, math.inf))
-    assert not fcpo._positive(MeanInterval(-0.02, -math.inf, math.inf))
-    assert not fcpo._positive(MeanInterval(0.02, -0.01, 0.05))
-    assert fcpo._positive(MeanInterval(0.02, 0.01, 0.03))
+    assert positive(MeanInterval(0.02, -math.inf, math.inf))
+    assert not positive(MeanInterval(-0.02, -math.inf, math.inf))
+    assert not positive(MeanInterval(0.02, -0.01, 0.05))
+    assert positive(MeanInterval(0.02, 0.01, 0.03))

@@ -110,8 +110,8 @@ def test_a_policy_that_cannot_score_all_chooses_among_its_candidates() -> None:
     policy.count += torch.arange(5002)
     settings = {"items": 5000, "seed": 4, "method": "popularity", "candidates": 50}
     among = learners.candidates(5000, 50, 4)
-    assert runs.greedy_items(policy, world, settings).tolist() == [int(among.max()) - 2] * 128
-    assert runs.greedy_items(policy, world, {**settings, "candidates": 9999}).tolist() == [4999] * 128
+    assert runs.show_greedily(policy, world, settings).tolist() == [int(among.max()) - 2] * 128
+    assert runs.show_greedily(policy, world, {**settings, "candidates": 9999}).tolist() == [4999] * 128
     assert len(among) <= 50
     assert torch.equal(learners.candidates(30, 50, 4), torch.arange(2, 32))
 

@@ -7,12 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
 from slatewise.encoders import observed
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
-from slatewise.log import Catalog
+from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.methods import random
-from slatewise.protocols import Env, Learner
+from slatewise.protocols import Env, Learner, Policy
 from slatewise.rollout.off_policy import OffPolicyConfig, learn_off_policy
+from slatewise.types import SlateRequest
 
 Result = TypeVar("Result")
 
@@ -70,6 +75,25 @@ def cpu_timed(work: Callable[[], Result]) -> tuple[Result, float]:
 def context_encoder(catalog: Catalog, width: int) -> observed.Encoder:
     """What is observed is the state."""
     return observed.Encoder(observed.Config(history=False, context_width=width), catalog)
+
+
+@torch.no_grad()
+def greedy_items(
+    policy: Policy, states: Float[Tensor, "S D"], *, at_a_time: int, candidates: Int[Tensor, " C"] | None = None
+) -> Int[Tensor, " S"]:
+    """Row of the item that a greedy policy shows in each state, from that of the first item on.
+
+    Args:
+        policy: shows one item.
+        states: where it decides.
+        at_a_time: states of one call, for memory.
+        candidates: what it chooses from, the same in every state; None = all items.
+    """
+    items = []
+    for batch in torch.split(states, at_a_time):
+        choice = None if candidates is None else candidates.expand(len(batch), -1)
+        items.append(policy.recommend(batch, SlateRequest(k=1, candidates=choice)).items[:, 0])
+    return torch.cat(items) - FIRST_ITEM
 
 
 def random_policy(catalog: Catalog) -> random.Policy:

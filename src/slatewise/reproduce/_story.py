@@ -67,6 +67,16 @@ def above_zero(mean: MeanInterval) -> bool:
     return mean.low > 0
 
 
+def not_negative(mean: MeanInterval) -> bool:
+    """No part of the interval is below 0."""
+    return mean.low >= 0
+
+
+def positive(mean: MeanInterval) -> bool:
+    """Above 0, the whole interval where there is one."""
+    return (mean.low if math.isfinite(mean.low) else mean.mean) > 0
+
+
 def curve(name: str, x: Iterable[int] | Iterable[float], values: Iterable[Sequence[float]]) -> Curve:
     """The means over seeds at each x, with their intervals."""
     means = [student_t(each) for each in values]

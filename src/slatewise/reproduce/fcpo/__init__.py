@@ -19,9 +19,9 @@ from slatewise.report import Check, LineChart
 from slatewise.reproduce._cells import Cell, by_kind
 from slatewise.reproduce._movielens import DATA, fingerprint
 from slatewise.reproduce._results import Results, differences, seed_range
-from slatewise.reproduce._story import Row, Story, at_most, chart, check, curve, fact, line
+from slatewise.reproduce._story import Row, Story, at_most, chart, check, curve, fact, line, positive
 from slatewise.reproduce.fcpo import runs, times
-from slatewise.stats import MeanInterval, student_t
+from slatewise.stats import student_t
 
 TITLE = "lists of MovieLens-100K under a limit on popular items"
 LIMITS, QUICK_LIMITS = (0.4, 0.3, 0.2), (0.4, 0.2)
@@ -160,7 +160,7 @@ def _rival_checks(results: Results, limits: Sequence[float]) -> Iterator[Check]:
                 _mean([above(point, line, metric) for point in _under_limits(result, limits)])
                 for result, line in zip(ours, by_seed, strict=True)
             ]
-            yield check(f"NDCG {words} above that of {name}", gaps, _positive, ".4f")
+            yield check(f"NDCG {words} above that of {name}", gaps, positive, ".4f")
 
 
 def _drift_checks(results: Results) -> Iterator[Check]:
@@ -168,7 +168,7 @@ def _drift_checks(results: Results) -> Iterator[Check]:
         once, drifting = (results.values("trust_region", "drifting", group, "now") for group in ("once", "drifting"))
         name = f"rate of what is popular now ≤ limit + 1 point at {DRIFT_LIMIT:g}, groups drifting"
         yield check(name, drifting, at_most(DRIFT_LIMIT + POINT))
-        yield check("less of what is popular now than with groups fixed once", differences(once, drifting), _positive)
+        yield check("less of what is popular now than with groups fixed once", differences(once, drifting), positive)
 
 
 def above(point: Mapping[str, float], line: Sequence[Mapping[str, float]], metric: str = "gini") -> float:
@@ -193,11 +193,6 @@ def _names(limits: Sequence[float]) -> list[str]:
 
 def _under_limits(result: Mapping[str, Any], limits: Sequence[float]) -> list[dict[str, float]]:
     return [result[f"{limit:g}"]["judged"] for limit in limits]
-
-
-def _positive(mean: MeanInterval) -> bool:
-    """Above 0, the whole interval where there is one."""
-    return (mean.low if math.isfinite(mean.low) else mean.mean) > 0
 
 
 def _mean(gaps: Sequence[float]) -> float:

@@ -6,19 +6,16 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from slatewise.log import FIRST_ITEM
 from slatewise.protocols import Policy
-from slatewise.reproduce._learning import cpu_timed
+from slatewise.reproduce._learning import cpu_timed, greedy_items
 from slatewise.reproduce.large_actions import learners
 from slatewise.rollout.returns import returns
 from slatewise.seeds import stream_seed
 from slatewise.sim import topic_graph
 from slatewise.sim.topic_graph import World
-from slatewise.types import SlateRequest
 
 SCORES = 1 << 25
 """Numbers that a policy may score at a time when it is measured: 128 MB."""
@@ -43,26 +40,18 @@ def learn_and_measure(settings: Mapping[str, Any]) -> dict[str, Any]:
     if "sessions" in settings:
         value = _simulate(policy, settings)
     else:
-        value = topic_graph.value_of(world, greedy_items(policy, world, settings)).value
+        value = topic_graph.value_of(world, show_greedily(policy, world, settings)).value
     return {"value": value, "seconds": seconds}
 
 
-@torch.no_grad()
-def greedy_items(policy: Policy, world: World, settings: Mapping[str, Any]) -> Int[Tensor, " S"]:
+def show_greedily(policy: Policy, world: World, settings: Mapping[str, Any]) -> Int[Tensor, " S"]:
     """Row of the item that a greedy policy shows at each topic."""
-    among = None
-    width = world.config.num_items
+    candidates, width = None, world.config.num_items
     if "candidates" in settings:
-        among = learners.candidates(width, settings["candidates"], int(settings["seed"]))
-        width = 100 * len(among)
+        candidates = learners.candidates(width, settings["candidates"], int(settings["seed"]))
+        width = 100 * len(candidates)
     states = learners.states_of(policy, world.appearance)
-    items = [
-        policy.recommend(
-            batch, SlateRequest(k=1, candidates=None if among is None else among.expand(len(batch), -1))
-        ).items[:, 0]
-        for batch in torch.split(states, max(1, SCORES // width))
-    ]
-    return torch.cat(items) - FIRST_ITEM
+    return greedy_items(policy, states, at_a_time=max(1, SCORES // width), candidates=candidates)
 
 
 def _simulate(policy: Policy, settings: Mapping[str, Any]) -> float:

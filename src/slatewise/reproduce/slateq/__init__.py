@@ -13,7 +13,19 @@ from typing import Any
 from slatewise.report import Check, LineChart
 from slatewise.reproduce._cells import by_kind
 from slatewise.reproduce._results import Results, differences, shares
-from slatewise.reproduce._story import Row, Story, at_least, chart, check, curve, fact, learning_curve, line
+from slatewise.reproduce._story import (
+    Row,
+    Story,
+    at_least,
+    chart,
+    check,
+    curve,
+    fact,
+    learning_curve,
+    line,
+    not_negative,
+    positive,
+)
 from slatewise.reproduce.slateq import fitted, runs, whole
 from slatewise.reproduce.slateq.fitted import SERVINGS
 from slatewise.reproduce.slateq.settings import CASCADE, OURS, PUBLISHED, SHARED, SHARED_CELL, WHOLE, cells
@@ -82,10 +94,9 @@ def _above(
 ) -> Check:
     """A paired comparison, whose interval must exclude the wrong sign; with `or_equal` it may end at 0."""
     changes = differences(_values(results, *better), _values(results, *worse))
-    if len(changes) == 1:
-        return check(f"{name} (one seed)", changes, lambda mean: mean.mean > 0, "+.2f")
-    label = f"{name} (paired interval)"
-    return check(label, changes, lambda mean: mean.low >= 0 if or_equal else mean.low > 0, "+.2f")
+    one_seed = len(changes) == 1
+    holds = not_negative if or_equal and not one_seed else positive
+    return check(f"{name} ({'one seed' if one_seed else 'paired interval'})", changes, holds, "+.2f")
 
 
 def _table(results: Results, quick: bool) -> Part:

@@ -41,6 +41,8 @@ MNL = {"choice": "mnl"}
 # attention .65 as released; the scaling that gives random slates the paper's 159.9 (the released .05 gives 92.9)
 CASCADES = {"choice": "exponential_cascade", "cascade": {"scaling": 0.315}}
 TWENTY = {"choice": "mnl", "num_candidates": 20}
+WORLDS: dict[str, dict[str, Any]] = {"mnl": MNL, "cascade": CASCADES, "whole": TWENTY}
+"""Of each table."""
 VISIBLE = {"choice": "mnl", "budget_visible": True}
 TRAINING = {"MYOP": "myopic", "SARSA": "sarsa", "QL": "q"}
 PAPER: dict[str, Any] = {
@@ -89,12 +91,12 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     if not quick:
         for seed in seeds:
             for row in CASCADE:
-                _add_row(add, "cascade", row, seed, CASCADES)
+                _add_row(add, "cascade", row, seed)
         small, halved = {"hidden": [32, 16]}, asdict(runs.HALVED)
         for seed in seeds[:WHOLE_SEEDS]:
             add("whole-full-slate", "whole", seed, world=TWENTY, size=halved, **small)
-            _add_row(add, "whole", "Random", seed, TWENTY)
-            _add_row(add, "whole", "SARSA-TS", seed, TWENTY, method=small, size=halved)
+            _add_row(add, "whole", "Random", seed)
+            _add_row(add, "whole", "SARSA-TS", seed, method=PAPER | small, size=halved)
     add("prices", "prices", seed_base, world=MNL, prices=PRICES)
     return parts
 
@@ -102,7 +104,7 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
 def _add_table(add: Add, size: dict[str, Any], seed: int, *, quick: bool) -> None:
     for row in QUICK_ROWS if quick else PUBLISHED:
         if row not in SHARED:
-            _add_row(add, "mnl", row, seed, MNL)
+            _add_row(add, "mnl", row, seed)
     for number, (method, world) in enumerate(OURS.values()):
         if not quick or number in (0, 3, 4):
             settings = {"method": method | {"training": "q"}, "world": world, "serve": SERVINGS}
@@ -122,21 +124,12 @@ def _add_from_logs(add: Add, seed: int, *, quick: bool) -> None:
         add(f"live-{name}", "live", seed, serve=["TS"], **settings)
 
 
-def _add_row(
-    add: Add,
-    table: str,
-    row: str,
-    seed: int,
-    world: dict[str, Any],
-    *,
-    method: dict[str, Any] | None = None,
-    **options: Any,
-) -> None:
+def _add_row(add: Add, table: str, row: str, seed: int, *, method: dict[str, Any] = PAPER, **options: Any) -> None:
+    world, names = WORLDS[table], row.split("-")
     if row == "Random":
         add(f"{table}-{row}", "random", seed, world=world)
         return
-    names = row.split("-")
-    settings = PAPER | (method or {}) | {"training": TRAINING[names[0]], "serving_slates": runs.LETTERS[names[-1][0]]}
+    settings = method | {"training": TRAINING[names[0]], "serving_slates": runs.LETTERS[names[-1][0]]}
     if names[0] == "QL":
         settings["training_slates"] = runs.LETTERS[names[1][0]]
     add(f"{table}-{row}", "train", seed, world=world, method=settings, serve=[names[-1]], curve=False, **options)

@@ -17,7 +17,7 @@ from slatewise import config as configs
 from slatewise.log import FIRST_ITEM
 from slatewise.methods import wolpertinger
 from slatewise.methods.wolpertinger.proto_action import expected_best
-from slatewise.reproduce._learning import Size, context_encoder, learn_with_curve
+from slatewise.reproduce._learning import Size, context_encoder, greedy_items, learn_with_curve
 from slatewise.reproduce._timing import cpu_seconds
 from slatewise.retrieval.recall import overlap
 from slatewise.rollout.off_policy import OffPolicyConfig
@@ -63,18 +63,8 @@ def train_and_measure(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def measure(policy: wolpertinger.Policy, world: World) -> float:
     """Expected return of a session of the greedy policy: no draws, so no noise."""
-    return accept_graph.value_of(world, decisions(policy, world)).value
-
-
-@torch.no_grad()
-def decisions(policy: wolpertinger.Policy, world: World) -> Int[Tensor, " N"]:
-    """Row of the item that the policy shows at each state."""
-    everywhere = torch.arange(world.config.num_items)
-    items = [
-        policy.recommend(state, SlateRequest(k=1)).items[:, 0]
-        for state in torch.split(world.appearance(everywhere), CHUNK)
-    ]
-    return torch.cat(items) - FIRST_ITEM
+    states = world.appearance(torch.arange(world.config.num_items))
+    return accept_graph.value_of(world, greedy_items(policy, states, at_a_time=CHUNK)).value
 
 
 def references(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,11 +172,7 @@ def return_from(policy: wolpertinger.Policy, world: World, starts: Int[Tensor, "
     config, shown = world.config, torch.full((world.config.num_items,), -1)
     new = torch.unique(starts)
     while len(new):
-        batches = torch.split(new, CHUNK)
-        shown[new] = (
-            torch.cat([policy.recommend(world.appearance(at), SlateRequest(k=1)).items[:, 0] for at in batches])
-            - FIRST_ITEM
-        )
+        shown[new] = greedy_items(policy, world.appearance(new), at_a_time=CHUNK)
         following = torch.unique(shown[new])
         new = following[shown[following] < 0]
     reached = (shown >= 0).nonzero().squeeze(1)
