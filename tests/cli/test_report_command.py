@@ -31,6 +31,7 @@ def test_several_runs_stand_on_one_page(trained: Trained, slatewise: Command, tm
         assert re.search(rf"^{name} ", said.out, re.MULTILINE)
     assert "simulated" in text
     assert "simulated log" in said.out
+    assert "part test, 60 users" in said.out
     assert f"Report: {page}" in said.out
     assert f"slatewise serve {trained.learned}" in text, "the first run is the one to go on with"
     assert "Recommended now by learned" in text
@@ -73,7 +74,7 @@ def test_figures_of_an_older_policy_do_not_count(trained: Trained, slatewise: Co
     shutil.copytree(trained.counted / "artifact", trained.learned / "artifact")
     said = slatewise("report", trained.learned)
     assert said.code == 2
-    assert "not judged" in said.err
+    assert "an older version of the policy or of slatewise judged it" in said.err
 
 
 @pytest.mark.parametrize(

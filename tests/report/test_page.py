@@ -115,7 +115,8 @@ def test_the_page_says_what_a_correction_does_only_where_there_is_one() -> None:
     plain = dataclasses.replace(
         page.comparison, rows=tuple(dataclasses.replace(row, corrected=False) for row in page.comparison.rows)
     )
-    assert "loses recall by design" in render(page)
+    assert "loses recall by design. Judge it by coverage and Gini, the verdict below;" in render(page)
+    assert "the verdict below" not in render(dataclasses.replace(page, judgements=()))
     assert "loses recall by design" not in render(dataclasses.replace(page, comparison=plain))
 
 

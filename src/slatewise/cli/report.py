@@ -126,8 +126,9 @@ def _stored_result(run: FinishedRun, part: str) -> dict[str, Any]:
     # older versions said neither over whom a metric is nor how many trajectories an estimate has
     current = "used_items" in result and "trajectories" in (result["off_policy"] or {"trajectories": 0})
     if evaluation.get("policy") != run.artifact.version or not current:
+        outdated = "an older version of the policy or of slatewise judged it" if result else "not judged yet"
         raise input_error(
-            f'not judged on its part "{part}" yet',
+            f'no evaluation on its part "{part}" to report: {outdated}',
             file=run.folder,
             advice=f"First: slatewise evaluate {run.folder} --part {part}",
         )
@@ -135,6 +136,8 @@ def _stored_result(run: FinishedRun, part: str) -> dict[str, Any]:
 
 
 def _text(value: dict[str, Any]) -> str:
+    from slatewise.report.comparison import relevance_of
+
     label = " (simulated log)" if value["simulated"] else ""
     names = [metric["name"] for metric in value["runs"][0]["metrics"]]
     shown = [name for name in names if name.partition("@")[0] in ("ndcg", "recall", "liked_recall", "coverage")]
@@ -146,4 +149,7 @@ def _text(value: dict[str, Any]) -> str:
         metrics = {metric["name"]: metric["value"] for metric in run["metrics"]}
         cells = ["–" if metrics[name] is None else f"{metrics[name]:.4f}" for name in shown]
         table.add_row(run["label"], *cells, run["off_policy"]["verdict"] if run["off_policy"] else "not estimated")
-    return f"{value['data']}{label}, part {value['part']}\n\n{as_text(table)}\n\nReport: {value['report']}"
+    relevance = relevance_of(value["runs"][0])
+    sentences = "\n".join(relevance.sentences())
+    head = f"{value['data']}{label}, part {value['part']}, {relevance.users:,} users"
+    return f"{head}\n\n{as_text(table)}\n{sentences}\n\nReport: {value['report']}"

@@ -81,22 +81,28 @@ def comparison(
         for entry in entries
     )
     # who has something to find depends on the split alone, not on the run
-    relevance = RelevanceSummary(
-        **{name: evaluations[detailed.label][name] for name in RelevanceSummary.__dataclass_fields__}
-    )
+    relevance = relevance_of(evaluations[detailed.label])
     exclusion = "items used before excluded" if settings.exclude_seen else "items used before not excluded"
     sentences = [
         f"Part “{part}” of the split, {relevance.users:,} users; full ranking over "
         f"{detailed.run.dataset.catalog.num_items:,} items, {exclusion}; one seed.",
         *relevance.sentences(),
     ]
+    if short_lists := evaluations[detailed.label]["short_lists"]:
+        sentences.append(f"{short_lists:,} lists are shorter: fewer items may be shown to their users.")
     return Comparison(
         columns=tuple(
-            replace(column, over=_users(column, rows), reason=_reason(column, relevance)) for column in columns
+            replace(column, over=_users(column, rows), reason=_reason(column, relevance, settings.liked_at_least))
+            for column in columns
         ),
         rows=rows,
         protocol=" ".join(sentences),
     )
+
+
+def relevance_of(evaluation: Mapping[str, Any]) -> RelevanceSummary:
+    """Who had something to find, of a stored evaluation."""
+    return RelevanceSummary(**{name: evaluation[name] for name in RelevanceSummary.__dataclass_fields__})
 
 
 def finite_or_nan(value: float | None) -> float:
@@ -113,10 +119,10 @@ def _users(column: Column, rows: Sequence[Row]) -> str:
     return " / ".join(sorted(texts))
 
 
-def _reason(column: Column, relevance: RelevanceSummary) -> str:
+def _reason(column: Column, relevance: RelevanceSummary, liked_at_least: float | None) -> str:
     """Why a cell of the column has no value, where it has none."""
     if column.name.startswith("liked_share"):
         return "no recommended item was used in the part"
-    if column.name.startswith("liked_") and relevance.with_relevant and not relevance.with_liked:
-        return "nobody liked an item that they could find"
+    if column.name.startswith("liked_") and relevance.with_relevant and liked_at_least is not None:
+        return f"no item that could be found was liked (reward ≥ {liked_at_least:g})"
     return "no user with something to find" if not relevance.with_relevant else "not measured"

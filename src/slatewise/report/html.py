@@ -22,9 +22,9 @@ from slatewise.report.plots import Plot
 CORRECTION = (
     "Next-item recall counts how often a policy agrees with the one that wrote the log, and this agreement is what "
     "an off-policy correction takes out: a corrected policy loses recall by design. "
-    "Judge it by the share of liked items among those that it recommends and the user rated later, by coverage and "
-    "Gini, and by the verdict below; the weight cap moves it between imitation and correction."
+    "Judge it by {criteria}; the weight cap moves it between imitation and correction."
 )
+LIKED_SHARE = "the share of liked items among those that it recommends and the user rated later"
 MOST_BOXES = 2
 """Verdicts shown in full; with more, the others are listed in a table."""
 
@@ -62,7 +62,7 @@ def render(page: Page | Experiment) -> str:
         plots=sections,
         columns=_groups(page.comparison),
         rows=_rows(page.comparison),
-        correction=CORRECTION,
+        correction=_correction(page),
         verdict=verdict,
         boxed=_verdicts_in_full(page),
         number=number,
@@ -124,6 +124,15 @@ def _rows(comparison: Comparison | None) -> list[tuple[Row, list[Cell]]]:
         return []
     best = {column.name: _best(comparison, column) for column in comparison.columns}
     return [(row, [_cell(row, column, best[column.name]) for column in comparison.columns]) for row in comparison.rows]
+
+
+def _correction(page: Page) -> str:
+    """What to judge a corrected policy by, of what the page has."""
+    columns = page.comparison.columns if page.comparison else ()
+    criteria = [LIKED_SHARE] if any(column.name.startswith("liked_share") for column in columns) else []
+    criteria += ["coverage and Gini"]
+    criteria += ["the verdict below"] if page.judgements else []
+    return CORRECTION.format(criteria=", ".join(criteria))
 
 
 def _is_drawn(comparison: Comparison, column: Column) -> bool:
