@@ -89,9 +89,12 @@ class RankedPolicy(SlatePolicy, nn.Module):
                 0 if exclude is None else exclude.shape[1]
             )
             candidates, _ = self.retriever.search(self.query(state), min(num_candidates, len(self.retriever)))
-        if candidates is not None:
-            candidates = torch.sort(candidates, dim=1).values  # columns in the order of the item numbers
         scores = self.scores(state, candidates)
+        if candidates is not None:
+            # columns in the order of the item numbers; scored before, in the order that was given: what looks into an
+            # environment reads the scores of its candidates off it
+            candidates, order = torch.sort(candidates, dim=1)
+            scores = scores.gather(1, order)
         if candidates is None:
             scores = scores.clone()
             scores[:, :FIRST_ITEM] = sampling.NEG_INF
