@@ -143,7 +143,7 @@ def test_blocks_of_items_give_the_same_neighbours(monkeypatch: pytest.MonkeyPatc
 
 
 def test_blocks_hold_few_products() -> None:
-    assert [(block.start, block.stop) for block in item_knn._blocks(np.array([0.0, 4e6, 4e6, 9e6, 1.0, 1.0]))] == [
+    assert [(block.start, block.stop) for block in item_knn._blocks(np.array([0.0, 1e6, 1e6, 3e6, 1.0, 1.0]))] == [
         (0, 3),
         (3, 4),
         (4, 6),

@@ -31,7 +31,7 @@ from slatewise.protocols import StateEncoder
 from slatewise.types import Trajectories
 
 DEFAULT_ENCODER = "window"
-MOST_PRODUCTS = 1 << 23
+MOST_PRODUCTS = 1 << 21
 """Pairs of items, one for each user who used both, that are counted at once; a user with X items has X² of them."""
 NUDGE = 1e-6
 """What the most popular item's score has above that of an unused one, so that popularity orders equal scores."""
