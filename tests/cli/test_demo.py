@@ -28,16 +28,17 @@ from slatewise.methods import cloning
 from slatewise.reproduce.movielens import Variant, config_of, variants
 
 SMALL = ("encoder.width=8", "encoder.item_width=8", "train.epochs=2")
+REINFORCE = (*SMALL, "method.imitation.epochs=1")
 LINES = (
     Variant(name="popularity", label="popularity", config="popularity.toml"),
     Variant(name="cloning", label="behaviour cloning", config="cloning.toml", set=SMALL),
-    Variant(name="reinforce", label="REINFORCE, no correction", config="reinforce.toml", set=SMALL),
+    Variant(name="reinforce", label="REINFORCE, no correction", config="reinforce.toml", set=REINFORCE),
     Variant(
         name="reinforce-k10",
         label="REINFORCE, top-K = 10",
         config="reinforce.toml",
         corrected=True,
-        set=(*SMALL, "method.correction='top_k'", "method.slate_size=10"),
+        set=(*REINFORCE, "method.correction='top_k'", "method.slate_size=10"),
     ),
 )
 LABEL = "SIMULATED LOG: no person made these events"
