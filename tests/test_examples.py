@@ -54,8 +54,15 @@ def test_from_csv_to_slate(capsys: pytest.CaptureFixture[str]) -> None:
     assert "propensity 1.00" in printed
 
 
-def test_serve_and_read_back(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "3 events of 3 items, used at [2, 2, 2], reward 3.0" in run("serve_and_read_back", capsys)
+def test_day_after_day(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run("day_after_day", capsys)
+    assert "events: 150 events added, 0 new users, 0 new items." in printed
+    assert "390 rows in 390 events of 30 users, 12 items" in printed
+    # the policy itself, weighed by its own propensities: what was clicked
+    clicks = int(printed.split("monday's policy: ")[1].split()[0])
+    assert f"(SNIPS, item by item, logged propensities): {clicks / 150:.4f} per shown item" in printed
+    assert "over 150 shown items of 30 trajectories; left out: none" in printed
+    assert "tuesday's policy: " in printed
 
 
 def test_own_method_is_found_by_its_dotted_name_and_forgets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,6 @@ def test_items_of_another_data_set(logs: Path, slatewise: Command) -> None:
     [
         ("user,item,time,rating\nann,1,then,5\n", (), 'line 2, column "time": "then" is not a time'),
         ("user,item,when\nann,1,5\n", (), 'column "timestamp": no such column'),
-        ("event_id,user,item,position,time,rating\ne,a,1,0,5,1\ne,a,2,1,5,0\n", (), "events of several rows"),
         (TUESDAY, ("--items", "nowhere"), "nowhere: there are no items; expected an item table, a prepared data set"),
         (
             TUESDAY,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 EVALUATE = """Judge a trained run on held-out data: full ranking, seen items excluded, 95 % intervals.
 
-Open the test part once, with the settings that validation chose. The result is kept in RUN/evaluation.json.
+Open the test part once, with the settings that validation chose. The result is kept in RUN/evaluation.json. With
+--data, a finished policy is evaluated on another log, all of it or --since a moment.
 
 Example: slatewise evaluate runs/cloning --part valid
 """
@@ -33,7 +34,12 @@ Example: slatewise ope runs/reinforce --part test
 """
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of `slatewise train`.", show_default=False)]
 PartOption = Annotated[str, typer.Option(help="valid or test.", show_default=True)]
-DataOption = Annotated[Path | None, typer.Option(help="Prepared data set, if it was moved.")]
+DataOption = Annotated[
+    Path | None, typer.Option(help="Prepared data set: the run's own, if it was moved, or another one: all of it.")
+]
+SinceOption = Annotated[
+    str | None, typer.Option(metavar="MOMENT", help="With another log: evaluate events from then on (ISO 8601).")
+]
 BehaviourOption = Annotated[
     Path | None,
     typer.Option(help="Run whose policy stands for the logging policy; default: the propensities of the log."),
@@ -56,6 +62,7 @@ def evaluate(
     run: Run,
     part: PartOption = "test",
     data: DataOption = None,
+    since: SinceOption = None,
     behaviour: BehaviourOption = None,
     seed: Annotated[int, typer.Option(help="Of policies that draw.")] = 0,
     off_policy: Annotated[
@@ -69,7 +76,7 @@ def evaluate(
     held_out = _held_out(part)
     fit: Fit = "always" if fit_propensities else "where none is logged" if off_policy else "never"
     opened, result = _evaluate(
-        run, held_out, data, behaviour, seed=seed, fit=fit, allow_modules=allow_module, quiet=as_json
+        run, held_out, (data, since), behaviour, seed=seed, fit=fit, allow_modules=allow_module, quiet=as_json
     )
     table = _table(result.metrics)
     label = " (simulated log)" if opened.dataset.simulated else ""
@@ -79,13 +86,22 @@ def evaluate(
         else "items seen before not excluded"
     )
     head = (
-        f"{run}: {opened.artifact.config.method.name} on {opened.dataset.name}{label}, part {part}, "
+        f"{run}: {opened.artifact.config.method.name} on {opened.dataset.name}{label}, {_part_in_words(opened, part)}, "
         f"{result.users:,} users, full ranking over {opened.dataset.catalog.num_items:,} items, {excluded}"
     )
-    words = "".join(f"\n{sentence}" for sentence in result.sentences())
+    words = "".join(f"\n{sentence}" for sentence in (*_notes(opened), *result.sentences()))
     words += f"\n{_verdict(opened, held_out, result)}"
     words += f"\n{_calibration(result.behaviour)}" if result.behaviour is not None else ""
     answer(_value(run, opened, part, result), as_json=as_json, text=f"{head}\n\n{as_text(table)}{words}")
+
+
+def _notes(opened: FinishedRun) -> tuple[str, ...]:
+    """What to know of another log than the run's own."""
+    return opened.split.notes if opened.on_another_log else ()
+
+
+def _part_in_words(opened: FinishedRun, part: str) -> str:
+    return "all of it" if opened.on_another_log else f"part {part}"
 
 
 def _table(metrics: Sequence[Measurement]) -> Table:
@@ -104,6 +120,7 @@ def ope(
     run: Run,
     part: PartOption = "test",
     data: DataOption = None,
+    since: SinceOption = None,
     behaviour: BehaviourOption = None,
     fit_propensities: FitOption = False,
     allow_module: AllowModule = False,
@@ -113,9 +130,10 @@ def ope(
     held_out = _held_out(part)
     fit: Fit = "always" if fit_propensities else "where none is logged"
     opened, result = _evaluate(
-        run, held_out, data, behaviour, seed=0, fit=fit, allow_modules=allow_module, quiet=as_json
+        run, held_out, (data, since), behaviour, seed=0, fit=fit, allow_modules=allow_module, quiet=as_json
     )
-    answer(_value(run, opened, part, result), as_json=as_json, text=_verdict(opened, held_out, result))
+    text = "\n".join([*_notes(opened), _verdict(opened, held_out, result)])
+    answer(_value(run, opened, part, result), as_json=as_json, text=text)
 
 
 def _held_out(part: str) -> PartName:
@@ -129,7 +147,7 @@ def _held_out(part: str) -> PartName:
 def _evaluate(
     run: Path,
     part: PartName,
-    data: Path | None,
+    log: tuple[Path | None, str | None],
     behaviour: Path | None,
     *,
     seed: int,
@@ -138,14 +156,14 @@ def _evaluate(
     quiet: bool,
 ) -> tuple[FinishedRun, Evaluation]:
     from slatewise.training.checkpoint import Progress
-    from slatewise.training.finished_run import evaluate_run, open_run
+    from slatewise.training.finished_run import evaluate_run
     from slatewise.training.propensities import fit_behaviour
 
-    opened = open_run(run, data=data, allow_modules=allow_modules)
+    opened = _open(run, *log, allow_modules=allow_modules)
     with progress(show=not quiet) as bars:
         logging_policy = None
         if behaviour is not None:
-            logging_policy = open_run(behaviour, data=data, allow_modules=allow_modules).artifact.policy
+            logging_policy = _open(behaviour, *log, allow_modules=allow_modules).artifact.policy
         elif fit != "never":
             task = bars.add_task("fitting propensities", total=None, note="")
 
@@ -164,13 +182,26 @@ def _evaluate(
     return opened, result
 
 
+def _open(run: Path, data: Path | None, since: str | None, *, allow_modules: bool) -> FinishedRun:
+    """The run, on its own log or on another one."""
+    from slatewise.errors import input_error
+    from slatewise.training.finished_run import open_run, open_run_on
+
+    if data is not None:
+        return open_run_on(run, data, since=since, allow_modules=allow_modules)
+    if since is not None:
+        raise input_error("--since is for another log than the run's own", advice="Name it with --data.")
+    return open_run(run, allow_modules=allow_modules)
+
+
 def _value(run: Path, opened: FinishedRun, part: str, result: Evaluation) -> dict[str, object]:
     return {
         "run": str(run),
         "method": opened.artifact.config.method.name,
         "data": opened.dataset.name,
         "simulated": opened.dataset.simulated,
-        "part": part,
+        "part": "all" if opened.on_another_log else part,
+        "notes": list(_notes(opened)),
         "exclude_seen": opened.artifact.config.evaluate.exclude_seen,
         **result.to_json(),
     }
@@ -210,4 +241,5 @@ def _no_estimate(opened: FinishedRun, part: PartName) -> str:
     state = "has no propensities"
     if logged.slate_size:
         state = f"has propensities of slates of up to {logged.slate_size}, none of a single draw"
-    return f"No off-policy estimate: the log {state}; --off-policy fits them."
+    advice = "--behaviour names a run whose policy stands for the one that wrote it"
+    return f"No off-policy estimate: the log {state}; {advice if opened.on_another_log else '--off-policy fits them'}."

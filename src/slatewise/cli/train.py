@@ -20,10 +20,9 @@ CONFIG is a TOML file with the tables [data], [method] and, if wanted, [encoder]
 shipped ones lie in configs/.
 
 --from RUN starts from the weights of a finished run, by the names of the items; with [data] learn_from, only events
-from that moment on are learned: a short update on what a day brought.
+from that moment on are learned, such as --set data.learn_from=2026-05-05: a short update on what a day brought.
 
-Examples: slatewise train configs/ml-100k/cloning.toml --set train.seed=1 --out runs/cloning-1
-slatewise train --from runs/monday --set data.learn_from=2026-05-05 --set train.epochs=2 --out runs/tuesday
+Example: slatewise train configs/ml-100k/cloning.toml --set train.seed=1 --out runs/cloning-1
 """
 
 

@@ -9,6 +9,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, time
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,6 +66,8 @@ def convert(cls: type[C], table: Mapping[str, Any], *, where: str, assignments: 
             raise input_error(f'{place} has an unknown key "{key}"; {hint}known keys: {", ".join(known_keys)}')
         if key in nested and isinstance(value, dict):
             values[key] = convert(nested[key], value, where=_inner_table(where, key), assignments=assignments)
+    # TOML has times of its own, and a Config holds them as text
+    values = {key: value.isoformat() if isinstance(value, date | time) else value for key, value in values.items()}
     try:
         return msgspec.convert(values, cls)
     except ValueError as error:

@@ -128,10 +128,10 @@ def _options_of(dataset: Dataset, options: Options) -> Options:
         for column, name in columns.items()
         if column in LOG and name_columns([name]).columns.get(column) != name
     }
-    outcomes = source.get("outcomes")
+    outcomes, kind = source.get("outcomes"), source.get("kind")
     return replace(
         options,
-        kind=options.kind or dataset.kind,
+        kind=options.kind or (kind if kind in ("impressions", "uses") else None),
         time=options.time and dataset.clock,
         columns={**columns, **options.columns},
         outcomes={**(outcomes if isinstance(outcomes, dict) else {}), **options.outcomes},

@@ -65,7 +65,7 @@ def split_log(config: DataConfig, interactions: Interactions, *, clock: bool = T
     if config.learn_from is not None:
         if name == "random" or not clock:
             raise ValueError(f'learn_from needs a clock and a split in the order of time, not "{name}"')
-        split = replace(split, train=_since(split.train, microseconds(config.learn_from)))
+        split = replace(split, train=since(split.train, microseconds(config.learn_from)))
     if not clock and name != "random":
         note = f'the log has no clock: "{name}" takes the order of the file for that of time; [data] split = "random"'
         split = replace(split, notes=(*split.notes, note + " does not."))
@@ -170,7 +170,7 @@ def _by_user(interactions: Interactions, count: Int[np.ndarray, "U"], config: Da
     )
 
 
-def _since(part: LogPart, moment: int) -> LogPart:
+def since(part: LogPart, moment: int) -> LogPart:
     """The events of a part from a moment on; those before it are history."""
     log = part.interactions
     offsets = np.asarray(log.user_offsets)

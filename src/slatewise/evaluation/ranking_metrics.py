@@ -105,7 +105,8 @@ def _share_of_hits(name: str, liked_hits: Bool[Tensor, "U K"], hits: Bool[Tensor
 
 def _avg_popularity(name: str, items: Int[Tensor, "U K"], count: Int[Tensor, " R"]) -> Measurement:
     values = metrics.avg_popularity(items, count)
-    values = values[~values.isnan()]
+    # where nothing is known of the training part, nobody's popularity is 0
+    values = values[~values.isnan()] if bool(count.any()) else values[:0]
     mean, low, high = mean_interval(values, least=0.0)
     return Measurement(name=name, value=mean, low=low, high=high, users=len(values), left_out=len(items) - len(values))
 

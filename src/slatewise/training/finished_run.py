@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from slatewise import artifact, evaluation
 from slatewise.artifact import Artifact
+from slatewise.config.sections import microseconds
 from slatewise.data import prepared, splits
+from slatewise.data.catalogs import with_items_of
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import PartName, Split
 from slatewise.errors import InputError, input_error
 from slatewise.evaluation import Evaluation
 from slatewise.files import atomic_file
+from slatewise.log import UNKNOWN, LogPart
 from slatewise.protocols import Policy
 
 
@@ -27,6 +32,8 @@ class FinishedRun:
     artifact: Artifact
     dataset: Dataset
     split: Split
+    on_another_log: bool = False
+    """Whether the data are not those that the run was trained on; `split.test` is then all that is evaluated."""
 
 
 def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = False) -> FinishedRun:
@@ -41,13 +48,7 @@ def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = Fa
         InputError: no finished run there, a module that was not allowed, data that are missing or not the ones the run
             was trained on.
     """
-    if not (folder / "artifact" / "manifest.json").is_file():
-        raise input_error(
-            "no finished run here",
-            file=folder,
-            advice="`slatewise train` makes one; --resume finishes an interrupted one.",
-        )
-    loaded = artifact.load(folder / "artifact", allow_modules=allow_modules)
+    loaded = _load(folder, allow_modules=allow_modules)
     config = loaded.config.data
     if config is None:
         raise input_error("the table [data] is missing", file=loaded.path / "config.toml")
@@ -56,10 +57,66 @@ def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = Fa
         raise input_error(
             "these are not the data that the run was trained on (the fingerprints differ)",
             file=dataset.path,
-            advice="Name the right folder with --data, or train anew.",
+            advice="Name the right folder with --data; `evaluate` and `ope` take any log there as another one.",
         )
     split = splits.split_log(config, dataset.interactions, clock=dataset.clock)
     return FinishedRun(folder=folder, artifact=loaded, dataset=dataset, split=split)
+
+
+def open_run_on(folder: Path, data: Path, *, since: str | None = None, allow_modules: bool = False) -> FinishedRun:
+    """Open a run to evaluate it on a log: on its own as `open_run` does, else on all events of the log.
+
+    Items are matched by name; what the policy does not know becomes the unknown item.
+
+    Args:
+        folder: what `slatewise train` made.
+        data: a prepared data set.
+        since: moment (ISO 8601) before which events are only history; for another log than the run's own.
+        allow_modules: see `artifact.load`.
+
+    Raises:
+        InputError: no finished run there, a module that was not allowed, no data set, a moment that is none or leaves
+            nothing to evaluate on, or a log of which the policy knows no item.
+    """
+    loaded, dataset = _load(folder, allow_modules=allow_modules), prepared.load(data)
+    if dataset.fingerprint == loaded.manifest.source.fingerprint:
+        if since is not None:
+            raise input_error(
+                "--since is for another log than the run's own", file=data, advice="Its own is split by [data]."
+            )
+        return open_run(folder, data=data, allow_modules=allow_modules)
+    log, unmatched = with_items_of(dataset, loaded.catalog)
+    if unmatched == dataset.catalog.num_items:
+        raise input_error(f"the policy of {folder} knows none of its {unmatched:,} items", file=data)
+    everything = LogPart.whole(log)
+    try:
+        part = everything if since is None else splits.since(everything, microseconds(since))
+    except ValueError as error:
+        raise input_error(f"--since {since}: {error}") from error
+    if part.empty:
+        raise input_error(f"nothing to evaluate on: no event since {since}", file=data)
+    notes = [f"{dataset.name} is another log than the one that the run was trained on; all of it is evaluated."]
+    if since is not None:
+        notes = [f"{dataset.name} is another log than the one that the run was trained on: its events since {since}."]
+    if unmatched:
+        notes.append(
+            f"{unmatched:,} of its {dataset.catalog.num_items:,} items are unknown to the policy, "
+            f"{int((np.asarray(log.item)[part.rows()] == UNKNOWN).sum()):,} of the evaluated rows show one."
+        )
+    history = replace(everything, last=part.first)
+    split = Split(train=history, valid=replace(part, last=part.first), test=part, notes=tuple(notes))
+    there = replace(dataset, interactions=log, catalog=loaded.catalog)
+    return FinishedRun(folder=folder, artifact=loaded, dataset=there, split=split, on_another_log=True)
+
+
+def _load(folder: Path, *, allow_modules: bool) -> Artifact:
+    if not (folder / "artifact" / "manifest.json").is_file():
+        raise input_error(
+            "no finished run here",
+            file=folder,
+            advice="`slatewise train` makes one; --resume finishes an interrupted one.",
+        )
+    return artifact.load(folder / "artifact", allow_modules=allow_modules)
 
 
 def evaluate_run(
@@ -100,7 +157,11 @@ def evaluate_run(
     evaluations: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if evaluations.get("policy") != run.artifact.version:
         evaluations = {"policy": run.artifact.version, "method": run.artifact.config.method.to_table(), "parts": {}}
-    evaluations["parts"][part] = result.to_json()
+    if run.on_another_log:
+        other = {"data": run.dataset.name, "notes": list(run.split.notes), **result.to_json()}
+        evaluations.setdefault("other_logs", {})[run.dataset.fingerprint] = other
+    else:
+        evaluations["parts"][part] = result.to_json()
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(evaluations, indent=2), encoding="utf-8")
     return result

@@ -30,6 +30,8 @@ def fit_behaviour(
         always: fit even where the log has propensities.
         on_step: called with the progress of the fit and its length.
     """
+    if run.on_another_log:
+        return None  # a clone would have to learn from the events that it is to weigh
     if not always and evaluation.count_propensities(run.split.part(part)).single_draws:
         return None
     folder = run.folder / "behaviour"

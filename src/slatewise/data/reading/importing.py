@@ -191,7 +191,7 @@ def _import_events(source: Source, out: Path, name: str, options: Options, progr
 
 def _source_record(report: Report, options: Options) -> dict[str, object]:
     """What the manifest says of the source: a later log is read the same way."""
-    return {**asdict(report), "outcomes": dict(options.outcomes)}
+    return {**asdict(report), "outcomes": dict(options.outcomes), "kind": options.kind}
 
 
 __all__ = ["Options", "Report", "Progress", "default_name", "import_path"]
