@@ -31,7 +31,7 @@ def test_several_runs_stand_on_one_page(trained: Trained, slatewise: Command, tm
         assert re.search(rf"^{name} ", said.out, re.MULTILINE)
     assert "simulated" in text
     assert "simulated log" in said.out
-    assert "part test, 60 users" in said.out
+    assert "Part “test” of the split, 60 users" in said.out
     assert f"Report: {page}" in said.out
     assert f"slatewise serve {trained.learned}" in text, "the first run is the one to go on with"
     assert "Recommended now by learned" in text

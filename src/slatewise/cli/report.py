@@ -75,7 +75,7 @@ def report(
             for run, name, result in zip(opened, labels, results, strict=True)
         ],
     }
-    answer(value, as_json=as_json, text=_text(value))
+    answer(value, as_json=as_json, text=_text(value, content.comparison.protocol if content.comparison else ""))
 
 
 def _labels(runs: Sequence[Path], names: Sequence[str] | None) -> list[str]:
@@ -135,9 +135,7 @@ def _stored_result(run: FinishedRun, part: str) -> dict[str, Any]:
     return result
 
 
-def _text(value: dict[str, Any]) -> str:
-    from slatewise.report.comparison import relevance_of
-
+def _text(value: dict[str, Any], protocol: str) -> str:
     label = " (simulated log)" if value["simulated"] else ""
     names = [metric["name"] for metric in value["runs"][0]["metrics"]]
     shown = [name for name in names if name.partition("@")[0] in ("ndcg", "recall", "liked_recall", "coverage")]
@@ -149,7 +147,4 @@ def _text(value: dict[str, Any]) -> str:
         metrics = {metric["name"]: metric["value"] for metric in run["metrics"]}
         cells = ["–" if metrics[name] is None else f"{metrics[name]:.4f}" for name in shown]
         table.add_row(run["label"], *cells, run["off_policy"]["verdict"] if run["off_policy"] else "not estimated")
-    relevance = relevance_of(value["runs"][0])
-    sentences = "\n".join(relevance.sentences())
-    head = f"{value['data']}{label}, part {value['part']}, {relevance.users:,} users"
-    return f"{head}\n\n{as_text(table)}\n{sentences}\n\nReport: {value['report']}"
+    return f"{value['data']}{label}. {protocol}\n\n{as_text(table)}\n\nReport: {value['report']}"

@@ -81,7 +81,7 @@ def comparison(
         for entry in entries
     )
     # who has something to find depends on the split alone, not on the run
-    relevance = relevance_of(evaluations[detailed.label])
+    relevance = _relevance(evaluations[detailed.label])
     exclusion = "items used before excluded" if settings.exclude_seen else "items used before not excluded"
     sentences = [
         f"Part “{part}” of the split, {relevance.users:,} users; full ranking over "
@@ -100,14 +100,14 @@ def comparison(
     )
 
 
-def relevance_of(evaluation: Mapping[str, Any]) -> RelevanceSummary:
-    """Who had something to find, of a stored evaluation."""
-    return RelevanceSummary(**{name: evaluation[name] for name in RelevanceSummary.__dataclass_fields__})
-
-
 def finite_or_nan(value: float | None) -> float:
     """A number as JSON keeps it."""
     return math.nan if value is None else float(value)
+
+
+def _relevance(evaluation: Mapping[str, Any]) -> RelevanceSummary:
+    """Who had something to find, of a stored evaluation."""
+    return RelevanceSummary(**{name: evaluation[name] for name in RelevanceSummary.__dataclass_fields__})
 
 
 def _users(column: Column, rows: Sequence[Row]) -> str:
