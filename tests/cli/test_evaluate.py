@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -85,3 +86,12 @@ def test_a_log_without_single_draws_says_what_it_has(bare: bool, tmp_path: Path,
     estimate = slatewise("ope", run, "--json").value["off_policy"]
     assert (estimate["propensities"], estimate["left_out"]) == ("fitted", {})
     assert ("slates of up to 3, not of single draws" in estimate["reasons"][-1]) is not bare
+
+
+def test_an_estimate_outlives_an_evaluation_without_one(tmp_path: Path, slatewise: Command) -> None:
+    run = trained_on(tmp_path, logged(slate_size=2))
+    fitted = slatewise("evaluate", run, "--off-policy", "--json").value["off_policy"]
+    assert fitted["propensities"] == "fitted"
+    assert slatewise("evaluate", run, "--json").value["off_policy"] is None
+    stored = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+    assert stored["parts"]["test"]["off_policy"] == fitted

@@ -256,3 +256,11 @@ def test_moments_only_rise_and_names_of_events_are_63_bits() -> None:
     assert ids == sorted(ids)
     assert [number >> 12 for number in ids] == [5, 6, 7, 9]
     assert int(event_name(3_900_000_000_000_000)) < 2**63  # the year 2093
+
+
+def test_the_whole_catalog_comes_back_with_the_log(run: Path, serve: Open, tmp_path: Path) -> None:
+    recommender = serve(run)
+    recommender.recommend(RecommendRequest(user_id="ann", k=3))
+    dataset = imported(recommender.events_folder, tmp_path / "data")
+    # in the numbers of the policy, though only three were shown
+    assert dataset.catalog.vocabulary.names.equals(recommender.artifact.catalog.vocabulary.names)

@@ -85,8 +85,7 @@ def recorded_items(catalogs: Sequence[tuple[Path, CatalogRecord]]) -> tuple[list
     """
     names: list[pa.StringArray] = []
     missing: list[str] = []
-    files = {folder / record.file for folder, record in catalogs}
-    for file in sorted(files):
+    for file in dict.fromkeys(folder / record.file for folder, record in catalogs):
         if not file.is_file():
             missing.append(file.name)
             continue

@@ -7,7 +7,7 @@ what cannot be joined is counted in a `Tally`, never lost in silence. Everything
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,8 @@ class Tally:
         counted = [f"{what}: {count:,}" for what, count in counts.items() if count]
         torn = [f"last line cut short by the end of its writer, left out: {file}" for file in self.torn]
         missing = [
-            f"items of a catalog are not beside the log, every excluded name was taken for an item: {file}"
+            f"items of a catalog are not beside the log, only shown ones are known and every excluded name was taken "
+            f"for an item: {file}"
             for file in self.catalogs_missing
         ]
         return [*map(str, self.set_aside), *counted, *torn, *missing]
@@ -87,6 +88,8 @@ class Events:
     use_reward, context_…"""
     conditions: Conditions
     """Of the events, by event_id."""
+    items: pl.Series
+    """Names of all items that could be shown, as far as catalogs are recorded; each once."""
     tally: Tally
 
 
@@ -136,13 +139,19 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
     outside = _once(whole, ["event_id", "user_id", "item_id"])
     shown, uses = _shown_items(decisions, rows, counted), _outside_slates(outside)
     early = pl.col("used_time") < pl.col("timestamp")
-    conditions, missing = _existing_items(columns, decisions, rows)
+    catalogs, missing = recorded_items(columns.catalogs)
+    conditions = columns.conditions.by_event_id(decisions)
+    if catalogs and not missing:
+        conditions = _existing_items(conditions, catalogs, rows)
     return Events(
         frame=pl.concat([shown, uses], how="diagonal").with_columns(
             pl.col("^context_.*$").fill_null(0.0),
             pl.max_horizontal("used_time", pl.when("used").then("timestamp")).alias("used_time"),
         ),
         conditions=conditions,
+        items=pl.Series(values=pl.from_arrow(pa.concat_arrays([pa.array([], pa.string()), *catalogs]))).unique(
+            maintain_order=True
+        ),
         tally=Tally(
             decisions=len(decisions),
             outcomes=len(outcomes),
@@ -159,25 +168,17 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
     )
 
 
-def _existing_items(
-    columns: Columns, decisions: pl.DataFrame, rows: pl.DataFrame
-) -> tuple[Conditions, tuple[str, ...]]:
-    """The conditions of decisions without excluded names that no catalog of the log has, and the missing catalogs.
+def _existing_items(conditions: Conditions, catalogs: Sequence[pa.StringArray], rows: pl.DataFrame) -> Conditions:
+    """Conditions without excluded names that no catalog of the log has.
 
     A service takes any name to exclude; not every name that a client sends is an item.
     """
-    conditions = columns.conditions.by_event_id(decisions)
     excluded = pl.col("role") == "exclude"
-    if conditions.items.filter(excluded).is_empty():
-        return conditions, ()
-    catalogs, missing = recorded_items(columns.catalogs)
-    if missing or not catalogs:
-        return conditions, missing
     shown = pl.concat([rows["item_id"], conditions.items.filter(~excluded)["item_id"]]).unique().to_arrow()
     existing = pa.concat_arrays([*catalogs, shown.cast(pa.string())])
     exists = pc.is_in(conditions.items["item_id"].rechunk().to_arrow().cast(pa.string()), value_set=existing)
     items = conditions.items.filter(~excluded | pl.Series(values=pl.from_arrow(exists)))
-    return Conditions(events=conditions.events, items=items), missing
+    return Conditions(events=conditions.events, items=items)
 
 
 def _distinct(columns: Columns, path: Path) -> tuple[pl.DataFrame, pl.DataFrame, int]:

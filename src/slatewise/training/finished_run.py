@@ -161,7 +161,11 @@ def evaluate_run(
         other = {"data": run.dataset.name, "notes": list(run.split.notes), **result.to_json()}
         evaluations.setdefault("other_logs", {})[run.dataset.fingerprint] = other
     else:
-        evaluations["parts"][part] = result.to_json()
+        # an evaluation without an estimate keeps that of an earlier one: the policy and the log are the same
+        earlier = evaluations["parts"].get(part, {})
+        estimates = {name: earlier.get(name) for name in ("off_policy", "behaviour")}
+        value = result.to_json()
+        evaluations["parts"][part] = value | {name: value.get(name) or estimates[name] for name in estimates}
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(evaluations, indent=2), encoding="utf-8")
     return result

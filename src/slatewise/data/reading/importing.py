@@ -164,10 +164,13 @@ def _import_events(source: Source, out: Path, name: str, options: Options, progr
     if events.frame.height == 0:
         raise input_error("there is no decision or outcome", file=path, advice="Serve slates first.")
     progress("sorting and writing", 1, 2)
+    if items is None and len(events.items):
+        items = pl.DataFrame({"item_id": events.items})
+        item_notes = [f"The catalogs that were served have {len(items):,} items; --items RUN brings their titles."]
     report = Report(
         format="decisions and outcomes",
         files=tuple(file.name for file in ([path] if path.is_file() else sorted(path.rglob("*.jsonl")))),
-        items="" if items is None else ITEMS,
+        items=ITEMS if source.items is not None else "",
         passed_over=source.passed_over,
         columns={column: column for column in events.frame.columns},
         ignored=(),
