@@ -7,38 +7,38 @@ import random
 import subprocess
 import sys
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.request import Request, urlopen
 
 COMMAND = [sys.executable, "-m", "slatewise.cli"]
 ITEMS = [f"film-{number:02d}" for number in range(12)]
 
 
 def slatewise(*arguments: object) -> str:
-    """What a command prints."""
     return subprocess.run([*COMMAND, *map(str, arguments)], check=True, capture_output=True, text=True).stdout
 
 
 def serve_and_click(run: Path, *, seed: int) -> int:
     """Ask for single items over HTTP; users like films of even number."""
     chance, clicks = random.Random(seed), 0
-    options = ["--port", "0", "--keep", "0", "--allow-repeats", "--json"]
-    with subprocess.Popen([*COMMAND, "serve", str(run), *options], stdout=subprocess.PIPE, text=True) as service:
-        assert service.stdout is not None
-        url = json.loads(service.stdout.readline())["url"]
+    command = [*COMMAND, "serve", str(run), "--port", "0", "--keep", "0", "--allow-repeats", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as service:
+        try:
+            connection = HTTPConnection(json.loads(next(iter(service.stdout or ())))["url"].removeprefix("http://"))
 
-        def post(path: str, **body: object) -> Any:
-            request = Request(url + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
-            with urlopen(request) as answer:
-                return json.loads(answer.read())
+            def post(path: str, **body: object) -> Any:
+                connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+                return json.loads(connection.getresponse().read())
 
-        for number in range(150):
-            slate = post("/recommend", user_id=f"u{number % 30}", k=1)
-            if chance.random() < (0.1 if int(slate["items"][0]["item_id"][-1]) % 2 else 0.7):
-                clicks += post("/feedback", event_id=slate["event_id"], position=0)["accepted"]
-        service.terminate()
+            for number in range(150):
+                slate = post("/recommend", user_id=f"u{number % 30}", k=1)
+                if chance.random() < (0.1 if int(slate["items"][0]["item_id"][-1]) % 2 else 0.7):
+                    clicks += post("/feedback", event_id=slate["event_id"], position=0)["accepted"]
+            connection.close()
+        finally:
+            service.terminate()
     return clicks
 
 
