@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import save_file
 
 from slatewise.data import prepare, prepared
+from slatewise.data.decisions_and_outcomes import Decision, Outcome, Record, encode
 from slatewise.data.event_log import load_events
-from slatewise.data.event_records import Decision, Outcome, Record, encode
 from slatewise.files import atomic_file
 from slatewise.training import checkpoint
 from slatewise.training.checkpoint import Checkpoint, Progress

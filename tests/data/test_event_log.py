@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis.strategies import floats, integers, lists
 
 from slatewise.data import Report, import_path, prepare
+from slatewise.data.decisions_and_outcomes import Decision, Outcome, Record, decode, encode
 from slatewise.data.event_log import load_events, read_events
-from slatewise.data.event_records import Decision, Outcome, Record, decode, encode
 from slatewise.data.reading.validation import validate
 from slatewise.data.segments import is_events
 from slatewise.errors import InputError

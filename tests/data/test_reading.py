@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from slatewise.data import load
 from slatewise.data.reading import lines as exact
-from slatewise.data.reading.columns import name_columns, plain
+from slatewise.data.reading.column_aliases import name_columns, plain
 from slatewise.data.reading.dialect import find_dialect
 from slatewise.data.reading.importing import import_path
 from slatewise.data.reading.lines import find_broken, scan

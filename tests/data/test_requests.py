@@ -12,8 +12,8 @@ import pytest
 
 from slatewise.data import Dataset, import_path, load
 from slatewise.data.catalogs import catalog_version, write_items
+from slatewise.data.decisions_and_outcomes import CatalogRecord, Decision, Outcome, Record, decode, encode
 from slatewise.data.event_log import load_events
-from slatewise.data.event_records import CatalogRecord, Decision, Outcome, Record, decode, encode
 from slatewise.data.prepared import read_manifest
 from slatewise.data.reading.validation import validate
 from slatewise.data.requests import excluded_items, like_conditions, logged_slates, seen_items, slate_request

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.serve.world import NUM_ITEMS, Open, catalog, history, imported, in_numbers_of, save_artifact
 
-from slatewise.data.event_records import Outcome
+from slatewise.data.decisions_and_outcomes import Outcome
 from slatewise.ops.history import history_of
 from slatewise.serve import Feedback, Recommender, RecommendRequest
 from slatewise.serve.http.schema import Explore

@@ -15,7 +15,7 @@ from tests.test_artifact import reseal
 from torch import Tensor
 
 from slatewise.data.catalogs import catalog_version
-from slatewise.data.event_records import FixedItem
+from slatewise.data.decisions_and_outcomes import FixedItem
 from slatewise.data.requests import logged_slates, slate_request
 from slatewise.errors import InputError
 from slatewise.serve import Feedback, Recommender, RecommendRequest

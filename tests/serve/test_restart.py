@@ -20,7 +20,7 @@ from tests.test_artifact import reseal
 
 from slatewise import config as configs
 from slatewise.data import prepare
-from slatewise.data.event_records import Outcome, encode
+from slatewise.data.decisions_and_outcomes import Outcome, encode
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.log import FIRST_ITEM
 from slatewise.protocols import Carry, StateEncoder

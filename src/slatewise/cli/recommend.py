@@ -100,7 +100,7 @@ def _audience(artifact: Artifact, dataset: Dataset, users: Path | None) -> tuple
     import numpy as np
     import pyarrow as pa
 
-    from slatewise.data.reading.name_lists import read_name_list
+    from slatewise.data.reading.request_lists import read_name_list
     from slatewise.errors import input_error
     from slatewise.protocols import ReadsContext
     from slatewise.serve.batch import Audience
@@ -133,7 +133,7 @@ def _rules(
     import numpy as np
     import pyarrow as pa
 
-    from slatewise.data.reading.name_lists import read_name_list
+    from slatewise.data.reading.request_lists import read_name_list
     from slatewise.errors import input_error
     from slatewise.log import FIRST_ITEM, ItemLists, Vocabulary
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool
 
-from slatewise.data.event_records import CatalogRecord
+from slatewise.data.decisions_and_outcomes import CatalogRecord
 from slatewise.data.prepared import Dataset
 from slatewise.errors import SlatewiseError, input_error
 from slatewise.files import atomic_file

@@ -13,7 +13,7 @@ from slatewise.catalog_file import read_catalog
 from slatewise.data import prepared
 from slatewise.data.merging import MergeAccount, merge, with_catalog
 from slatewise.data.prepared import Dataset
-from slatewise.data.reading.columns import LOG, name_columns
+from slatewise.data.reading.column_aliases import LOG, name_columns
 from slatewise.data.reading.importing import import_path
 from slatewise.data.reading.item_table import catalog
 from slatewise.data.reading.raw_log import Options, Report, read_items

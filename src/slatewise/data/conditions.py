@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int
 
-from slatewise.data.event_records import Decision
+from slatewise.data.decisions_and_outcomes import Decision
 from slatewise.log import FIRST_ITEM, PAD, ItemLists, LoggedRequests, Vocabulary
 
 Role = Literal["exclude", "candidates", "fixed"]

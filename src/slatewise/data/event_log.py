@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from slatewise.data.catalogs import recorded_items
 from slatewise.data.conditions import Conditions
-from slatewise.data.event_records import LARGEST_REWARD
+from slatewise.data.decisions_and_outcomes import LARGEST_REWARD
 from slatewise.data.preparation import hash_names
 from slatewise.data.segments import Columns, read_columns, segments
 from slatewise.data.set_aside import EXAMPLES, SetAside

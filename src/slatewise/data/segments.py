@@ -16,7 +16,7 @@ import polars as pl
 from jaxtyping import Float
 
 from slatewise.data.conditions import Conditions, concatenate, read_conditions
-from slatewise.data.event_records import (
+from slatewise.data.decisions_and_outcomes import (
     UNREADABLE,
     CatalogRecord,
     Decision,

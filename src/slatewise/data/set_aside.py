@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from slatewise.data.event_records import LineError
+from slatewise.data.decisions_and_outcomes import LineError
 
 EXAMPLES = 3
 """Places that are named for one reason."""

@@ -17,6 +17,7 @@ import torch
 from slatewise.config import EvaluateConfig
 from slatewise.data.prepared import Dataset
 from slatewise.evaluation.calibration import Calibration, calibrate
+from slatewise.evaluation.measurements import metric_names, ranking_metrics, users_of
 from slatewise.evaluation.off_policy import (
     LoggedPropensities,
     count_propensities,
@@ -25,7 +26,6 @@ from slatewise.evaluation.off_policy import (
     held_out_log_pi,
 )
 from slatewise.evaluation.ranking import Ranking, rank, states_at
-from slatewise.evaluation.ranking_metrics import metric_names, ranking_metrics, users_of
 from slatewise.evaluation.relevance import Relevance, RelevanceSummary, relevance, used_items
 from slatewise.log import PAD, LogPart
 from slatewise.protocols import EstimatesBehaviour, Policy

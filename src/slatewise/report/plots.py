@@ -1,7 +1,4 @@
-"""Plots of a page: plotly data and layout as plain dictionaries.
-
-Colours work on light and dark backgrounds; the page's script sets background, grid and text by the reader's scheme.
-"""
+"""Plots of a page: plotly data and layout as plain dictionaries; the page's script sets background, grid and text."""
 
 from __future__ import annotations
 
@@ -11,14 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from slatewise.report.colours import COLOURS, DASHES, DETAILED, REFERENCE
 from slatewise.report.numbers import interval_text, significant, with_bounds
 from slatewise.report.page import Column, Curve, Exposure, Histogram, LineChart, Reliability, Row
 
-# distinguishable for colour-blind readers, each with a contrast of at least 3 : 1 to white and to the dark page
-COLOURS = ("#2b7bd4", "#d0632a", "#2a9567", "#a855a0", "#9a7b12", "#c8485f", "#5c7f92", "#7b6fe0")
-DASHES = ("solid", "dash", "dot", "dashdot")
-DETAILED = COLOURS[1]
-"""Of the run that a page looks at closely."""
 MOST_ABREAST = 6
 """Up to this many labels are placed side by side; more are stacked vertically."""
 LABEL_CHARACTERS = 18
@@ -27,8 +20,6 @@ TITLE_CHARACTERS = 36
 """A longer title of an axis is broken into lines."""
 MOST_MARKED = 40
 """Lines with more points have no markers."""
-REFERENCE = "#7f8894"
-"""Colour of whiskers and of lines to compare with."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from slatewise.data.event_records import Decision, Outcome, Record, encode
+from slatewise.data.decisions_and_outcomes import Decision, Outcome, Record, encode
 from slatewise.data.reading.recognition import ITEMS
 from slatewise.errors import input_error
 from slatewise.files import atomic_folder

@@ -18,7 +18,7 @@ from itertools import islice
 
 import msgspec
 
-from slatewise.data.event_records import (
+from slatewise.data.decisions_and_outcomes import (
     LARGEST_REWARD,
     UNUSABLE_REWARD,
     CatalogRecord,

@@ -19,7 +19,7 @@ from torch import Generator, nn
 from slatewise.artifact import Artifact
 from slatewise.config import ServeConfig
 from slatewise.data.catalogs import catalog_version, write_items
-from slatewise.data.event_records import CatalogRecord, Decision, LineError, LoggedExploration, Outcome
+from slatewise.data.decisions_and_outcomes import CatalogRecord, Decision, LineError, LoggedExploration, Outcome
 from slatewise.data.set_aside import SetAside
 from slatewise.log import PAD
 from slatewise.protocols import ReadsContext

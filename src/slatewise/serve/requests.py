@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from slatewise.config import ServeConfig
-from slatewise.data.event_records import Outcome
+from slatewise.data.decisions_and_outcomes import Outcome
 from slatewise.data.requests import excluded_items
 from slatewise.log import PAD, UNKNOWN, Catalog
 from slatewise.serve.clock import DAY, event_name, system_clock

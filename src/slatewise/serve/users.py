@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from slatewise.data.event_records import UNUSABLE_REWARD, LineError
+from slatewise.data.decisions_and_outcomes import UNUSABLE_REWARD, LineError
 from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.protocols import Carry, StateEncoder
 from slatewise.serve.history import LoggedHistory

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.strategies import integers
 
-from slatewise.data.event_records import encode_line
+from slatewise.data.decisions_and_outcomes import encode_line
 from slatewise.errors import InputError, SlatewiseError
 from slatewise.protocols import EventLog
 from slatewise.serve.events.files import START, Position, SegmentedLog

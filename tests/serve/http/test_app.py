@@ -26,7 +26,7 @@ from tests.serve.world import NUM_ITEMS, save_artifact
 from slatewise.errors import SlatewiseError
 from slatewise.serve import Options, create_app, open_recommender
 from slatewise.serve.events.files import SegmentedLog
-from slatewise.serve.http.app import MAX_BODY
+from slatewise.serve.http.limits import MAX_BODY
 from slatewise.serve.http.openapi import document
 from slatewise.serve.users import Users
 

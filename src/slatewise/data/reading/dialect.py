@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from slatewise.data.reading.columns import name_columns, recbole
+from slatewise.data.reading.column_aliases import name_columns, recbole
 from slatewise.data.reading.content import HEAD
 from slatewise.errors import input_error
 

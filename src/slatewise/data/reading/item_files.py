@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from slatewise.data.reading.columns import is_feature, item_columns, plain, recbole
+from slatewise.data.reading.column_aliases import is_feature, item_columns, plain, recbole
 from slatewise.data.reading.convert import is_filled, numbers
 from slatewise.data.reading.faults import quote
 from slatewise.data.reading.item_table import FEATURE

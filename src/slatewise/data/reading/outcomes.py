@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
-from slatewise.data.reading.columns import missing
+from slatewise.data.reading.column_aliases import missing
 from slatewise.data.reading.faults import Fault
 from slatewise.errors import input_error
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int
 
 from slatewise.data.prepared import Dataset, Kind
 from slatewise.data.reading.checks import canonical, check_events, check_rows
-from slatewise.data.reading.columns import CLICKS, LOG, plain
+from slatewise.data.reading.column_aliases import CLICKS, LOG, plain
 from slatewise.data.reading.convert import convert
 from slatewise.data.reading.faults import Fault, RowError, first, row_error
 from slatewise.data.reading.item_files import item_frame

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slatewise.data.prepared import is_prepared
 from slatewise.data.reading import movielens
-from slatewise.data.reading.columns import is_feature, item_columns, name_columns, plain, recbole
+from slatewise.data.reading.column_aliases import is_feature, item_columns, name_columns, plain, recbole
 from slatewise.data.reading.content import HEAD, content, read_head
 from slatewise.data.reading.dialect import find_dialect
 from slatewise.data.reading.json_lines import BrokenLineError, decode_object

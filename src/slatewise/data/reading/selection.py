@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from slatewise.data.reading.checks import CONTEXT
-from slatewise.data.reading.columns import LOG, missing, name_columns
+from slatewise.data.reading.column_aliases import LOG, missing, name_columns
 from slatewise.data.reading.source import NOTHING, Progress, Source
 from slatewise.data.reading.tables import Table, parquet_nested
 from slatewise.data.reading.times import resolution

@@ -35,7 +35,7 @@ from torch import Generator, Tensor, nn
 from slatewise.data.ratings import ratings
 from slatewise.item_vectors.ratings import Kind, vectors_of
 from slatewise.log import FIRST_ITEM, Catalog, LogPart
-from slatewise.methods.tpgr.tree_policy import TreePolicy
+from slatewise.methods.tpgr.beam_search import TreePolicy
 from slatewise.methods.tpgr.tree_softmax import CHUNK, Limits, TreeSoftmax, unique
 from slatewise.nn.allocator import keep_freed_memory
 from slatewise.nn.choice import network

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from slatewise.data.event_records import LineError, check_intact, encode_line
+from slatewise.data.decisions_and_outcomes import LineError, check_intact, encode_line
 from slatewise.errors import SlatewiseError, input_error
 from slatewise.serve.events.segment import Segment
 

@@ -26,16 +26,14 @@ from starlette.routing import Route
 
 from slatewise.errors import SlatewiseError
 from slatewise.serve.events.segment import UncertainError
-from slatewise.serve.http.openapi import MOST_OUTCOMES, document
+from slatewise.serve.http.limits import MAX_BODY, MOST_OUTCOMES, read_body
+from slatewise.serve.http.openapi import document
 from slatewise.serve.http.schema import Feedback, Health, Problem, RecommendRequest
 from slatewise.serve.recommender import Recommender
 from slatewise.serve.refused import RefusedError, UnknownEventError
 
 A = TypeVar("A")
 R = TypeVar("R")
-
-MAX_BODY = 1 << 20
-"""Bytes of a request's body."""
 
 _logger = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -96,7 +94,7 @@ class _Service:
         """POST /recommend."""
 
         async def answer() -> Any:
-            recommend_request = _recommend.decode(await self._body(request))
+            recommend_request = _recommend.decode(await read_body(request, self._max_body))
             return await self._record(self._recommender.recommend, recommend_request)
 
         return await _respond(answer)
@@ -105,7 +103,7 @@ class _Service:
         """POST /feedback."""
 
         async def answer() -> Any:
-            sent = _feedback.decode(await self._body(request))
+            sent = _feedback.decode(await read_body(request, self._max_body))
             outcomes = sent if isinstance(sent, list) else [sent]
             if not 1 <= len(outcomes) <= MOST_OUTCOMES:
                 raise RefusedError(
@@ -154,19 +152,6 @@ class _Service:
                 simulated=simulated if self._recommender.simulated else "",
             )
         )
-
-    async def _body(self, request: Request) -> bytes:
-        """The body, as long as it is not too large.
-
-        Raises:
-            HTTPException: 413.
-        """
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._max_body:
-                raise HTTPException(413)
-        return bytes(body)
 
     async def _run(self, work: Callable[..., A], *args: Any) -> A:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)

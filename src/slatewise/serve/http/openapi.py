@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from slatewise.serve.http.limits import MOST_OUTCOMES
 from slatewise.serve.http.schema import Feedback, FeedbackAnswer, Health, Problem, RecommendAnswer, RecommendRequest
 
 REF = "#/components/schemas/{name}"
@@ -56,9 +57,6 @@ def document() -> dict[str, Any]:
         "components": {"schemas": components},
     }
 
-
-MOST_OUTCOMES = 10_000
-"""In one list."""
 
 _REFUSALS = {
     "400": "The body is no JSON.",

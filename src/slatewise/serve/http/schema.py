@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from slatewise.data.event_records import FixedItem, Microseconds, check_names
+from slatewise.data.decisions_and_outcomes import FixedItem, Microseconds, check_names
 from slatewise.names import LONGEST_NAME
 
 Id = Annotated[

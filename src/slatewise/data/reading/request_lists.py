@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from slatewise.data.reading.checks import CONTEXT
-from slatewise.data.reading.columns import name_columns
+from slatewise.data.reading.column_aliases import name_columns
 from slatewise.data.reading.content import content, read_head, read_text
 from slatewise.data.reading.convert import numbers
 from slatewise.data.reading.dialect import find_dialect
