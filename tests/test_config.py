@@ -75,7 +75,7 @@ def test_a_table_inside_a_table_by_hand() -> None:
         rate=1.0, sample=Sample(steps=7), variant=Sample(on=False)
     )
     overridden = config.override({"method": {"sample": {"steps": 7}}}, ["method.sample.gamma=0.5", "method.variant={}"])
-    assert config.convert(Nested, overridden["method"], where="x") == Nested(
+    assert config.convert(Nested, config.sections(overridden, where="x")["method"], where="x") == Nested(
         sample=Sample(steps=7, gamma=0.5), variant=Sample()
     )
     assert config.to_table(Nested(sample=Sample(limit=2.0))) == {

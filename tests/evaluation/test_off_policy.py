@@ -189,9 +189,8 @@ def test_evaluation_estimates_only_where_it_can(tmp_path: Path) -> None:
         ).estimate
         is None
     )
-    report = evaluate(EVALUATED, data, held_out(data), config, trained_on=LogPart.whole(data.interactions)).to_json()[
-        "off_policy"
-    ]
+    evaluation = evaluate(EVALUATED, data, held_out(data), config, trained_on=LogPart.whole(data.interactions))
+    report = json.loads(json.dumps(evaluation.to_json()))["off_policy"]
     assert report["value"] == pytest.approx(14 / 4.5)
     assert "contributions" not in report
     assert len(report["interval"]) == 2

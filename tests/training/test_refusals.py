@@ -176,7 +176,7 @@ def test_a_run_folder_is_not_overwritten_by_itself(
         "metrics.jsonl",
         "training.json",
     ]
-    assert configs.read_toml(run / "artifact" / "config.toml")["method"]["lr"] == 0.5
+    assert configs.to_table(RunConfig.from_toml(run / "artifact" / "config.toml").method.settings)["lr"] == 0.5
 
 
 def test_the_run_folder_is_a_file(data: Path, tmp_path: Path) -> None:

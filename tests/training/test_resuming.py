@@ -105,8 +105,8 @@ def test_no_line_of_the_metrics_is_missing_or_stands_twice(runs: Path, undisturb
 
 def test_dropout_was_drawn(runs: Path) -> None:
     # else the generator of the learner would not matter above
-    config = configs.read_toml(runs / "cloning" / "config.toml")
-    assert config["encoder"]["dropout"] == 0.3
+    config = RunConfig.from_toml(runs / "cloning" / "config.toml")
+    assert configs.to_table(config.encoder.settings)["dropout"] == 0.3
 
 
 def test_nothing_half_written_is_left(runs: Path) -> None:

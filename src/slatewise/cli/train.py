@@ -57,7 +57,7 @@ def train(
     from slatewise.training.loop import train as run_training
 
     file, folder = _files(config, start, out)
-    tables = configs.read_toml(file)
+    tables = configs.sections(configs.read_toml(file), where=str(file))
     if start is not None:
         tables["train"] = {**tables.get("train", {}), "start_from": str(start)}
         tables.get("data", {}).pop("fingerprint", None)  # the log may have grown since

@@ -2,7 +2,7 @@
 
 from slatewise.config.components import DEFINES, components, find, name_of
 from slatewise.config.sections import DataConfig, EvaluateConfig, ServeConfig, SplitName, TrainConfig
-from slatewise.config.tables import convert, dump_toml, nested_configs, override, read_toml, to_table
+from slatewise.config.tables import convert, dump_toml, nested_configs, override, read_toml, sections, to_table
 
 __all__ = [
     "DEFINES",
@@ -19,5 +19,6 @@ __all__ = [
     "nested_configs",
     "override",
     "read_toml",
+    "sections",
     "to_table",
 ]

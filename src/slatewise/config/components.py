@@ -71,7 +71,7 @@ def find(room: str, name: str) -> Any:
     return module
 
 
-def name_of(table: Mapping[str, Any], room: str, *, where: str, default: str | None = None) -> str:
+def name_of(table: Mapping[str, object], room: str, *, where: str, default: str | None = None) -> str:
     """Name of the component that a table describes.
 
     Args:

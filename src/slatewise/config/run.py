@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from slatewise.config.components import find, name_of
 from slatewise.config.sections import DataConfig, EvaluateConfig, ServeConfig, TrainConfig
-from slatewise.config.tables import convert, dump_toml, override, read_toml, to_table
+from slatewise.config.tables import convert, dump_toml, override, read_toml, sections, to_table
 from slatewise.errors import input_error
 from slatewise.log import LogPart
 from slatewise.protocols import ResolvesFromLog, Settings
@@ -34,7 +34,7 @@ class Component:
             return self
         return replace(self, settings=self.settings.resolve(part))
 
-    def to_table(self) -> dict[str, Any]:
+    def to_table(self) -> dict[str, object]:
         """As TOML holds it."""
         return {"name": self.name, **to_table(self.settings)}
 
@@ -62,12 +62,12 @@ class RunConfig:
 
     @classmethod
     def from_tables(
-        cls, tables: Mapping[str, Any], assignments: Iterable[str] = (), *, where: str = "config.toml"
+        cls, values: Mapping[str, object], assignments: Iterable[str] = (), *, where: str = "config.toml"
     ) -> RunConfig:
         """A configuration from tables as TOML gives them.
 
         Args:
-            tables: method and, if wanted, data, encoder, train, evaluate, serve. Without an encoder, the method's own.
+            values: method and, if wanted, data, encoder, train, evaluate, serve. Without an encoder, the method's own.
             assignments: `a.b=value`, put into the tables; messages name them as `--set a.b=value`.
             where: name of the file, for messages.
 
@@ -76,13 +76,11 @@ class RunConfig:
                 or that its Config refuses.
         """
         assigned = tuple(assignments)
-        tables = override(tables, assigned)
-        unknown = [name for name in tables if name not in SECTIONS]
+        values = override(values, assigned)
+        unknown = [name for name in values if name not in SECTIONS]
         if unknown:
             raise input_error(f'unknown table "[{unknown[0]}]"; known: {", ".join(SECTIONS)}', file=where)
-        for name, table in tables.items():
-            if not isinstance(table, dict):
-                raise input_error(f"[{name}] is {table!r}, which is no table", file=where)
+        tables = sections(values, where=where)
         if "method" not in tables:
             raise input_error("the table [method] is missing", file=where)
 
@@ -110,7 +108,7 @@ class RunConfig:
         """
         return replace(self, method=self.method.resolve(part), encoder=self.encoder.resolve(part))
 
-    def to_tables(self) -> dict[str, Any]:
+    def to_tables(self) -> dict[str, dict[str, object]]:
         """As TOML holds it."""
         data = {} if self.data is None else {"data": to_table(self.data)}
         return data | {
@@ -126,5 +124,5 @@ class RunConfig:
         return dump_toml(self.to_tables())
 
 
-def _settings(table: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(table: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in table.items() if key != "name"}

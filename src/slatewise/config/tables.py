@@ -22,7 +22,7 @@ from slatewise.protocols import HasRetiredKeys, Settings
 C = TypeVar("C")
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, object]:
     """Tables of a TOML file.
 
     Raises:
@@ -38,7 +38,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise input_error(f"no TOML: {error}", file=path) from error
 
 
-def convert(cls: type[C], table: Mapping[str, Any], *, where: str, assignments: Sequence[str] = ()) -> C:
+def convert(cls: type[C], table: Mapping[str, object], *, where: str, assignments: Sequence[str] = ()) -> C:
     """A frozen Config from a table; a table inside it becomes the Config that its field holds.
 
     Args:
@@ -169,7 +169,21 @@ def _inner_table(where: str, key: str) -> str:
     return f"{where[:-1]}.{key}]" if where.endswith("]") else f"{where} [{key}]"
 
 
-def override(tables: Mapping[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
+def sections(values: Mapping[str, object], *, where: str) -> dict[str, dict[str, object]]:
+    """The tables of a file, by name.
+
+    Raises:
+        InputError: something that is no table.
+    """
+    tables: dict[str, dict[str, object]] = {}
+    for name, value in values.items():
+        if not isinstance(value, dict):
+            raise input_error(f"[{name}] is {value!r}, which is no table", file=where)
+        tables[name] = dict(value)
+    return tables
+
+
+def override(tables: Mapping[str, object], assignments: Iterable[str]) -> dict[str, object]:
     """Tables with `a.b=value` assignments put in (values are TOML; a bare word is a string).
 
     Raises:
@@ -193,7 +207,7 @@ def override(tables: Mapping[str, Any], assignments: Iterable[str]) -> dict[str,
     return result
 
 
-def to_table(config: Settings) -> dict[str, Any]:
+def to_table(config: Settings) -> dict[str, object]:
     """A Config as a table that TOML can hold, with a table for each Config inside it.
 
     Fields that are None are left out: None is their default.
@@ -201,7 +215,7 @@ def to_table(config: Settings) -> dict[str, Any]:
     return _without_none(dataclasses.asdict(config))
 
 
-def dump_toml(tables: Mapping[str, Any]) -> str:
+def dump_toml(tables: Mapping[str, object]) -> str:
     """TOML text of tables."""
     return tomli_w.dumps(tables)
 

@@ -69,7 +69,7 @@ class Evaluation:
                 return metric.value
         raise KeyError(f'no metric "{name}"; there are: {", ".join(metric.name for metric in self.metrics)}')
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As JSON can hold it; what is not a number becomes null."""
         metrics = [{name: _finite(value) for name, value in asdict(metric).items()} for metric in self.metrics]
         behaviour = self.behaviour.to_json() if self.behaviour is not None else None

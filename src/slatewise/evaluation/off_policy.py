@@ -83,7 +83,7 @@ def estimate_off_policy(
     return replace(estimate, left_out={reason: items for reason, items in left_out.items() if items})
 
 
-def estimate_to_json(estimate: Estimate) -> dict[str, Any]:
+def estimate_to_json(estimate: Estimate) -> dict[str, object]:
     """An estimate without its contributions, as JSON can hold it; what is not a number becomes null."""
     values = {name: value for name, value in vars(estimate).items() if name != "contributions"}
     values |= {"interval": [_finite(bound) for bound in estimate.interval], "left_out": dict(estimate.left_out)}

@@ -147,7 +147,7 @@ class Provenance:
 
 def story_json(
     story: Story, cells: Provenance, *, paper: str, commit: str, seed: int, seconds: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The story for machines; numbers that are not finite become null."""
     return {
         "paper": paper,

@@ -60,13 +60,16 @@ class Variant:
     set: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Variants:
+    """demo.toml."""
+
+    run: tuple[Variant, ...]
+
+
 def variants() -> tuple[Variant, ...]:
     """The lines of the table, from the shipped configurations."""
-    table = configs.read_toml(_config_folder() / "demo.toml")
-    return tuple(
-        configs.convert(Variant, run, where=f"demo.toml [[run]] {number}")
-        for number, run in enumerate(table["run"], start=1)
-    )
+    return configs.convert(Variants, configs.read_toml(_config_folder() / "demo.toml"), where="demo.toml").run
 
 
 def config_of(variant: Variant, dataset: Dataset, *, seed: int = 0) -> RunConfig:

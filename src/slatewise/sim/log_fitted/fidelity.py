@@ -72,7 +72,7 @@ class Report:
     support: Support
     reasons: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As JSON can hold it; what is not a number becomes null."""
         curve = self.calibration
         bins = zip(curve.predicted.tolist(), curve.observed.tolist(), curve.count.tolist(), strict=True)
