@@ -130,7 +130,7 @@ def import_log(
         set_aside_missing=set_aside_missing,
         simulated=simulated,
     )
-    with show_steps(show=not as_json) as on_step:
+    with show_steps() as on_step:
         folder = out or Path("data") / default_name(paths[0], options)
         built, merges = import_logs(paths, folder, options, items=items, progress=on_step)
     manifest = asdict(built.manifest)
@@ -168,7 +168,7 @@ def fetch_public(
     if present(recipe, out=out, options=options) is None:
         errors().print(recipe.terms, markup=False)
         _require_acceptance(name, accept=accept)
-    with show_steps(show=not as_json) as on_step:
+    with show_steps() as on_step:
         on_step(f"fetching {name}", 0, 1)
         fetched = fetch(recipe, out=out, options=options)
     dataset = fetched.dataset
@@ -232,7 +232,7 @@ def validate_log(
         header=header,
         set_aside_missing=set_aside_missing,
     )
-    with show_steps(show=not as_json) as on_step:
+    with show_steps() as on_step:
         checks = validate(path, options, progress=on_step)
     passed = all(check.passed or check.note for check in checks)
     manifest = stored_manifest(path)
@@ -363,13 +363,13 @@ def _number(key: str, text: str) -> float:
 
 
 @contextmanager
-def show_steps(*, show: bool) -> Iterator[Progress]:
-    """A progress bar for the steps of an import."""
-    with progress(show=show) as bars:
-        task = bars.add_task("starting", total=None, note="")
+def show_steps() -> Iterator[Progress]:
+    """Progress of the steps of an import."""
+    with progress() as work:
+        stage = work.stage("starting", unit="step", even=False)
 
         def advance(what: str, done: int, total: int) -> None:
-            bars.update(task, description=what, completed=done, total=total)
+            stage.report(done, total, name=what)
 
         yield advance
 

@@ -57,7 +57,7 @@ def append_log(
         header=header,
         set_aside_missing=set_aside_missing,
     )
-    with show_steps(show=not as_json) as on_step:
+    with show_steps() as on_step:
         built, merges = append_logs(dataset, paths, options, items=items, progress=on_step)
     counts = built.manifest.counts
     value: dict[str, object] = {

@@ -30,9 +30,9 @@ def export_log(
     from slatewise.data.exporting import export
 
     log = prepared.load(dataset)
-    with progress(show=not as_json) as bars:
-        task = bars.add_task("writing", total=log.interactions.num_events, note="events")
-        notes = export(log, out, overwrite=overwrite, on_events=lambda done: bars.update(task, completed=done))
+    with progress() as work:
+        stage = work.stage("writing", unit="event", total=log.interactions.num_events)
+        notes = export(log, out, overwrite=overwrite, on_events=stage.report)
     rows = log.interactions.num_rows
     answer(
         {"out": str(out), "rows": rows, "notes": list(notes)},

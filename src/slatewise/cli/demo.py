@@ -39,19 +39,12 @@ def demo(
     """Run the demo; see HELP."""
     if data is not None and offline:
         raise input_error("--data and --offline were given together", advice="Choose one of them.")
-    with progress(show=not as_json) as bars:
-        task = bars.add_task("epochs", total=None, note="", visible=False)
-
-        def say(line: str) -> None:
-            bars.console.print(line, markup=False)
-
-        def advance(done: int, total: int) -> None:
-            bars.update(task, completed=done, total=total, visible=done < total)
-
-        prepared, runs = prepare(data, out, offline=offline, say=say)
+    with progress() as work:
+        prepared, runs = prepare(data, out, offline=offline, say=work.write)
         from slatewise.demo import Settings, run
 
-        outcome = run(Settings(data=prepared, runs=runs, port=port), say=say, advance=advance)
+        stage = work.stage("training", unit="epoch", even=False)
+        outcome = run(Settings(data=prepared, runs=runs, port=port), say=work.write, advance=stage.report)
     answer(as_value(outcome), as_json=as_json, text=as_words(outcome))
 
 

@@ -75,9 +75,7 @@ def evaluate(
     """Evaluate; see EVALUATE."""
     held_out = _held_out(part)
     fit: Fit = "always" if fit_propensities else "where none is logged" if off_policy else "never"
-    opened, result = _evaluate(
-        run, held_out, (data, since), behaviour, seed=seed, fit=fit, allow_modules=allow_module, quiet=as_json
-    )
+    opened, result = _evaluate(run, held_out, (data, since), behaviour, seed=seed, fit=fit, allow_modules=allow_module)
     table = _table(result.metrics)
     label = " (simulated log)" if opened.dataset.simulated else ""
     excluded = (
@@ -129,9 +127,7 @@ def ope(
     """Estimate; see OPE."""
     held_out = _held_out(part)
     fit: Fit = "always" if fit_propensities else "where none is logged"
-    opened, result = _evaluate(
-        run, held_out, (data, since), behaviour, seed=0, fit=fit, allow_modules=allow_module, quiet=as_json
-    )
+    opened, result = _evaluate(run, held_out, (data, since), behaviour, seed=0, fit=fit, allow_modules=allow_module)
     text = "\n".join([*_notes(opened), _verdict(opened, held_out, result)])
     answer(_value(run, opened, part, result), as_json=as_json, text=text)
 
@@ -153,31 +149,30 @@ def _evaluate(
     seed: int,
     fit: Fit,
     allow_modules: bool,
-    quiet: bool,
 ) -> tuple[FinishedRun, Evaluation]:
     from slatewise.training.checkpoint import Progress
     from slatewise.training.finished_run import evaluate_run
     from slatewise.training.propensities import fit_behaviour
 
     opened = _open(run, *log, allow_modules=allow_modules)
-    with progress(show=not quiet) as bars:
+    with progress() as work:
         logging_policy = None
         if behaviour is not None:
             logging_policy = _open(behaviour, *log, allow_modules=allow_modules).artifact.policy
         elif fit != "never":
-            task = bars.add_task("fitting propensities", total=None, note="")
+            stage = work.stage("fitting propensities", unit="step")
 
             def on_step(done: Progress, total: int) -> None:
-                bars.update(task, completed=done.step, total=total)
+                stage.report(done.step, total)
 
             logging_policy = fit_behaviour(opened, part, always=fit == "always", on_step=on_step)
-        ranking = bars.add_task("ranking", total=opened.dataset.interactions.num_users, note="")
+        ranking = work.stage("ranking", unit="user", total=len(opened.split.part(part).users()))
         result = evaluate_run(
             opened,
             part,
             behaviour=logging_policy,
             seed=seed,
-            on_batch=lambda users: bars.update(ranking, completed=users),
+            on_batch=ranking.report,
         )
     return opened, result
 

@@ -84,12 +84,10 @@ def recommend(
         seed=seed,
         **_rules(artifact, audience, exclude, candidates, notes),
     )
-    with progress(show=not as_json) as bars:
-        task = bars.add_task("recommending", total=len(audience.names), note="users")
+    with progress() as work:
+        stage = work.stage("recommending", unit="user", total=len(audience.names))
         writer = SlateWriter(artifact, dataset)
-        summary = writer.write(
-            out, audience, conditions, overwrite=overwrite, on_users=lambda done: bars.update(task, completed=done)
-        )
+        summary = writer.write(out, audience, conditions, overwrite=overwrite, on_users=stage.report)
     notes += summary.notes(k)
     words = [f"{out}: {summary.rows:,} rows for {summary.users:,} users", *(f"Note: {note}." for note in notes)]
     answer({"out": str(out), **asdict(summary), "notes": notes}, as_json=as_json, text="\n".join(words))

@@ -53,11 +53,11 @@ def reproduce(
     name = paper.replace("-", "_")
     module = configs.find("reproduce", name)
     start, at = time.monotonic(), commit()
-    with progress() as bars:
-        task = bars.add_task(paper, total=None, note="")
+    with progress() as work:
+        stage = work.stage(paper, unit="cell")
 
         def on_cell(cell: str, done: int, total: int) -> None:
-            bars.update(task, completed=done, total=total, note=cell)
+            stage.report(done, total, note=cell)
 
         story, cells = run(
             name, folder=cache / name, quick=quick, seed_base=seed_base, processes=processes, on_cell=on_cell

@@ -88,8 +88,8 @@ def simulate(
     world = open_world(env, assignment or [], num_users=-(-episodes // rounds))
     player = open_policy(world, policy, allow_modules=allow_module)
     total = world.env.num_users * rounds
-    with progress(show=not as_json) as bars:
-        task = bars.add_task("episodes", total=total, note="")
+    with progress() as work:
+        stage = work.stage("simulating", unit="episode", total=total)
         with recording(record, world.env.catalog, version=player.version) if record else nullcontext() as recorder:
             played = play_episodes(
                 world.env,
@@ -100,7 +100,7 @@ def simulate(
                 exclude_last=exclude_last,
                 max_steps=max_steps,
                 recorder=recorder,
-                on_progress=lambda done: bars.update(task, completed=done),
+                on_progress=stage.report,
             )
     value: dict[str, Any] = {"env": world.name, "settings": asdict(world.config), "policy": policy, "seed": seed}
     value |= _results(played, world.env.num_users)
@@ -126,9 +126,9 @@ def _judge(run: Path, log: Path, *, seed: int, as_json: bool) -> None:
             f'--fidelity evaluates a user model; "{run}" is not a run folder',
             advice="`slatewise train` fits one: configs/log-fitted/user-model.toml.",
         )
-    with progress(show=not as_json) as bars:
-        task = bars.add_task("users", total=None, note="")
-        judged = judge_fit(run, log, seed=seed, on_batch=lambda users: bars.update(task, completed=users))
+    with progress() as work:
+        stage = work.stage("evaluating the user model", unit="user")
+        judged = judge_fit(run, log, seed=seed, on_batch=stage.report)
     value = {"run": str(run), "log": judged.log, "part": judged.part, **judged.report.to_json()}
     answer(value, as_json=as_json, text=_report(run, judged))
 

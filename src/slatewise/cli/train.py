@@ -65,12 +65,12 @@ def train(
         # another method has other settings: those of the file do not apply
         tables["method"] = {"name": method}
     settings = RunConfig.from_tables(tables, assignment or [], where=str(file))
-    with progress(show=not as_json) as bars:
-        task = bars.add_task("training", total=None, note="")
+    with progress() as work:
+        stage = work.stage("training", unit="step")
 
         def on_step(done: Progress, total: int) -> None:
             note = f"best {done.best:.4f} (epoch {done.best_epoch + 1})" if math.isfinite(done.best) else ""
-            bars.update(task, completed=done.step, total=total, note=note)
+            stage.report(done.step, total, note=note)
 
         result = run_training(settings, folder, resume=resume, overwrite=overwrite, on_step=on_step)
     value = {**asdict(result), "folder": str(result.folder)}

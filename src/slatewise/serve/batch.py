@@ -134,7 +134,7 @@ class SlateWriter:
             audience: who gets a slate.
             conditions: of all slates.
             overwrite: replace a file that is there.
-            on_users: called with the number of users done.
+            on_users: called with the number of users done: first with that of a stopped run, then after each chunk.
 
         Raises:
             InputError: another kind of file, a file that is there, a stopped run of other settings, or k that the
@@ -144,16 +144,17 @@ class SlateWriter:
         parts = out.with_name(f".{out.name}.parts")
         self._begin(parts, self._settings(audience, conditions), overwrite=overwrite)
         number = self._dataset.users.encode(audience.names)
-        files: list[Path] = []
-        for start in range(0, len(audience.names), CHUNK):
-            file = parts / f"{start // CHUNK:06d}.parquet"
-            if not file.is_file():
-                stop = min(start + CHUNK, len(audience.names))
-                rows = self._rows(audience, conditions, number, slice(start, stop))
-                with atomic_file(file) as temporary:
-                    pq.write_table(rows, temporary)
-            files.append(file)
-            on_users(min(start + CHUNK, len(audience.names)))
+        starts = range(0, len(audience.names), CHUNK)
+        files = [parts / f"{start // CHUNK:06d}.parquet" for start in starts]
+        on_users(min(sum(file.is_file() for file in files) * CHUNK, len(audience.names)))
+        for start, file in zip(starts, files, strict=True):
+            if file.is_file():
+                continue
+            stop = min(start + CHUNK, len(audience.names))
+            rows = self._rows(audience, conditions, number, slice(start, stop))
+            with atomic_file(file) as temporary:
+                pq.write_table(rows, temporary)
+            on_users(stop)
         rows, whole_slates = _join(files, out, conditions.k)
         shutil.rmtree(parts)
         return Summary(
