@@ -46,10 +46,43 @@ def test_leave_one_out_by_hand() -> None:
 
 
 def test_first_share_by_hand() -> None:
-    # .7 and .8 of 10 and of 4: 7 and 8, 2.8 and 3.2; .7 of one event is none, which would leave it without a history
-    split = split_of("first_share", log_of(list(range(10)), [1, 2, 3, 4], [1]))
-    assert ends(split) == [[7, 2, 1], [8, 3, 1], [10, 4, 1]]
-    assert split.notes == ("1 users have too few events to hold any out: all of theirs train.",)
+    # .7 and .8 of 10 and of 4: 7 and 8, 2.8 and 3.2; fewer than three events are not split
+    split = split_of("first_share", log_of(list(range(10)), [1, 2, 3, 4], [1], [1, 2]))
+    assert ends(split) == [[7, 2, 1, 2], [8, 3, 1, 2], [10, 4, 1, 2]]
+    assert split.notes == ("2 users have fewer than 3 events: all of theirs train.",)
+
+
+@pytest.mark.parametrize("name", ["first_share", "random"])
+@pytest.mark.parametrize(
+    ("shares", "count", "expected"),
+    [
+        ((0.1, 0.2), 3, (1, 1, 1)),
+        ((0.1, 0.2), 6, (4, 1, 1)),  # 4.2 and 4.8 are both 4: none would validate
+        ((0.1, 0.2), 7, (4, 1, 2)),
+        ((0.1, 0.2), 14, (9, 2, 3)),
+        ((0.05, 0.05), 6, (4, 1, 1)),
+        ((0.4, 0.5), 3, (1, 1, 1)),  # .3 events would train
+        ((0.4, 0.5), 4, (1, 1, 2)),
+        ((0.0, 0.2), 2, (1, 0, 1)),
+        ((0.2, 0.0), 2, (1, 1, 0)),
+        ((0.0, 0.9), 3, (1, 0, 2)),
+        ((0.0, 0.0), 1, (1, 0, 0)),
+        ((0.1, 0.2), 2, (2, 0, 0)),
+        ((0.0, 0.2), 1, (1, 0, 0)),
+    ],
+)
+def test_every_part_gets_an_event_where_there_are_enough(
+    name: SplitName, shares: tuple[float, float], count: int, expected: tuple[int, int, int]
+) -> None:
+    split = split_of(name, log_of(list(range(count))), valid_share=shares[0], test_share=shares[1])
+    assert tuple(sizes(split.part(part))[0] for part in PARTS) == expected
+
+
+def test_few_events_and_few_users_are_rounded_alike() -> None:
+    # six events in all, six users in all: 10 % of either would validate none
+    assert ends(split_of("by_time", log_of([1, 2, 3], [4, 5, 6]))) == [[3, 1], [3, 2], [3, 3]]
+    split = split_of("by_user", log_of(*[[1, 2]] * 6))
+    assert [len(split.part(name).users()) for name in PARTS] == [4, 1, 1]
 
 
 def test_by_time_by_hand() -> None:

@@ -23,9 +23,9 @@ class DataConfig:
     train, the last ones test. random: as many, drawn at random. by_time: all users at the same two moments. by_user:
     whole users, evaluated after a first part of their events. None: leave_one_out, random for a log without a clock."""
     valid_share: float = 0.1
-    """Share of the events (by_user: users) that validate; not read by leave_one_out."""
+    """Share of the events (by_user: users) that validate, at least one; not read by leave_one_out."""
     test_share: float = 0.2
-    """Share of the events (by_user: users) that test; not read by leave_one_out."""
+    """Share of the events (by_user: users) that test, at least one; not read by leave_one_out."""
     valid_from: str | None = None
     """by_time: start of validation (ISO 8601, UTC where it names no zone), in place of the shares."""
     test_from: str | None = None

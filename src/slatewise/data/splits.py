@@ -88,19 +88,30 @@ def _leave_one_out(interactions: Interactions, count: Int[np.ndarray, "U"]) -> S
 def _first_share(interactions: Interactions, count: Int[np.ndarray, "U"], config: DataConfig) -> Split:
     """Each user's first events train, the last ones test, those between them validate."""
     train, valid = _share_borders(count, config)
-    held_out = config.valid_share + config.test_share > 0
-    notes = _too_few((count > 0) & (train == count) & held_out, "too few events to hold any out: all of theirs train")
+    needed = _fewest(config)
+    notes = _too_few((count > 0) & (count < needed), f"fewer than {needed} events: all of theirs train")
     return _prefixes(interactions, train, valid, notes)
 
 
-def _share_borders(count: Int[np.ndarray, "U"], config: DataConfig) -> tuple[Int[np.ndarray, "U"], ...]:
-    """Where training and validation end; a user whose share of training is not one event has nothing held out."""
+def _share_borders(count: Int[np.ndarray, "*U"], config: DataConfig) -> tuple[Int[np.ndarray, "*U"], ...]:
+    """Where training and validation end; see `_fewest`.
+
+    A part whose share is not 0 gets one event at least, so that 10 % of 6 events are not none.
+    """
+    validates, tests = config.valid_share > 0, config.test_share > 0
     train, valid = (
         np.floor(count * (1 - share) + 1e-9).astype(np.int64)
         for share in (config.test_share + config.valid_share, config.test_share)
     )
-    has_history = train > 0
-    return np.where(has_history, train, count), np.where(has_history, valid, count)
+    train = np.clip(train, 1, np.maximum(count - validates - tests, 1))
+    valid = np.clip(valid, train + validates, np.maximum(count - tests, train + validates))
+    enough = count >= _fewest(config)
+    return np.where(enough, train, count), np.where(enough, valid, count)
+
+
+def _fewest(config: DataConfig) -> int:
+    """Events of the shortest history that is split: one for each part whose share is not 0."""
+    return 1 + (config.valid_share > 0) + (config.test_share > 0)
 
 
 def _shuffle(
@@ -134,9 +145,7 @@ def _moments(time: Int[np.ndarray, "V"], config: DataConfig) -> tuple[int, int]:
     never = np.iinfo(np.int64).max
     if config.test_from is None:
         ordered = np.sort(time)
-        places = [
-            _whole(len(time) * (1 - share)) for share in (config.test_share + config.valid_share, config.test_share)
-        ]
+        places = [int(border) for border in _share_borders(np.array(len(time)), config)]
         # a moment belongs to the later part: equal times are never torn apart
         valid, test = (int(ordered[place]) if place < len(time) else never for place in places)
         return valid, test
@@ -153,8 +162,8 @@ def _moments(time: Int[np.ndarray, "V"], config: DataConfig) -> tuple[int, int]:
 def _by_user(interactions: Interactions, count: Int[np.ndarray, "U"], config: DataConfig) -> Split:
     """Whole users; a held-out user's first events are history, which nothing learns from, and the rest is evaluated."""
     place = np.random.default_rng(config.split_seed).permutation(len(count))
-    trains = place < _whole(len(count) * (1 - config.test_share - config.valid_share))
-    tests = place >= _whole(len(count) * (1 - config.test_share))
+    train, valid = _share_borders(np.array(len(count)), config)
+    trains, tests = place < train, place >= valid
     history = np.floor(count * config.fold_in + 1e-9).astype(np.int64)
     notes: tuple[str, ...] = ("held-out users are evaluated without a history: [data] fold_in = 0.",)
     if config.fold_in > 0:
@@ -192,8 +201,3 @@ def _prefixes(
     borders = [np.zeros_like(train), train, valid, count]
     parts = [LogPart(interactions=interactions, first=first, last=last) for first, last in pairwise(borders)]
     return Split(train=parts[0], valid=parts[1], test=parts[2], notes=notes)
-
-
-def _whole(share: float) -> int:
-    """Rounded down, but not because a share like .7 has no exact binary form."""
-    return int(share + 1e-9)
