@@ -23,6 +23,10 @@ def write_catalog(path: Path, catalog: Catalog) -> None:
     features = np.ascontiguousarray(catalog.features[FIRST_ITEM:], dtype=np.float32)
     if features.shape[1]:
         columns["features"] = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1])
+    if catalog.columns is not None:
+        fields = catalog.columns.combine_chunks()
+        arrays = [column.chunk(0) if column.num_chunks else column.combine_chunks() for column in fields.columns]
+        columns["columns"] = pa.StructArray.from_arrays(arrays, fields=list(fields.schema))
     # a group's number is its position, and a group may have no item: the column alone holds neither
     names = {"group_names": json.dumps(catalog.group_names)}
     pq.write_table(pa.table(columns).replace_schema_metadata(names), path)
@@ -51,4 +55,5 @@ def read_catalog(path: Path) -> Catalog:
         group=group,
         group_names=group_names,
         features=np.concatenate([reserved, features]),
+        columns=pa.Table.from_struct_array(table["columns"]) if "columns" in table.column_names else None,
     )

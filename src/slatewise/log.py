@@ -354,6 +354,9 @@ class Catalog:
     """Name of each group; group_names[0] is ""."""
     features: Float[np.ndarray, "rows E"]
     """Numeric features, standardised; width 0 where there are none."""
+    columns: pa.Table | None = None
+    """What the item table said of every real item, in the order of their numbers: numbers, truth values, dates, text
+    and lists of text under the names of the table; None where nothing is known."""
 
     @property
     def num_items(self) -> int:

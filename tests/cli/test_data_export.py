@@ -81,7 +81,7 @@ def test_titles_and_conditions_are_named_as_missing(tmp_path: Path) -> None:
     data = log_of(tmp_path, PLAYS)
     titled = replace(data, catalog=replace(data.catalog, text=("", "", "One", "Two")))
     assert export(titled, tmp_path / "table.csv") == (
-        f"Titles and features of the items stay in the data set: import with --items {data.path}.",
+        f"Titles, features and columns of the items stay in the data set: import with --items {data.path}.",
     )
 
 

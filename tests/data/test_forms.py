@@ -200,7 +200,7 @@ def test_items_of_decimals_lists_and_bad_numbers(tmp_path: Path) -> None:
         in (text)
     )
     assert 'column "size:float" is not a feature: 2 of 3 cells are not numbers (the first is "L", line 2).' in text
-    assert 'set.item: 1 columns were not used: "size:float".' in text
+    assert 'set.item: 1 columns are kept, but no method reads them: "size:float".' in text
 
     folder = tmp_path / "shop"
     folder.mkdir()

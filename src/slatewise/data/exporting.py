@@ -63,8 +63,11 @@ def _losses(dataset: Dataset) -> tuple[str, ...]:
         notes.append("The conditions of the slates (k, exploration, exclusions, candidates) are not in the table.")
     if not dataset.clock:
         notes.append("There are no times: import the table with --no-time; its rows are in the order of the users.")
-    if dataset.catalog.features.shape[1] or any(dataset.catalog.text):
-        notes.append(f"Titles and features of the items stay in the data set: import with --items {dataset.path}.")
+    items = dataset.catalog
+    if items.features.shape[1] or items.columns is not None or any(items.text):
+        notes.append(
+            f"Titles, features and columns of the items stay in the data set: import with --items {dataset.path}."
+        )
     return tuple(notes)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
 from slatewise.data import prepared
+from slatewise.data.item_columns import ColumnChanges, join_columns
 from slatewise.data.joining import is_numbered, join, user_of_event
 from slatewise.data.manifest import Kind, Manifest, Provenance
 from slatewise.data.prepared import Dataset
@@ -42,6 +43,7 @@ class MergeAccount:
     new_items: int
     featureless_items: int
     """New items without features, where the others have them."""
+    columns: ColumnChanges = field(default_factory=ColumnChanges)
 
     def sentences(self) -> list[str]:
         """The account in words."""
@@ -61,7 +63,7 @@ class MergeAccount:
             lines.append(
                 f"{self.featureless_items:,} new items have no features; import with --items to give them some."
             )
-        return lines
+        return [*lines, *self.columns.sentences()]
 
 
 def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None) -> tuple[Dataset, MergeAccount]:
@@ -97,6 +99,7 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
         ours = replace(ours, event_id=_free_numbers(theirs.event_id, ours.num_events))
     else:
         ours, is_new, late, set_aside = _match_events(ours, theirs, their_user)
+    columns, changes = join_columns(items.names, first.catalog, second.catalog)
     merged = join(ours, theirs, np.flatnonzero(is_new), their_user, num_users=len(users))
     account = MergeAccount(
         added=int(is_new.sum()),
@@ -106,10 +109,12 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
         new_users=len(users) - len(first.users),
         new_items=len(items) - len(first.catalog.vocabulary),
         featureless_items=(len(items) - first.catalog.num_items) * bool(first.catalog.features.shape[1]),
+        columns=changes,
     )
+    catalog = replace(merge_catalogs(first.catalog, second.catalog), columns=columns)
     dataset = _write(
         out,
-        replace(first, interactions=merged, catalog=merge_catalogs(first.catalog, second.catalog), users=users),
+        replace(first, interactions=merged, catalog=catalog, users=users),
         policies=policies,
         versions=versions,
         name=name or first.name,
@@ -121,14 +126,15 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
 
 
 def with_catalog(dataset: Dataset, catalog: Catalog, out: Path) -> Dataset:
-    """Write a log with the items of a catalog first, in its numbers, with its texts, groups and features.
+    """Write a log with the items of a catalog first, in its numbers, with its texts, groups, features and columns.
 
     Args:
         dataset: the log; items that the catalog does not have are numbered after it.
         catalog: of an item table, another data set or a run.
         out: folder to create; may be that of the log.
     """
-    _, number = _union(catalog.vocabulary, dataset.catalog.vocabulary)
+    items, number = _union(catalog.vocabulary, dataset.catalog.vocabulary)
+    columns, _ = join_columns(items.names, dataset.catalog, catalog)
     log = _in_numbers(
         dataset.interactions,
         item=number,
@@ -137,7 +143,7 @@ def with_catalog(dataset: Dataset, catalog: Catalog, out: Path) -> Dataset:
     )
     return _write(
         out,
-        replace(dataset, interactions=log, catalog=merge_catalogs(catalog, dataset.catalog)),
+        replace(dataset, interactions=log, catalog=replace(merge_catalogs(catalog, dataset.catalog), columns=columns)),
         policies=dataset.policies,
         versions=dataset.catalogs,
         name=dataset.name,
@@ -201,7 +207,7 @@ def merge_catalogs(first: Catalog, second: Catalog) -> Catalog:
     """The items of the first, then those that only the second has.
 
     Text and group of an item are the first's, where it has none the second's; features are the first's alone, because
-    those of the second were standardised over other items.
+    those of the second were standardised over other items. Their columns are joined by `join_columns`.
     """
     items, number = _union(first.vocabulary, second.vocabulary)
     text = [*first.text, *[""] * (len(items) - first.num_items)]

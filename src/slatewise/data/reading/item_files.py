@@ -1,4 +1,4 @@
-"""Item tables in common formats, converted to item_id, text, labels and feature_… columns."""
+"""Item tables in common formats, converted to item_id, text, labels, feature_… and column_… columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import polars as pl
 from slatewise.data.reading.column_aliases import is_feature, item_columns, plain, recbole
 from slatewise.data.reading.convert import is_filled, numbers
 from slatewise.data.reading.faults import quote
-from slatewise.data.reading.item_table import FEATURE
+from slatewise.data.reading.item_table import COLUMN, FEATURE
+from slatewise.data.reading.item_types import typed_columns
 from slatewise.data.reading.movielens import FLAG
 from slatewise.data.reading.name_forms import form_notes, texts
 from slatewise.data.reading.tables import Table
@@ -18,11 +19,12 @@ from slatewise.names import CONTROL, LONGEST_NAME
 
 
 def item_frame(table: Table, assigned: Mapping[str, str] | None = None) -> tuple[pl.DataFrame, list[str]]:
-    """Items with their text, labels and numeric features, and notes on columns and cells that are not used.
+    """Items with their text, labels, numeric features and typed columns, and notes on columns and cells.
 
     Labels come from one column (lists, or text separated by bars; by spaces for the RecBole type token_seq) or from
     columns of 0 and 1. Features are columns of RecBole type float, with "feature" in their name, or named year, price
-    and so on, where most filled cells are numbers; the other cells are unknown.
+    and so on, where most filled cells are numbers; the other cells are unknown. Every column that has a type is there
+    as column_…, for filters.
 
     Args:
         table: one item per row, with a column for its name.
@@ -63,12 +65,22 @@ def item_frame(table: Table, assigned: Mapping[str, str] | None = None) -> tuple
             if values is not None:
                 items[f"{FEATURE}{plain(name).removeprefix(FEATURE)}"] = values
                 used.add(name)
-    unused = [name for name in raw.columns if name not in used]
+    labels_column = columns.get("labels") if not flags else None
+    typed = typed_columns(table, id_column, items.get("labels"), labels_column)
+    items |= {f"{COLUMN}{values.name}": values for values in typed}
+    for_filters = {values.name for values in typed}
+    described = [name for name in raw.columns if name not in used and {name, recbole(name)[0]} & for_filters]
+    unused = [name for name in raw.columns if name not in used and name not in described]
+    if described:
+        notes.append(f"{len(described):,} columns are kept, but no method reads them: {_list_of(described)}.")
     if unused:
-        listed = ", ".join(f'"{name}"' for name in unused[:8]) + (" …" if len(unused) > 8 else "")
-        notes.append(f"{len(unused):,} columns were not used: {listed}.")
+        notes.append(f"{len(unused):,} columns were not used: {_list_of(unused)}.")
     frame = pl.DataFrame({name: values.alias(name) for name, values in items.items()})
     return frame, [f"{table.file.name}: {note}" for note in notes]
+
+
+def _list_of(names: list[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names[:8]) + (" …" if len(names) > 8 else "")
 
 
 def _flag_labels(raw: pl.DataFrame, flags: list[str]) -> pl.Series:

@@ -7,10 +7,12 @@ import polars as pl
 import pyarrow as pa
 from jaxtyping import Float
 
+from slatewise.data.item_columns import arrow_table
 from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 
 FEATURE = "feature_"
+COLUMN = "column_"
 LABEL_LIMIT = 128
 """Up to this many distinct labels become one feature each; with more, labels define only the group."""
 
@@ -21,8 +23,8 @@ def catalog(names: pa.StringArray, items: pl.DataFrame | None) -> Catalog:
     Args:
         names: names of the items in the order of their numbers.
         items: item_id and, where available, text, group (text), labels (list of text: the first is the group where
-            there is no group column; each becomes a 0/1 feature) and feature_… columns. Items missing from it have no
-            text and features 0.
+            there is no group column; each becomes a 0/1 feature), feature_… and column_… columns. Items missing from it
+            have no text, features 0 and unknown values in their columns.
 
     Raises:
         InputError: two rows for one item, or a row without item_id.
@@ -52,6 +54,9 @@ def catalog(names: pa.StringArray, items: pl.DataFrame | None) -> Catalog:
         group=np.array([0] * FIRST_ITEM + [number[name] for name in group.to_list()], np.int64),
         group_names=group_names,
         features=features,
+        columns=arrow_table(
+            {name.removeprefix(COLUMN): table[name] for name in table.columns if name.startswith(COLUMN)}
+        ),
     )
 
 

@@ -63,13 +63,15 @@ def recognise_items(file: Path) -> Source:
         InputError: it cannot be read, or it is no item table.
     """
     part = _source_file(file, None, None)
-    if part.role != "items":
+    named = item_columns(part.names, None).keys()
+    # any column describes the items here, a date or a number of stars, too
+    if "item_id" not in named or "user_id" in named or len(part.names) == 1:
         raise input_error(
             f"it is no item table; its columns are {', '.join(part.names[:12])}",
             file=file,
-            advice="Expected item_id and something that describes the items, such as title, genres or price.",
+            advice="Expected item_id, columns that describe the items, such as title, genres or price, and no user_id.",
         )
-    return Source(format=_format(part), log=(), items=part)
+    return Source(format=_format(part), log=(), items=replace(part, role="items"))
 
 
 def _folder(path: Path, assigned: Mapping[str, str] | None, header: Sequence[str] | None) -> Source:
