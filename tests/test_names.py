@@ -24,7 +24,7 @@ def words(text: str) -> frozenset[str]:
 FILLERS = words(
     """
     found some few own here still gone told who kept one mine its wanted asked towards begun made taken known seen
-    given alike more now after before
+    given alike more now after before way ways
     """
 )
 IRREGULAR_PARTICIPLES = words(

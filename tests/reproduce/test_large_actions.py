@@ -14,7 +14,7 @@ from slatewise.methods import popularity, slateq
 from slatewise.ops.history import uses_of
 from slatewise.reproduce import large_actions
 from slatewise.reproduce._cells import Cell
-from slatewise.reproduce.large_actions import learners, runs, times, ways
+from slatewise.reproduce.large_actions import learners, rivals, runs, times
 from slatewise.rollout.off_policy import OffPolicyConfig
 
 TINY = asdict(learners.Budget(places=20, steps=12, round_places=10, round_steps=6))
@@ -33,7 +33,7 @@ def tiny(cell: Cell) -> dict[str, Any]:
         if "neighbours" in settings["settings"]:
             settings["settings"] = settings["settings"] | {"neighbours": 2}
     if settings["kind"] == "times":
-        settings |= {"methods": ways.deciders(200), "blocks": 2, "longest": 0.01}
+        settings |= {"methods": rivals.deciders(200), "blocks": 2, "longest": 0.01}
     return settings
 
 
@@ -54,17 +54,17 @@ def test_cells_have_names_of_their_own_and_settings_that_convert(quick: bool) ->
 
 
 def test_what_all_spend_is_the_same() -> None:
-    for budget in (ways.FULL, ways.QUICK):
+    for budget in (rivals.FULL, rivals.QUICK):
         assert budget.rounds * budget.round_places * budget.round_steps == budget.interactions
 
 
 def test_neighbours_grow_with_the_catalog_up_to_a_limit() -> None:
-    way = ways.WAYS[ways.K_SHARE]
-    assert [way.at(items)["neighbours"] for items in ways.SIZES] == [10, 100, 1000, 1000]
-    assert "neighbours" not in ways.WAYS[ways.K_ALL].at(1000)
+    rival = rivals.RIVALS[rivals.K_SHARE]
+    assert [rival.at(items)["neighbours"] for items in rivals.SIZES] == [10, 100, 1000, 1000]
+    assert "neighbours" not in rivals.RIVALS[rivals.K_ALL].at(1000)
 
 
-@pytest.mark.parametrize("name", ways.WAYS)
+@pytest.mark.parametrize("name", rivals.RIVALS)
 def test_every_method_learns_and_repeats_itself(name: str) -> None:
     (cell,) = (
         cell
@@ -85,7 +85,7 @@ def test_references_are_in_order() -> None:
 def test_decisions_are_timed_in_turns() -> None:
     (cell,) = (cell for cell in large_actions.cells(quick=True, seed_base=0) if cell.name == "times-1000")
     found = times.decision_times(tiny(cell))
-    assert found.keys() == {times.RAW, *ways.deciders(1000)}
+    assert found.keys() == {times.RAW, *rivals.deciders(1000)}
     for figures in found.values():
         assert figures.keys() == {"1", "1024"}
         assert all(len(blocks) == 2 and min(blocks) > 0 for blocks in figures.values())
@@ -140,7 +140,9 @@ def test_a_map_of_what_is_seen_is_what_is_seen_at_first() -> None:
 @pytest.mark.parametrize("items", [200, 60_000])
 def test_the_softmax_learns_with_all_items_and_with_negatives(items: int) -> None:
     env = learners.open_env(items, 1, 10)
-    learner = learners.build("reinforce", ways.WAYS[ways.LOGGED].at(items), env, generator=Generator().manual_seed(0))
+    learner = learners.build(
+        "reinforce", rivals.RIVALS[rivals.LOGGED].at(items), env, generator=Generator().manual_seed(0)
+    )
     before = learners.states_of(learner.policy, env.world.appearance).clone()
     for _ in range(3):
         assert learner.update(learners.record_log(items, 1, 10, 20, 5))["behaviour_loss"] > 0
@@ -172,13 +174,13 @@ def made_up(quick: bool) -> dict[str, Any]:
         else:
             results[cell.name] = {
                 name: {str(batch): [cost(name, items) / batch] * 3 for batch in (1, 1024)}
-                for name in (times.RAW, *ways.deciders(items))
+                for name in (times.RAW, *rivals.deciders(items))
             }
     return results
 
 
 def cost(name: str, items: int) -> float:
-    if name in (ways.K1, ways.K_SHARE):
+    if name in (rivals.K1, rivals.K_SHARE):
         return 0.1
     return items**0.25 if name.startswith("TPGR") else items / 1000
 
@@ -200,7 +202,7 @@ def test_a_story_is_told_from_all_results(quick: bool) -> None:
     assert all(check.holds for check in story.checks), [check.name for check in story.checks if not check.holds]
     ran_out = [row for row in story.rows if row.metric.startswith("not run: ")]
     assert all(math.isnan(row.ours) and len(row.metric) > 30 for row in ran_out)
-    per_size = {items: sum(row.name.startswith(f"{items:,} items") for row in ran_out) for items in ways.SIZES}
+    per_size = {items: sum(row.name.startswith(f"{items:,} items") for row in ran_out) for items in rivals.SIZES}
     assert per_size == (
         {1000: 0, 10_000: 1, 100_000: 3, 1_000_000: 0} if quick else {1000: 0, 10_000: 1, 100_000: 3, 1_000_000: 4}
     )
@@ -218,8 +220,8 @@ def test_results_that_fall_short_are_said_to() -> None:
             results[name]["value"] = 9.5
         if name.startswith("times-"):
             items = int(name.removeprefix("times-"))
-            results[name][ways.TREE3]["1024"] = [items**0.6] * 3
-            results[name][ways.K1]["1"] = [items / 2000] * 3
+            results[name][rivals.TREE3]["1024"] = [items**0.6] * 3
+            results[name][rivals.K1]["1"] = [items / 2000] * 3
     checks = {check.name: check.holds for check in large_actions.tell(results, quick=True, seed_base=0).checks}
     failed = [name for name, holds in checks.items() if not holds]
     assert len(failed) == 8

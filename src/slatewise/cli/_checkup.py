@@ -72,18 +72,18 @@ def _requirements() -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
 
 def _package(name: str, least: str) -> Finding:
     """Check that a required package is installed, recent enough and importable."""
-    ways = "make setup" if (Path("Makefile").is_file() and Path("constraints.txt").is_file()) else _install("")
+    advice = "make setup" if (Path("Makefile").is_file() and Path("constraints.txt").is_file()) else _install("")
     try:
         version = metadata.version(name)
         importlib.import_module(_MODULES.get(name, name.replace("-", "_")))
     except metadata.PackageNotFoundError:
-        return Finding(group="Versions", name=name, value="not installed", state="missing", advice=ways)
+        return Finding(group="Versions", name=name, value="not installed", state="missing", advice=advice)
     except Exception as error:  # a broken package may raise anything
         value = f"{version}, and cannot be imported: {error}"
-        return Finding(group="Versions", name=name, value=value, state="missing", advice=ways)
+        return Finding(group="Versions", name=name, value=value, state="missing", advice=advice)
     if least and _number(version) < _number(least):
         value = f"{version}; {least} or newer is required"
-        return Finding(group="Versions", name=name, value=value, state="missing", advice=ways)
+        return Finding(group="Versions", name=name, value=value, state="missing", advice=advice)
     return Finding(group="Versions", name=name, value=version)
 
 

@@ -21,8 +21,8 @@ from slatewise.report import Check, Curve, LineChart
 from slatewise.reproduce._cells import Cell, by_kind
 from slatewise.reproduce._results import Results, differences, seed_range, shares
 from slatewise.reproduce._story import Row, Story, above_zero, chart, check, curve, fact, line
-from slatewise.reproduce.large_actions import runs, times, ways
-from slatewise.reproduce.large_actions.ways import WAYS
+from slatewise.reproduce.large_actions import rivals, runs, times
+from slatewise.reproduce.large_actions.rivals import RIVALS
 from slatewise.stats import MeanInterval, quantile_t, student_t
 
 TITLE = "Large action spaces: all methods at 10³ to 10⁶ items"
@@ -40,17 +40,17 @@ def cells(*, quick: bool, seed_base: int) -> list[Cell]:
     blocks = QUICK_BLOCKS if quick else BLOCKS
     for items in timed_sizes(quick):
         settings = {"kind": "times", "items": items, "seed": seed_base, "world_seed": seed_base}
-        settings |= {"methods": ways.deciders(items), "blocks": blocks, "longest": LONGEST}
+        settings |= {"methods": rivals.deciders(items), "blocks": blocks, "longest": LONGEST}
         parts.append(Cell(name=f"times-{items}", settings=settings))
-    budget = asdict(ways.QUICK if quick else ways.FULL)
+    budget = asdict(rivals.QUICK if quick else rivals.FULL)
     # seed by seed, so that a run that was stopped has some seeds whole; of a seed the largest catalog first
     for seed in seed_range(seed_base, quick):
         for items in reversed(sizes(quick)):
             where = {"kind": "references", "items": items, "world_seed": seed}
             parts.append(Cell(name=f"references-{items}-{seed}", settings=where))
-            for name, way in WAYS.items():
-                if items <= way.largest:
-                    settings = ways.cell_settings(way, items, seed, budget, short=quick)
+            for name, rival in RIVALS.items():
+                if items <= rival.largest:
+                    settings = rivals.cell_settings(rival, items, seed, budget, short=quick)
                     parts.append(Cell(name=f"{cell_name(name, items)}-{seed}", settings=settings))
     return parts
 
@@ -63,12 +63,12 @@ def cell_name(name: str, items: int) -> str:
 
 def sizes(quick: bool) -> tuple[int, ...]:
     """Numbers of items at which is learned."""
-    return ways.SIZES[:-1] if quick else ways.SIZES
+    return rivals.SIZES[:-1] if quick else rivals.SIZES
 
 
 def timed_sizes(quick: bool) -> tuple[int, ...]:
     """Numbers of items at which decisions are timed."""
-    return tuple(items for items in ways.TIMED if items <= sizes(quick)[-1])
+    return tuple(items for items in rivals.TIMED if items <= sizes(quick)[-1])
 
 
 run = by_kind(times=times.decision_times, references=runs.references, learn=runs.learn_and_measure)
@@ -101,7 +101,7 @@ class Learned:
 
     def has(self, name: str, items: int) -> bool:
         """Whether a method learned at a size."""
-        return items <= WAYS[name].largest
+        return items <= RIVALS[name].largest
 
     def sizes_of(self, name: str) -> list[int]:
         """Sizes at which a method learned."""
@@ -169,11 +169,11 @@ def _rows(learned: Learned, items: int) -> list[Row]:
     rows = [
         Row.of(f"{at}: {label}", "return, exact", learned.reference(name, items)) for name, label in REFERENCES.items()
     ]
-    for name, way in WAYS.items():
+    for name, rival in RIVALS.items():
         if not learned.has(name, items):
-            rows.append(Row(name=f"{at}: {name}", metric=f"not run: {way.why}", ours=math.nan))
+            rows.append(Row(name=f"{at}: {name}", metric=f"not run: {rival.why}", ours=math.nan))
             continue
-        played = "return, played" if "sessions" in way.extra else "return, exact"
+        played = "return, played" if "sessions" in rival.extra else "return, exact"
         rows += [
             Row.of(f"{at}: {name}", played, learned.values(name, items)),
             Row.of(f"{at}: {name}", "regret to the optimum", learned.regret(name, items)),
@@ -185,7 +185,7 @@ def _rows(learned: Learned, items: int) -> list[Row]:
 
 def _rows_of_times(learned: Learned, items: int) -> list[Row]:
     rows = []
-    for name in (times.RAW, *ways.deciders(items)):
+    for name in (times.RAW, *rivals.deciders(items)):
         for batch in times.BATCHES:
             label, of = f"{items:,} items: {name}", f"batch {batch:,}"
             rows.append(Row.of(label, f"CPU ms a decision, {of}", learned.milliseconds(name, items, batch)))
@@ -196,13 +196,15 @@ def _rows_of_times(learned: Learned, items: int) -> list[Row]:
 
 def _slopes(learned: Learned) -> list[Row]:
     rows = []
-    for name in WAYS:
+    for name in RIVALS:
         for key, metric in (("regret", "growth of regret"), ("seconds", "growth of CPU s to learn")):
             if (slope := learned.slope_by_seed(name, key)) is not None:
                 rows.append(Row.of(name, f"{metric}: exponent of N", slope))
     for batch in times.BATCHES:
         metric = f"growth of a decision's time, batch {batch:,}: exponent of N"
-        rows += [Row.of(name, metric, learned.slope_of_time(name, batch)) for name in (times.RAW, *ways.deciders(FROM))]
+        rows += [
+            Row.of(name, metric, learned.slope_of_time(name, batch)) for name in (times.RAW, *rivals.deciders(FROM))
+        ]
     return rows
 
 
@@ -213,12 +215,12 @@ def checks(learned: Learned) -> list[Check]:
 
 def _checks_of_times(learned: Learned) -> Iterator[Check]:
     batch = times.BATCHES[-1]
-    for name in (ways.TREE3, ways.TREE_DRAW):
+    for name in (rivals.TREE3, rivals.TREE_DRAW):
         label = f"{name}: time of a decision at batch {batch:,} grows by N^.45 at most (interval)"
         yield check(label, learned.slope_of_time(name, batch), lambda slope: slope.high <= 0.45)
-    for name in (ways.K1, ways.K_SHARE):
-        for items in (size for size in learned.timed_sizes if size >= 100_000 and size in ways.SIZES):
-            faster = learned.milliseconds(ways.K_ALL, items, 1) / learned.milliseconds(name, items, 1)
+    for name in (rivals.K1, rivals.K_SHARE):
+        for items in (size for size in learned.timed_sizes if size >= 100_000 and size in rivals.SIZES):
+            faster = learned.milliseconds(rivals.K_ALL, items, 1) / learned.milliseconds(name, items, 1)
             label = f"{items:,} items: {name} decides at least 5 times as fast as full search (batch 1)"
             yield fact(label, faster >= 5, f"{faster:.1f} times")
 
@@ -226,23 +228,23 @@ def _checks_of_times(learned: Learned) -> Iterator[Check]:
 def _checks_of_returns(learned: Learned) -> Iterator[Check]:
     last = learned.sizes[-1]
     for items in learned.sizes:
-        if learned.has(ways.K_ALL, items):
-            label = f"{items:,} items: {ways.K_SHARE} earns at least 95 % of {ways.K_ALL}, interval and all"
-            yield check(label, learned.share(ways.K_SHARE, items, of=ways.K_ALL), lambda share: share.low >= 0.95)
-    for name in (ways.K1, ways.K_SHARE, ways.TREE2, ways.TREE3):
+        if learned.has(rivals.K_ALL, items):
+            label = f"{items:,} items: {rivals.K_SHARE} earns at least 95 % of {rivals.K_ALL}, interval and all"
+            yield check(label, learned.share(rivals.K_SHARE, items, of=rivals.K_ALL), lambda share: share.low >= 0.95)
+    for name in (rivals.K1, rivals.K_SHARE, rivals.TREE2, rivals.TREE3):
         ahead = differences(learned.values(name, last), learned.reference("logging", last))
         label = f"{last:,} items: {name} earns more than the logging policy (paired interval of the difference)"
         yield check(label, ahead, above_zero)
-    seeing = [student_t(learned.share(name, last)) for name in (ways.SLATEQ, ways.K1, ways.K_SHARE)]
-    blind = [student_t(learned.share(name, last)) for name in (ways.POPULARITY, ways.KNN, ways.LOGGED)]
+    seeing = [student_t(learned.share(name, last)) for name in (rivals.SLATEQ, rivals.K1, rivals.K_SHARE)]
+    blind = [student_t(learned.share(name, last)) for name in (rivals.POPULARITY, rivals.KNN, rivals.LOGGED)]
     worst, best = min(seeing), max(blind)
     label = f"{last:,} items: what sees features earns more than what knows item numbers, intervals disjoint"
     figure = f"at least {worst.text()} beside at most {best.text()} of the optimum"
     yield fact(label, worst.low > best.high, figure)
     exact = [
         regret
-        for name, way in WAYS.items()
-        if "sessions" not in way.extra
+        for name, rival in RIVALS.items()
+        if "sessions" not in rival.extra
         for items in learned.sizes_of(name)
         for regret in learned.regret(name, items)
     ]
@@ -254,7 +256,7 @@ def _charts(learned: Learned) -> Iterator[LineChart]:
     def by_method(value: Callable[[str, int], list[float]]) -> list[Curve]:
         return [
             curve(name, learned.sizes_of(name), [value(name, items) for items in learned.sizes_of(name)])
-            for name in WAYS
+            for name in RIVALS
         ]
 
     references = [
@@ -271,24 +273,25 @@ def _charts(learned: Learned) -> Iterator[LineChart]:
     for batch in times.BATCHES:
         curves = [
             line(name, learned.timed_sizes, [learned.milliseconds(name, items, batch) for items in learned.timed_sizes])
-            for name in (times.RAW, *ways.deciders(FROM))
+            for name in (times.RAW, *rivals.deciders(FROM))
         ]
         title = f"CPU time of one decision, {batch:,} at a time"
         yield chart(f"decision-{batch}", title, "items", "milliseconds", curves, log="xy")
 
 
 def _notes(quick: bool) -> tuple[str, ...]:
-    budget = ways.QUICK if quick else ways.FULL
+    budget = rivals.QUICK if quick else rivals.FULL
     notes = [
         f"Every method spends {budget.interactions:,} interactions: from a log that the logging policy served "
         "(popularity, item-kNN, cloning, REINFORCE from the log, SlateQ), or served by itself (the others; acting is "
         "in their CPU time, writing the log is not). CPU time is not equal; what each spent is in the table. Each seed "
         "has a world, a log and weights of its own; within a seed, smaller catalogs are the beginnings of larger ones.",
-        "What they know: " + "; ".join(f"{name}: {way.knows}" for name, way in WAYS.items()) + ".",
+        "What they know: " + "; ".join(f"{name}: {rival.knows}" for name, rival in RIVALS.items()) + ".",
         "Regret is to the optimum, which is exact, as is the return of every method but item-kNN's. Growth of regret "
         "and of learning is fitted seed by seed over all sizes (three at least), growth of a decision's time over the "
         f"medians from {FROM:,} items on; its interval says how far the points are from a power of N.",
-        f"{ways.K_SHARE} looks at {ways.NEIGHBOURS:,} items at most; {ways.SLATEQ}, at the same ones at every state.",
+        f"{rivals.K_SHARE} looks at {rivals.NEIGHBOURS:,} items at most; {rivals.SLATEQ}, at the same ones in "
+        "every state.",
     ]
     if quick:
         notes.append(

@@ -23,7 +23,7 @@ ALL = SIZES[-1]
 
 
 @dataclass(frozen=True)
-class Way:
+class Rival:
     """A method with its settings."""
 
     method: str
@@ -71,8 +71,8 @@ def _tree(depth: int) -> dict[str, Any]:
     return {"gamma": GAMMA, "lr": 3e-2, "baseline": "step", "no_repeats": False, "entropy": 0.01, "tree": tree}
 
 
-def _by_neighbours(settings: dict[str, Any], **limits: Any) -> Way:
-    return Way("wolpertinger", "replay", FEATURES, _WOLPERTINGER | settings, extra=_SCHEDULE, **limits)
+def _by_neighbours(settings: dict[str, Any], **limits: Any) -> Rival:
+    return Rival("wolpertinger", "replay", FEATURES, _WOLPERTINGER | settings, extra=_SCHEDULE, **limits)
 
 
 POPULARITY, KNN, CLONING = "popularity", "item-kNN", "cloning"
@@ -82,15 +82,15 @@ K1, K_SHARE, K_ALL = "Wolpertinger, k = 1", "Wolpertinger, k = 1 %", "Wolperting
 LISTS_OF_ONE: dict[str, Any] = {"slate_size": 1, "width": 20, "vectors": "features"}
 _STEP = {"max_kl": 0.01, "cg_iterations": 5, "fisher_states": 64}
 TREE_OF_FEATURES = "a tree of the items' features, and the state"
-WAYS: dict[str, Way] = {
-    POPULARITY: Way("popularity", "log", "how often an item was accepted"),
-    KNN: Way(
+RIVALS: dict[str, Rival] = {
+    POPULARITY: Rival("popularity", "log", "how often an item was accepted"),
+    KNN: Rival(
         "item_knn",
         "log",
         "what was accepted together, and the last picks in place of the state",
         extra={"sessions": 500},
     ),
-    CLONING: Way(
+    CLONING: Rival(
         "cloning",
         "log",
         IDS,
@@ -99,8 +99,8 @@ WAYS: dict[str, Way] = {
         largest=10_000,
         why="a softmax over all items at each of some 400 steps a batch takes too long (and 1.6 GB a batch at 10⁶)",
     ),
-    LOGGED: Way("reinforce", "log", IDS, _REINFORCE, extra=_BATCHES),
-    ON_POLICY: Way(
+    LOGGED: Rival("reinforce", "log", IDS, _REINFORCE, extra=_BATCHES),
+    ON_POLICY: Rival(
         "reinforce",
         "rounds",
         IDS,
@@ -108,7 +108,7 @@ WAYS: dict[str, Way] = {
         largest=1000,
         why="to act it draws from all items, which are sorted for every decision: too long",
     ),
-    SLATEQ: Way(
+    SLATEQ: Rival(
         "slateq",
         "log",
         FEATURES + "; chooses from 1,000 items drawn at random",
@@ -122,9 +122,9 @@ WAYS: dict[str, Way] = {
         largest=100_000,
         why="the target's maximum over 10⁶ items for 128 states, 0.5 GB, in each of some 500 updates: too long",
     ),
-    TREE2: Way("tpgr", "rounds", TREE_OF_FEATURES, _tree(2)),
-    TREE3: Way("tpgr", "rounds", TREE_OF_FEATURES, _tree(3)),
-    LISTS: Way(
+    TREE2: Rival("tpgr", "rounds", TREE_OF_FEATURES, _tree(2)),
+    TREE3: Rival("tpgr", "rounds", TREE_OF_FEATURES, _tree(3)),
+    LISTS: Rival(
         "fcpo",
         "rounds",
         FEATURES,
@@ -141,18 +141,18 @@ QUICK = Budget(places=200, steps=128)
 """Half of them."""
 
 
-def cell_settings(way: Way, items: int, seed: int, budget: dict[str, Any], *, short: bool) -> dict[str, Any]:
+def cell_settings(rival: Rival, items: int, seed: int, budget: dict[str, Any], *, short: bool) -> dict[str, Any]:
     """Settings of the cell of a method at a size; the world is the seed's own."""
     settings = {
         "kind": "learn",
-        "method": way.method,
-        "learns": way.learns,
-        "settings": way.at(items),
+        "method": rival.method,
+        "learns": rival.learns,
+        "settings": rival.at(items),
         "items": items,
         "seed": seed,
         "world_seed": seed,
         "budget": budget,
-        **way.extra,
+        **rival.extra,
     }
     halved = {key: settings[key] // 2 for key in ("updates", "sessions") if short and key in settings}
     return settings | halved
@@ -178,7 +178,7 @@ def deciders(items: int) -> dict[str, dict[str, Any]]:
         TREE_DRAW: {"method": "tpgr", "settings": _tree(3), "draws": True, "scores": 1},
     }
     for name in (K1, K_SHARE, K_ALL):
-        settings = WAYS[name].at(items)
+        settings = RIVALS[name].at(items)
         width = items if name == K_ALL else 64 * settings["neighbours"]
         forms[name] = {"method": "wolpertinger", "settings": settings, "scores": width}
     return forms
