@@ -44,8 +44,8 @@ BOTH = [("ann", "1", 5.0), ("ann", "2", 3.0), ("bob", "1", 4.0), ("bob", "9", 2.
 def test_two_logs_become_one_data_set(logs: Path, slatewise: Command) -> None:
     said = slatewise("data", "import", logs / "monday.csv", logs / "tuesday.csv", "--out", logs / "both")
     assert said.code == 0, said.err
-    assert "tuesday.csv: 2 events added, 1 new users, 1 new items." in said.out
-    assert "tuesday.csv: 1 events were there already: left out." in said.out
+    assert "tuesday.csv: 2 events added, 1 new user, 1 new item." in said.out
+    assert "tuesday.csv: 1 event was there already: left out." in said.out
     assert "set aside 1 rows: events that another log had already" in said.out
     assert names(logs / "both") == (["ann", "bob", "cid"], ["1", "2", "9"])
     assert rows(logs / "both") == BOTH
@@ -132,7 +132,12 @@ def test_items_of_another_data_set(logs: Path, slatewise: Command) -> None:
     ("other", "arguments", "message"),
     [
         ("user,item,time,rating\nann,1,then,5\n", (), 'line 2, column "time": "then" is not a time'),
-        ("user,item,when\nann,1,5\n", (), 'column "timestamp": no such column'),
+        (
+            "user,item,when\nann,1,5\n",
+            (),
+            'monday.csv has times (column "time"), other.csv has none; its columns are user, item, when. Nothing was '
+            "imported. Say which column it is, --column timestamp=NAME",
+        ),
         (TUESDAY, ("--items", "nowhere"), "nowhere: there are no items; expected an item table, a prepared data set"),
         (
             TUESDAY,

@@ -17,7 +17,7 @@ from slatewise.errors import SlatewiseError, input_error
 if TYPE_CHECKING:
     from slatewise.data.fetching.datasets import Fetched
     from slatewise.data.manifest import Manifest
-    from slatewise.data.merging import MergeAccount
+    from slatewise.data.merge_account import MergeAccount
     from slatewise.data.prepared import Dataset
     from slatewise.data.reading.importing import Options, Progress
     from slatewise.data.reading.log_checks import Check

@@ -13,6 +13,7 @@ from slatewise.cli.data import (
     Columns,
     Header,
     Items,
+    Kind,
     LogPaths,
     Outcomes,
     SetAsideMissing,
@@ -26,8 +27,9 @@ from slatewise.cli.data import (
 HELP = """Add the events of further logs to a prepared data set.
 
 Users and items keep their numbers, new ones come after them. Events that the data set has already are counted and left
-out; an outcome that arrived late goes to the slate it belongs to. Columns, kind and rewards of outcomes are those of
-the data set's own import unless an option says otherwise.
+out; an outcome that arrived late goes to the slate it belongs to. Columns are those of the data set's
+own import where the new log has them, else they are recognised by name; kind and rewards of outcomes are the same too,
+unless an option says otherwise.
 
 Example: slatewise data append data/shop runs/mine/serve/events
 """
@@ -38,6 +40,7 @@ def append_log(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Prepared data set.", show_default=False)],
     paths: LogPaths,
     items: Items = None,
+    kind: Kind = None,
     time_format: TimeFormat = None,
     outcome: Outcomes = None,
     column: Columns = None,
@@ -49,7 +52,7 @@ def append_log(
     from slatewise.data.collecting import append_logs
 
     options = read_options(
-        kind=None,
+        kind=kind,
         time_format=time_format,
         no_time=False,
         outcome=outcome,

@@ -11,8 +11,11 @@ import pyarrow as pa
 
 from slatewise.catalog_file import read_catalog
 from slatewise.data import prepared
-from slatewise.data.merging import MergeAccount, merge, with_catalog
+from slatewise.data.agreement import without_times
+from slatewise.data.merge_account import MergeAccount
+from slatewise.data.merging import merge, with_catalog
 from slatewise.data.prepared import Dataset
+from slatewise.data.reading.checks import CONTEXT
 from slatewise.data.reading.column_aliases import LOG, name_columns
 from slatewise.data.reading.importing import import_path
 from slatewise.data.reading.item_table import catalog
@@ -47,17 +50,22 @@ def import_logs(
             advice="Nothing was imported. Put one log and its item table into a folder, and import that.",
         )
     catalog_first = None if items is None else catalog_at(items)
+    each = options if len(paths) == 1 else replace(options, columns={}, preferred_columns=options.columns)
+    reports = []
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         name = options.name or out.name
-        whole = import_path(paths[0], Path(folder) / "first", replace(options, name=name), progress=progress)
+        whole = import_path(paths[0], Path(folder) / "first", replace(each, name=name), progress=progress)
+        reports.append(Report.of(whole))
         if catalog_first is not None:
             whole = with_catalog(whole, catalog_first, Path(folder) / "first")
         accounts = []
         for path in paths[1:]:
-            further = import_path(path, Path(folder) / "further", options, progress=progress)
+            further = import_path(path, Path(folder) / "further", _options_for(path, each, whole), progress=progress)
+            reports.append(Report.of(further))
             whole, account = merge(whole, further, Path(folder) / "first", name=name)
             accounts.append(account)
+        _check_assigned(options, reports, paths)
         return prepared.move(whole.path, out), tuple(accounts)
 
 
@@ -66,7 +74,8 @@ def append_logs(
 ) -> tuple[Dataset, tuple[MergeAccount, ...]]:
     """Add the events of further logs to a data set, whose numbers of users and items stay.
 
-    Columns, kind and clock are those of its own import, as far as the options do not say otherwise.
+    Columns, kind and clock are those of its own import, as far as the options do not say otherwise and the new logs
+    have these columns.
 
     Args:
         dataset: folder of a prepared data set; it is replaced when all is well.
@@ -80,22 +89,51 @@ def append_logs(
     """
     whole = prepared.load(dataset)
     described = None if items is None else catalog_at(items)
-    options = _options_of(whole, options)
-    accounts = []
+    each = _options_of(whole, options, required=len(paths) == 1)
+    accounts, reports = [], []
     with TemporaryDirectory(prefix=f".{dataset.name}.", dir=dataset.parent) as folder:
         for number, path in enumerate(paths):
-            further = import_path(path, Path(folder) / "further", _options_for(path, options), progress=progress)
+            further = import_path(path, Path(folder) / "further", _options_for(path, each, whole), progress=progress)
+            reports.append(Report.of(further))
             if described is not None:
                 further = with_catalog(further, described, Path(folder) / "further")
             whole, account = merge(whole, further, Path(folder) / f"whole-{number}", name=whole.name)
             accounts.append(account)
+        _check_assigned(options, reports, paths)
         return prepared.move(whole.path, dataset), tuple(accounts)
 
 
-def _options_for(path: Path, options: Options) -> Options:
-    """The options for one of the logs: slates that a service recorded stay slates beside a log of uses."""
-    recorded = recognise(path, assigned=options.columns, header=options.header).events is not None
-    return replace(options, kind=None) if recorded and options.kind == "uses" else options
+def _options_for(path: Path, options: Options, first: Dataset) -> Options:
+    """The options for one of the logs: slates that a service recorded stay slates beside a log of uses.
+
+    Raises:
+        InputError: it has no times, and the first log has some.
+    """
+    source = recognise(path, assigned=options.column_names, header=options.header)
+    if source.events is not None:
+        return replace(options, kind=None) if options.kind == "uses" else options
+    head = source.log[0]
+    has_times = "timestamp" in name_columns(head.names, options.column_names).columns
+    # lines of JSON name a column only where they have it
+    if first.clock and options.time and not has_times and not head.is_json:
+        raise without_times(head.file.name, first, head.names)
+    return options
+
+
+def _check_assigned(options: Options, reports: Sequence[Report], paths: Sequence[Path]) -> None:
+    """Refuse a column that none of several logs has.
+
+    Raises:
+        InputError: the first such column.
+    """
+    for canonical, name in options.columns.items():
+        if not any(report.columns.get(canonical) == name for report in reports):
+            files = " and ".join(path.name for path in paths)
+            raise input_error(
+                f'no column "{name}" in {files}',
+                column=canonical,
+                advice=f"Nothing was imported. Say which column it is: --column {canonical}=NAME.",
+            )
 
 
 def catalog_at(path: Path) -> Catalog:
@@ -118,22 +156,29 @@ def catalog_at(path: Path) -> Catalog:
     return catalog(frame["item_id"].to_arrow().cast(pa.string()), frame)
 
 
-def _options_of(dataset: Dataset, options: Options) -> Options:
-    """Options for a further log, completed by those of the data set's own import."""
+def _options_of(dataset: Dataset, options: Options, *, required: bool) -> Options:
+    """Options for a further log, completed by those of the data set's own import.
+
+    Args:
+        dataset: of the first log.
+        options: for the further logs.
+        required: whether each of them must have the columns that the options name.
+    """
     source = dataset.manifest.source
-    columns = Report.of(dataset).columns if "columns" in source else {}
-    # names that are recognised by themselves may differ from log to log
+    # decisions and outcomes have no columns of their own
+    is_table = "columns" in source and source["format"] != "decisions and outcomes"
     columns = {
-        column: name
-        for column, name in columns.items()
-        if column in LOG and name_columns([name]).columns.get(column) != name
+        canonical: name
+        for canonical, name in (Report.of(dataset).columns if is_table else {}).items()
+        if canonical in LOG or canonical.startswith(CONTEXT)
     }
     outcomes, kind = source.get("outcomes"), source.get("kind")
     return replace(
         options,
         kind=options.kind or (kind if kind in ("impressions", "uses") else None),
         time=options.time and dataset.clock,
-        columns={**columns, **options.columns},
+        columns=options.columns if required else {},
+        preferred_columns={**columns, **options.columns},
         outcomes={**(outcomes if isinstance(outcomes, dict) else {}), **options.outcomes},
         simulated=dataset.simulated,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,52 +18,14 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
 from slatewise.data import prepared
-from slatewise.data.item_columns import ColumnChanges, join_columns
+from slatewise.data.agreement import check_agreement
+from slatewise.data.item_columns import join_columns
 from slatewise.data.joining import is_numbered, join, user_of_event
 from slatewise.data.manifest import Kind, Manifest, Provenance
+from slatewise.data.merge_account import MergeAccount
 from slatewise.data.prepared import Dataset
 from slatewise.data.reading.account import Account, account_of
-from slatewise.errors import input_error
 from slatewise.log import Catalog, Interactions, ItemLists, Vocabulary
-
-
-@dataclass(frozen=True, kw_only=True)
-class MergeAccount:
-    """What became of the events of the second data set."""
-
-    added: int
-    """Events that the first did not have."""
-    duplicates: int
-    """Events that it had already: left out."""
-    late_outcomes: int
-    """Outcomes that arrived for its slates."""
-    set_aside: int
-    """Events that contradict it: their id is another user's event, or a slate that did not show their item."""
-    new_users: int
-    new_items: int
-    featureless_items: int
-    """New items without features, where the others have them."""
-    columns: ColumnChanges = field(default_factory=ColumnChanges)
-
-    def sentences(self) -> list[str]:
-        """The account in words."""
-        lines = [
-            f"{self.added:,} events added, {self.new_users:,} new users, {self.new_items:,} new items.",
-        ]
-        if self.duplicates:
-            lines.append(f"{self.duplicates:,} events were there already: left out.")
-        if self.late_outcomes:
-            lines.append(f"{self.late_outcomes:,} outcomes belonged to slates that were there.")
-        if self.set_aside:
-            lines.append(
-                f"{self.set_aside:,} events set aside: their ids are those of another user's events, or of slates that "
-                "did not show their item."
-            )
-        if self.featureless_items:
-            lines.append(
-                f"{self.featureless_items:,} new items have no features; import with --items to give them some."
-            )
-        return [*lines, *self.columns.sentences()]
 
 
 def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None) -> tuple[Dataset, MergeAccount]:
@@ -78,9 +40,9 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
         name: short name; default that of the first.
 
     Raises:
-        InputError: they differ in clock, context or in being simulated, or `out` holds something else.
+        InputError: they do not belong together (see `check_agreement`), or `out` holds something else.
     """
-    _check_alike(first, second)
+    notes = check_agreement(first, second)
     users, user = _union(first.users, second.users)
     items, item = _union(first.catalog.vocabulary, second.catalog.vocabulary)
     policies, policy = _union(first.policies, second.policies)
@@ -110,6 +72,7 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
         new_items=len(items) - len(first.catalog.vocabulary),
         featureless_items=(len(items) - first.catalog.num_items) * bool(first.catalog.features.shape[1]),
         columns=changes,
+        notes=(*_reading_notes(second), *notes),
     )
     catalog = replace(merge_catalogs(first.catalog, second.catalog), columns=columns)
     dataset = _write(
@@ -227,6 +190,12 @@ def merge_catalogs(first: Catalog, second: Catalog) -> Catalog:
     )
 
 
+def _reading_notes(dataset: Dataset) -> list[str]:
+    """What its import noted of the log."""
+    notes = dataset.manifest.source.get("notes")
+    return [str(note) for note in notes] if isinstance(notes, list | tuple) else []
+
+
 def provenance_of(manifest: Manifest) -> Provenance:
     """Where the log of a data set comes from."""
     return Provenance(
@@ -248,20 +217,6 @@ def _provenance(first: Manifest, second: Manifest, account: MergeAccount) -> Pro
         licence=first.licence or second.licence,
         citation=first.citation or second.citation,
     )
-
-
-def _check_alike(first: Dataset, second: Dataset) -> None:
-    for what, expected, value in (
-        ("clock", first.clock, second.clock),
-        ("simulated", first.simulated, second.simulated),
-        ("context", list(first.manifest.context), list(second.manifest.context)),
-    ):
-        if value != expected:
-            raise input_error(
-                f"{what} of {second.name} is {value!r}, that of {first.name} is {expected!r}; logs of one data set "
-                "agree in it",
-                advice="Nothing was imported. Import it with the same options, or as a data set of its own.",
-            )
 
 
 def _union(first: Vocabulary, second: Vocabulary) -> tuple[Vocabulary, Int[np.ndarray, "rows"]]:

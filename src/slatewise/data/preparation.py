@@ -49,7 +49,7 @@ def prepare(
         conditions: under which the slates were drawn, by event_id; items that stand only there are numbered last.
         kind: impressions (a shown item is used where the column `used` says so, without one where its reward is above
             0) or uses (every row is an event whose item was used, whatever its reward); None: impressions where the log
-            has event_id, position, propensity or logp. The time of a use is `used_time`, without one that of its row.
+            has event_id, position, propensity, logp or used. A use's time is `used_time`, without one that of its row.
         provenance: where the log comes from; None = nothing is known but that it was not simulated.
         set_aside: reason → rows of the log that are not in the frame, for the account.
 
@@ -96,7 +96,7 @@ def _check_log(frame: pl.DataFrame, kind: Kind | None) -> Kind:
     if fault is not None:
         raise row_error(fault, lambda column, row: frame[column][row])
     if kind is None:
-        shown = {"event_id", "position", "propensity", "logp"} & set(frame.columns)
+        shown = {"event_id", "position", "propensity", "logp", "used"} & set(frame.columns)
         kind = "impressions" if shown else "uses"
     if kind == "uses" and "event_id" in frame.columns and frame["event_id"].is_duplicated().any():
         raise input_error(
@@ -207,10 +207,15 @@ def _events(frame: pl.DataFrame, by_time: Int[np.ndarray, "R"]) -> tuple[Int[np.
     if pa.types.is_integer(names.type):
         return event, names.to_numpy().astype(np.int64)
     texts = pl.Series(values=pl.from_arrow(names), dtype=pl.String)
+    # whole numbers are their own number, whatever other names the log has: an event is the same in every log
     numbers = texts.cast(pl.Int64, strict=False)
-    if numbers.null_count() == 0 and (numbers.cast(pl.String) == texts).all():
+    is_number = (numbers.cast(pl.String) == texts).fill_null(value=False)
+    if is_number.all():
         return event, numbers.to_numpy()
-    return event, hash_names(names.to_pylist())
+    number = numbers.fill_null(0).to_numpy(writable=True)
+    number[~is_number.to_numpy()] = hash_names(texts.filter(~is_number).to_list())
+    _check_distinct(number, names.to_pylist())
+    return event, number
 
 
 def hash_names(names: list[str]) -> Int[np.ndarray, "V"]:
@@ -221,6 +226,11 @@ def hash_names(names: list[str]) -> Int[np.ndarray, "V"]:
     """
     digests = b"".join(hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names)
     numbers = (np.frombuffer(digests, dtype="<u8") >> np.uint64(1)).astype(np.int64)
+    _check_distinct(numbers, names)
+    return numbers
+
+
+def _check_distinct(numbers: Int[np.ndarray, "V"], names: list[str]) -> None:
     if len(np.unique(numbers)) != len(numbers):
         _, where, count = np.unique(numbers, return_index=True, return_counts=True)
         again = names[int(where[count > 1][0])]
@@ -229,7 +239,6 @@ def hash_names(names: list[str]) -> Int[np.ndarray, "V"]:
             column="event_id",
             advice="Number the events instead: whole numbers are kept as they are.",
         )
-    return numbers
 
 
 def _order(

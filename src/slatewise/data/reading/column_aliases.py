@@ -81,9 +81,11 @@ def name_columns(names: Sequence[str], assigned: Mapping[str, str] | None = None
 
     Args:
         names: as in the file.
-        assigned: canonical name → name in the file, where the user specified it.
+        assigned: canonical name → name in the file, where the user specified it; where the file has no such column, it
+            is matched as any other.
     """
     columns = {canonical: name for canonical, name in (assigned or {}).items() if name in names}
+    is_assigned = {*columns}
     best: dict[str, tuple[int, str]] = {}
     doubles: dict[str, str] = {}
     for name in names:
@@ -93,7 +95,7 @@ def name_columns(names: Sequence[str], assigned: Mapping[str, str] | None = None
             if alias.startswith(CONTEXT):
                 columns.setdefault(alias, name)
             continue
-        if canonical in (assigned or {}):
+        if canonical in is_assigned:
             continue
         rank = ALIASES[canonical].index(alias)
         if canonical not in best:
@@ -108,8 +110,7 @@ def name_columns(names: Sequence[str], assigned: Mapping[str, str] | None = None
 
 def item_columns(names: Sequence[str], assigned: Mapping[str, str] | None = None) -> dict[str, str]:
     """Canonical name → column of an item table; a name assigned to the log's column counts where the table has it."""
-    columns = name_columns(names, assigned).columns
-    return columns if "item_id" in columns else name_columns(names).columns
+    return name_columns(names, assigned).columns
 
 
 def missing(canonical: str, names: Sequence[str], *, file: object, row: int | None = 1) -> InputError:

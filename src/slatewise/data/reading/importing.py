@@ -47,7 +47,7 @@ def import_path(path: Path, out: Path, options: Options | None = None, *, progre
 
 def _import(path: Path, out: Path, options: Options, progress: Progress) -> Dataset:
     prepared.check_output(out, source=path)
-    source = recognise(path, assigned=options.columns, header=options.header)
+    source = recognise(path, assigned=options.column_names, header=options.header)
     name = default_name(path, options)
     if source.events is not None:
         if options.core is not None or options.set_aside_missing:
@@ -67,7 +67,7 @@ def _import(path: Path, out: Path, options: Options, progress: Progress) -> Data
     log = _merge_outcomes(log)
     if options.set_aside_missing:
         log = set_missing_aside(log)
-    items, item_notes = read_items(source, options.columns)
+    items, item_notes = read_items(source, options.column_names)
     log = log.noting(*item_notes)
     if options.core is not None:
         log, items = _core(log, items, options.core, kind=options.kind or log.kind)

@@ -43,6 +43,8 @@ class Options:
     """Type of outcome → reward."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Canonical column → name in the file."""
+    preferred_columns: Mapping[str, str] = field(default_factory=dict)
+    """The same for files that have a column of this name; in others columns are recognised as if it were not given."""
     header: tuple[str, ...] | None = None
     """Names of the columns of a file without a header."""
     simulated: bool = False
@@ -67,6 +69,11 @@ class Options:
                     f'--column {canonical_name}=…: "{canonical_name}" is not a column of a log',
                     advice=f"Expected one of {', '.join(LOG)}, context_….",
                 )
+
+    @property
+    def column_names(self) -> dict[str, str]:
+        """Canonical column → name in the file, preferred or required."""
+        return {**self.preferred_columns, **self.columns}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +178,14 @@ def read_log(source: Source, options: Options, *, progress: Progress) -> Log:
         InputError: a missing column, no rows, or outcomes without rewards; not for a bad row.
     """
     head = source.log[0]
-    selection = select(source, options.columns, clock=options.time, time_format=options.time_format, progress=progress)
+    selection = select(
+        source,
+        options.columns,
+        preferred=options.preferred_columns,
+        clock=options.time,
+        time_format=options.time_format,
+        progress=progress,
+    )
     tables, columns = selection.tables, selection.columns
     raw = _concatenate(tables, columns.values(), head.file)
     if raw.height == 0 and not any(table.broken for table in tables):
@@ -233,7 +247,7 @@ def _concatenate(tables: Sequence[Table], names: Iterable[str], file: Path) -> p
 
 def _kind(frame: pl.DataFrame, columns: Mapping[str, str]) -> Kind | None:
     """Impressions where the log records what was shown: by its columns, or by rewards that are clicks (0 or 1)."""
-    if {"event_id", "position", "propensity", "logp"} & set(frame.columns):
+    if {"event_id", "position", "propensity", "logp", "used"} & set(frame.columns):
         return "impressions"
     if "reward" in columns and plain(columns["reward"]) in CLICKS and frame["reward"].is_in([0.0, 1.0]).all():
         return "impressions"

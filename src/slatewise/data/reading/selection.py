@@ -30,13 +30,20 @@ class Selection:
 
 
 def select(
-    source: Source, assigned: Mapping[str, str], *, clock: bool, time_format: str | None, progress: Progress
+    source: Source,
+    required: Mapping[str, str],
+    *,
+    preferred: Mapping[str, str],
+    clock: bool,
+    time_format: str | None,
+    progress: Progress,
 ) -> Selection:
     """Read the tables of a source and choose their columns.
 
     Args:
         source: the files.
-        assigned: canonical name → name in the file, where the user specified it.
+        required: canonical name → name in the file, where the user specified it.
+        preferred: the same, where the file has a column of that name.
         clock: False where a column of times is not wanted.
         time_format: see `slatewise.data.reading.times.to_microseconds`.
         progress: called at every step.
@@ -54,7 +61,9 @@ def select(
         nested = {name for name in names if _is_nested(tables, name)}
     else:
         nested = parquet_nested(head.file) if head.form == "Parquet" else set()
+    assigned = {**{canonical: name for canonical, name in preferred.items() if name in names}, **required}
     columns, doubles, notes = _match(names, nested, assigned)
+    notes += _other_names(columns, preferred, required)
     clocks = [columns["timestamp"]] if clock and "timestamp" in columns else []
     clocks += [name for name, canonical in doubles.items() if canonical == "timestamp" and clocks]
     if not clock:
@@ -101,6 +110,15 @@ def _match(
         if canonical != "timestamp"
     ]
     return columns, named.doubles, notes
+
+
+def _other_names(columns: Mapping[str, str], preferred: Mapping[str, str], required: Mapping[str, str]) -> list[str]:
+    """Notes on columns that are read from another one than the preferred, because the file lacks that."""
+    return [
+        f'There is no column "{name}": {canonical} is read from "{columns[canonical]}".'
+        for canonical, name in preferred.items()
+        if canonical not in required and columns.get(canonical, name) != name
+    ]
 
 
 def _finest(table: Table, clocks: Sequence[str], time_format: str | None) -> str:

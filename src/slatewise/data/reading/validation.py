@@ -39,7 +39,7 @@ def validate(path: Path, options: Options | None = None, *, progress: Progress |
         return check_prepared(path)
     options = options or Options()
     try:
-        source = recognise(path, assigned=options.columns, header=options.header)
+        source = recognise(path, assigned=options.column_names, header=options.header)
         if source.events is not None:
             return [_readable(None), *_events(source, options)]
         log = read_log(source, options, progress=progress or (lambda what, done, total: None))
@@ -113,7 +113,7 @@ def _items(source: Source, log: Log, options: Options) -> list[Check]:
     if source.items is None:
         return []
     try:
-        table, _ = read_items(source, options.columns)
+        table, _ = read_items(source, options.column_names)
     except InputError as error:
         return [check_of("the item table can be read", [str(error)], stops=True)]
     table_names = pl.Series(table["item_id"].to_list() if table is not None else [], dtype=pl.String)
