@@ -150,9 +150,10 @@ class HasNotes(Protocol):
 
 @runtime_checkable
 class MovesItems(Protocol):
-    """A learner whose state holds numbers of items: the state of another catalog in the numbers of its own.
+    """A learner whose state holds numbers of items: those entries of another catalog's in the numbers of its own.
 
-    `source` is the row in the other catalog of each row of its own; 1 for an item that the other did not have.
+    `source` is the row in the other catalog of each row of its own; 1 for an item that the other did not have. Tables
+    with a row for every item need not be among the entries: they are moved for every learner.
     """
 
     def move_items(self, state: dict[str, Tensor], source: Int[Tensor, "rows"], /) -> dict[str, Tensor]: ...

@@ -110,6 +110,33 @@ def test_items_are_matched_by_name_and_new_ones_start_afresh(method: str, runs: 
     assert result.notes[:1] == warm.notes[:1]
 
 
+@pytest.mark.parametrize("more", [0, 9])
+def test_a_tree_keeps_its_items_at_their_leaves_and_finds_room_for_new_ones(
+    more: int, runs: Path, tmp_path: Path
+) -> None:
+    log, catalog = other_items(toy_dataset(tmp_path / "old").interactions)
+    names = [*catalog.vocabulary.names.to_pylist(), *(f"more {number}" for number in range(more))]
+    catalog = replace(toy_catalog(len(names)), vocabulary=Vocabulary(names=pa.array(names, pa.string())))
+    toy_dataset(tmp_path / "data", log, catalog=catalog)
+    settings = tables(tmp_path / "data", "tpgr", start_from=str(runs / "tpgr"))
+    warm = lay_out(RunConfig.from_tables(settings), tmp_path / "run")
+    old = artifact.load(runs / "tpgr" / "artifact")
+    before, now = old.policy.state_dict(), warm.learner.policy.state_dict()
+    arity, new_arity = (round(len(state["tree.leaf_item"]) ** 0.5) for state in (before, now))
+    assert (arity, new_arity) == (5, 6 if more else 5)
+    held = now["tree.leaf_item"][now["tree.leaf_item"] > 0]
+    assert sorted(held.tolist()) == list(range(FIRST_ITEM, catalog.num_rows)), "every item has one leaf"
+    for leaf, item in enumerate(before["tree.leaf_item"].tolist()):
+        name = old.catalog.vocabulary.name(item) if item else None
+        if name is not None and name in names:
+            place = leaf // arity * new_arity + leaf % arity
+            assert now["tree.leaf_item"][place] == catalog.vocabulary.number(name)
+            node = now["tree.nodes.1.weight"].view(new_arity, new_arity, -1)[leaf // arity, leaf % arity]
+            assert torch.equal(node, before["tree.nodes.1.weight"].view(arity, arity, -1)[leaf // arity, leaf % arity])
+    result = train(RunConfig.from_tables(settings), tmp_path / "run")
+    assert f"{3 + more} of {22 + more} items are new: they start with fresh vectors." in result.notes
+
+
 def counted(run: Path) -> Tensor:
     count: Tensor = artifact.load(run / "artifact").policy.state_dict()["count"]
     return count
@@ -174,11 +201,9 @@ def test_runs_that_nothing_can_start_from(runs: Path, tmp_path: Path) -> None:
     wide = tables(data, "cloning", start_from=str(runs / "cloning"))
     wide["encoder"]["width"] = 9
     assert "its weights do not fit the new settings" in error(wide)
-    log, catalog = other_items(toy_dataset(tmp_path / "old").interactions)
-    toy_dataset(tmp_path / "data", log, catalog=catalog)
-    assert "holds numbers of items, and the log has others now" in error(
-        tables(tmp_path / "data", "tpgr", start_from=str(runs / "tpgr"))
-    )
+    narrow = tables(data, "tpgr", start_from=str(runs / "tpgr"))
+    narrow["method"]["tree"] = {"depth": 3}
+    assert "its weights do not fit the new settings" in error(narrow)
 
 
 def test_the_command_goes_on_with_the_settings_of_the_run(

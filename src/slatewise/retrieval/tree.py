@@ -93,6 +93,16 @@ class Tree:
         """Leaf of each item; −1 for those that are not in the tree."""
         return torch.from_numpy(self._positions.positions(items.numpy()))
 
+    def weigh(self, vectors: Float[Tensor, "rows E"]) -> None:
+        """Let every node have the centre of its items.
+
+        Args:
+            vectors: row i for item number i.
+        """
+        self.sums = [torch.zeros(self.arity**level, vectors.shape[1]) for level in range(1, self.depth)]
+        leaf = self.leaf_item.nonzero().squeeze(1)
+        self._weigh(leaf, vectors[self.leaf_item[leaf]])
+
     def remove(self, items: Int[Tensor, " N"], vectors: Float[Tensor, "N E"] | None = None) -> None:
         """Empty the leaves of items; the others stay where they are.
 

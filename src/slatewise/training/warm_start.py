@@ -13,6 +13,7 @@ from slatewise import artifact
 from slatewise.artifact import Artifact
 from slatewise.errors import InputError, input_error
 from slatewise.log import FIRST_ITEM, UNKNOWN, Catalog
+from slatewise.nn.state_dict import under
 from slatewise.protocols import Learner, MovesItems
 from slatewise.training import checkpoint
 
@@ -54,9 +55,12 @@ def start_from(run: Path, learner: Learner, catalog: Catalog, *, method: str, ge
     try:
         learner.load_state_dict(_move(state.learner, learner.state_dict(), number, old.catalog, learner))
         if not learner.single_pass:  # a counting policy follows from what its learner has counted
-            weights = _move(state.best, dict(learner.policy.state_dict()), number, old.catalog, None)
-            learner.policy.load_state_dict(weights)
-    except (InputError, RuntimeError, KeyError) as error:
+            best, fresh = (
+                {f"policy.{name}": value for name, value in weights.items()}
+                for weights in (state.best, learner.policy.state_dict())
+            )
+            learner.policy.load_state_dict(under("policy.", _move(best, fresh, number, old.catalog, learner)))
+    except (InputError, ValueError, RuntimeError, KeyError) as error:
         raise input_error(
             f"its weights do not fit the new settings: {error}",
             file=run,
@@ -66,7 +70,7 @@ def start_from(run: Path, learner: Learner, catalog: Catalog, *, method: str, ge
     return _notes(run, old, learner, catalog, is_new)
 
 
-def _move(state: State, fresh: State, number: Int[np.ndarray, "N"], old: Catalog, learner: Learner | None) -> State:
+def _move(state: State, fresh: State, number: Int[np.ndarray, "N"], old: Catalog, learner: Learner) -> State:
     """A state in the rows of the new catalog.
 
     Args:
@@ -74,15 +78,15 @@ def _move(state: State, fresh: State, number: Int[np.ndarray, "N"], old: Catalog
         fresh: of the new learner; its rows are those of new items.
         number: for each item of the new catalog its number in the old one; UNKNOWN for a new item.
         old: the catalog of the run.
-        learner: renumbers its own state where that holds numbers of items.
+        learner: moves the entries that hold numbers of items itself.
     """
     if np.array_equal(number, np.arange(FIRST_ITEM, old.num_rows)):
         return state
     source = torch.from_numpy(np.concatenate([np.arange(FIRST_ITEM), number]))
-    if isinstance(learner, MovesItems):
-        return learner.move_items(state, source)
-    moved = {}
+    moved = learner.move_items(state, source) if isinstance(learner, MovesItems) else {}
     for name, value in state.items():
+        if name in moved:
+            continue
         template = fresh.get(name)
         if value.ndim and value.dtype in (torch.int32, torch.int64):
             raise InputError(f'"{name}" holds numbers of items, and the log has others now')

@@ -36,6 +36,7 @@ from slatewise.data.ratings import ratings
 from slatewise.item_vectors.ratings import Kind, vectors_of
 from slatewise.log import FIRST_ITEM, Catalog, LogPart
 from slatewise.methods.tpgr.beam_search import TreePolicy
+from slatewise.methods.tpgr.other_catalog import move_tree
 from slatewise.methods.tpgr.tree_softmax import CHUNK, Limits, TreeSoftmax, unique
 from slatewise.nn.allocator import keep_freed_memory
 from slatewise.nn.choice import network
@@ -52,6 +53,8 @@ from slatewise.schedules import Schedule, value_at
 from slatewise.types import Trajectories
 
 DEFAULT_ENCODER = "gru"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""Of Adam, with a number for each weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +184,8 @@ class Learner:
         self.generator = generator
         self.num_twins = 0
         """Items whose vector, in building the tree, was that of an earlier one."""
+        self._vectors: Tensor | None = None
+        """What the tree was built from, up to the first update."""
         let_dropout_draw(encoder, generator)
 
     def prepare(self, part: LogPart) -> None:
@@ -202,6 +207,7 @@ class Learner:
             )
         self.num_twins = self.catalog.num_items - len(torch.unique(vectors[FIRST_ITEM:], dim=0))
         self.policy.plant_vectors(vectors, generator=self.generator)
+        self._vectors = vectors
 
     def notes(self) -> tuple[str, ...]:
         """How many items the tree could only tell apart by their order."""
@@ -224,6 +230,7 @@ class Learner:
         if not len(rows):
             return {"loss": 0.0, "entropy": 0.0, "weight": 0.0}
         policy, config = self.policy, self.config
+        self._vectors = None
         policy.train()
         for tables in (self.tables, self.item_tables):
             tables.forget()
@@ -273,6 +280,22 @@ class Learner:
             tables.load_state_dict(under("rows.", state))
         if self.value is not None:
             restore_state(self.value, self.value_optimiser, self.generator, under("value.", state))
+
+    def move_items(self, state: dict[str, Tensor], source: Int[Tensor, "rows"]) -> dict[str, Tensor]:
+        """The tree and its nodes: an item keeps its leaf, a new one takes an empty leaf.
+
+        Raises:
+            ValueError: a tree of another depth, or with more children per node.
+        """
+        policy = self.policy
+        trained = [name for name, weight in policy.named_parameters() if weight.requires_grad]
+        entries = {f"policy.{name}": name for name in policy.state_dict()}
+        entries |= {f"rows.{name}": f"{name}.weight" for name in self.tables.tables}
+        entries |= {f"optimiser.{index}.{moment}": name for index, name in enumerate(trained) for moment in MOMENTS}
+        by_weight: dict[str, dict[str, Tensor]] = {}
+        for key in entries.keys() & state.keys():
+            by_weight.setdefault(entries[key], {})[key] = state[key]
+        return move_tree(state["policy.tree.leaf_item"], by_weight, source, policy.tree, vectors=self._vectors)
 
     def _above_expected(self, gain: Float[Tensor, " P"], state: Float[Tensor, "P D"]) -> Float[Tensor, " P"]:
         """R_t − V(s_t) with V as it was before this batch, to which it is then fitted by one step."""
