@@ -160,6 +160,16 @@ class MovesItems(Protocol):
 
 
 @runtime_checkable
+class KnowsUsers(Protocol):
+    """A learner that knows users by a key for each number of a user, the same key in every log.
+
+    Training that starts from a run gives it the events of before, which it does not learn from, too.
+    """
+
+    def name_users(self, keys: Int[Tensor, " U"], /) -> None: ...
+
+
+@runtime_checkable
 class SelfEvaluating(Protocol):
     """A learner that evaluates itself on held-out events: a user model, which recommends nothing.
 

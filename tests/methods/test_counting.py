@@ -87,8 +87,11 @@ def test_every_use_of_a_slate_counts() -> None:
     assert popular.policy.count.tolist() == [0, 0, 1, 0, 1, 1]
     together = neighbours()
     assert together.update(shown) == {"user_items": 10.0}
-    assert together.state_dict()["item"].tolist() == [2, 3, 2, 3, 4, 4, 5, 2, 4, 5]
-    assert together.state_dict()["size"].tolist() == [2, 3, 1, 1, 3]
+    # user 0 comes again
+    state = together.state_dict()
+    assert state["user"].tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 3]
+    assert state["item"].tolist() == [2, 3, 4, 5, 2, 3, 4, 4, 5]
+    assert state["uses"].tolist() == [2, 1, 1, 1, 2, 1, 1, 1, 1]
 
 
 def neighbours(**settings: Any) -> item_knn.Learner:
@@ -152,7 +155,7 @@ def test_blocks_hold_few_products() -> None:
 
 def test_a_user_of_many_events_counts_once() -> None:
     learner = neighbours()
-    learner.update(whole(written_log([uses(*[2, 3, 5] * 1000)])))
+    learner.update(whole(written_log([[], [], [], [], uses(*[2, 3, 5] * 1000)])))
     # c_2 = c_3 = 3, c_5 = 2, c_23 = 3, c_25 = 1
     assert scores(learner, 2) == [0.0, 1.0, round(1 / math.sqrt(6), 5), round(1 / math.sqrt(6), 5)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from slatewise import artifact
 from slatewise.config.run import RunConfig
+from slatewise.data import prepared
+from slatewise.data.manifest import Provenance
 from slatewise.errors import InputError
 from slatewise.log import FIRST_ITEM, Catalog, Interactions, Vocabulary
 from slatewise.testing import toy_catalog, toy_dataset, written_log
@@ -166,6 +169,71 @@ def test_counts_of_a_new_day_are_added(tmp_path: Path) -> None:
     assert counted(runs / "monday").sum() == 16
     assert counted(runs / "tuesday").sum() == 28
     assert torch.equal(counted(runs / "tuesday-update"), counted(runs / "tuesday"))
+
+
+DAY = 86_400_000_000
+DAYS = {
+    # on Monday the last two events of a user are held out, on Tuesday they are what the user did before
+    "ann": [(0, 2), (0, 3), (0, 4), (0, 5), (1, 6), (1, 2), (1, 3)],
+    "bob": [(0, 3), (0, 3), (0, 6), (0, 4)],
+    "cid": [(1, 5), (1, 2), (1, 6), (1, 4)],
+    "dan": [(0, 4), (0, 2), (0, 5), (1, 2), (1, 3), (1, 3)],
+    "eve": [(0, 2), (0, 6), (0, 4), (1, 3)],
+}
+
+
+def write_days(path: Path, days: int, users: Sequence[str]) -> None:
+    """The first days of some users, as a prepared data set."""
+    events = [
+        [
+            {"items": [item], "time": day * DAY + step, "id": 100 * user + step}
+            for step, (day, item) in enumerate(DAYS[name])
+            if day < days
+        ]
+        for user, name in enumerate(users)
+    ]
+    prepared.write(
+        path,
+        name=path.name,
+        interactions=written_log(events),
+        catalog=toy_catalog(5),
+        users=Vocabulary(names=pa.array(users, pa.string()), first=0, unknown=-1),
+        policies=prepared.load(toy_dataset(path.with_name("toy")).path).policies,
+        kind="uses",
+        provenance=Provenance(),
+    )
+
+
+@pytest.mark.parametrize("split", ["leave_one_out", "first_share"])
+def test_a_user_who_comes_again_is_one_user(split: str, tmp_path: Path) -> None:
+    write_days(tmp_path / "monday", 1, ["ann", "bob", "dan", "eve"])
+    # users have other numbers, and the catalog has the same items
+    write_days(tmp_path / "tuesday", 2, ["eve", "cid", "dan", "ann", "bob"])
+    policies = {}
+    for name, data, train_settings in (
+        ("first", {"path": str(tmp_path / "monday")}, {}),
+        ("whole", {"path": str(tmp_path / "tuesday")}, {}),
+        (
+            "update",
+            {"path": str(tmp_path / "tuesday"), "learn_from": "1970-01-02"},
+            {"start_from": str(tmp_path / "runs" / "first")},
+        ),
+    ):
+        settings = {**tables(tmp_path, "item_knn", **train_settings), "evaluate": {"k": [3]}}
+        settings["train"] |= {"select": "coverage@3", "batch_size": 2}
+        settings["data"] = {"split": split, **data}
+        train(RunConfig.from_tables(settings), tmp_path / "runs" / name)
+        policies[name] = artifact.load(tmp_path / "runs" / name / "artifact").policy.state_dict()
+    assert not torch.equal(policies["first"]["count"], policies["whole"]["count"])
+    for name in ("count", "similar", "similarity"):
+        assert torch.equal(policies["update"][name], policies["whole"][name]), name
+
+
+def test_a_run_of_before_users_were_known_is_refused(runs: Path, tmp_path: Path) -> None:
+    learner = lay_out(RunConfig.from_tables(tables(runs / "data", "item_knn")), tmp_path / "run").learner
+    before = {"size": torch.tensor([1]), "item": torch.tensor([2]), "count": torch.zeros(5)}
+    with pytest.raises(InputError, match="trained by an earlier version, which did not keep whose uses it counted"):
+        learner.load_state_dict(before)
 
 
 def test_pairs_of_items_find_their_new_numbers(runs: Path, tmp_path: Path) -> None:

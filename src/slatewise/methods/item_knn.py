@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 from scipy import sparse
 from torch import Generator, Tensor
 
+from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.ops.largest import DECIMALS
 from slatewise.policies.ranked import RankedPolicy
@@ -96,67 +96,95 @@ class Policy(RankedPolicy):
 
 
 class Learner:
-    """Remembers which items each user used; pairs are counted when the neighbours are asked for."""
+    """Remembers how often each user used which items; pairs are counted when the neighbours are asked for.
+
+    Users are known by a key: one who comes again, after training has started from a run, is still one user, with the
+    items of then and now. Events that such training reads and does not learn from are those that the run may have
+    counted: of an item's earlier uses and those in the run, the larger number counts.
+    """
 
     single_pass = True
 
     def __init__(self, config: Config, encoder: StateEncoder, catalog: Catalog, *, generator: Generator) -> None:
         self._policy = Policy(config, encoder, catalog, generator=generator)
-        self._sizes: list[NDArray[np.int64]] = []
-        """How many different items each user used, a piece for every update."""
-        self._items: list[NDArray[np.int64]] = []
-        """Those items, user by user."""
+        self._user_keys: Int[Tensor, " U"] | None = None
+        self._parts: list[Int[np.ndarray, "4 R"]] = [np.zeros((4, 0), np.int64)]
+        """Key of the user, item, learned and earlier uses: a column for each user and item of an update."""
         self._stale = False
 
     @property
     def policy(self) -> Policy:
-        """The policy, its neighbours brought up to date with the uses seen so far."""
+        """The policy, its counts and neighbours brought up to date with the uses seen so far."""
         if self._stale:
             self._find_neighbours()
             self._stale = False
         return self._policy
 
+    def name_users(self, keys: Int[Tensor, " U"]) -> None:
+        """Know users by a key that is the same in every log, in place of their number in one.
+
+        Args:
+            keys: one for every number of a user.
+        """
+        self._user_keys = keys
+
     def update(self, trajectories: Trajectories) -> dict[str, float]:
-        """Add the users of a batch; reports how many pairs of a user and an item there are so far."""
-        counts = trajectories.used & trajectories.learn.unsqueeze(2)
-        item = torch.where(counts, trajectories.slate, 0).flatten(1)
-        user, column = (item >= FIRST_ITEM).nonzero(as_tuple=True)
-        item = item[user, column]
-        uses = torch.bincount(item, minlength=self._policy.num_rows)
-        self._policy.count += uses
-        # a user counts once for an item, however often it was used
-        once = torch.unique(user * self._policy.num_rows + item)
-        self._sizes.append(torch.bincount(once // self._policy.num_rows, minlength=len(counts)).numpy())
-        self._items.append((once % self._policy.num_rows).numpy())
+        """Add the users of a batch; reports how many pairs of a user and an item the batches have had so far."""
+        # without keys nothing says that the events before were counted already
+        counts = trajectories.learn if self._user_keys is None else trajectories.mask
+        item = torch.where(trajectories.used & counts.unsqueeze(2), trajectories.slate, 0)
+        row, step, position = (item >= FIRST_ITEM).nonzero(as_tuple=True)
+        user, learned = trajectories.user[row, step], trajectories.learn[row, step]
+        key = user if self._user_keys is None else self._user_keys[user]
+        uses = torch.stack([key, item[row, step, position], learned.long(), (~learned).long()]).numpy()
+        pair, uses = _by_pair(uses)
+        sums = np.add.reduceat(uses[2:], pair, axis=1) if len(pair) else uses[2:]
+        self._parts.append(np.concatenate([uses[:2, pair], sums]))
         self._stale = True
-        return {"user_items": float(sum(map(len, self._items)))}
+        return {"user_items": float(sum(part.shape[1] for part in self._parts))}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The items of every user, and the uses of every item."""
-        sizes, items = (np.concatenate([np.zeros(0, np.int64), *parts]) for parts in (self._sizes, self._items))
-        return {"size": torch.from_numpy(sizes), "item": torch.from_numpy(items), "count": self._policy.count.clone()}
+        """Every user's items with the number of their uses, by user and item."""
+        pair, uses = _by_pair(np.concatenate(self._parts, axis=1))
+        learned, earlier = uses[2], uses[3]
+        if len(pair):
+            learned, earlier = np.add.reduceat(learned, pair), np.maximum.reduceat(earlier, pair)
+        user, item = torch.from_numpy(uses[0][pair]), torch.from_numpy(uses[1][pair])
+        return {"user": user, "item": item, "uses": torch.from_numpy(learned + earlier)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Put them back."""
-        self._sizes, self._items = [state["size"].numpy()], [state["item"].numpy()]
-        self._policy.count.copy_(state["count"])
+        """Put them back.
+
+        Raises:
+            InputError: the state of an earlier version.
+        """
+        _check_version(state)
+        columns = [state["user"], state["item"], torch.zeros_like(state["uses"]), state["uses"]]
+        self._parts = [torch.stack(columns).numpy()]
         self._stale = True
 
     def move_items(self, state: dict[str, Tensor], source: Int[Tensor, "rows"]) -> dict[str, Tensor]:
-        """What users of another catalog used, of the items that are in this one too."""
+        """What users of another catalog used, of the items that are in this one too.
+
+        Raises:
+            InputError: the state of an earlier version.
+        """
+        _check_version(state)
         has_source = source >= FIRST_ITEM
-        number = torch.zeros_like(state["count"], dtype=torch.int64)
+        number = torch.zeros(1 + int(torch.cat([source, state["item"]]).max()), dtype=torch.int64)
         number[source[has_source]] = has_source.nonzero().squeeze(1)
-        item, user = number[state["item"]], torch.repeat_interleave(state["size"])
-        size = torch.bincount(user[item > 0], minlength=len(state["size"]))
-        return {"size": size, "item": item[item > 0], "count": state["count"][source] * has_source}
+        item = number[state["item"]]
+        return {name: column[item > 0] for name, column in {**state, "item": item}.items()}
 
     def _find_neighbours(self) -> None:
         """The most similar items of each, a block of items at a time, so that no user's pairs are held at once."""
         config, policy = self._policy.config, self._policy
         state = self.state_dict()
-        size, item = state["size"].numpy(), state["item"].numpy()
+        item = state["item"].numpy()
+        policy.count.copy_(torch.bincount(state["item"], state["uses"].double(), minlength=policy.num_rows))
+        _, size = np.unique(state["user"].numpy(), return_counts=True)
         shape = (len(size), policy.num_rows)
+        # a user counts once for an item, however often it was used
         users = sparse.csr_matrix((np.ones(len(item)), item, np.append(0, np.cumsum(size))), shape=shape)
         items = users.T.tocsr()
         root = np.sqrt(np.asarray(users.sum(axis=0)).ravel())
@@ -175,6 +203,20 @@ class Learner:
             place = (torch.from_numpy(row[near].astype(np.int64)), torch.from_numpy(rank[near]))
             policy.similar.index_put_(place, torch.from_numpy(column[near].astype(np.int64)))
             policy.similarity.index_put_(place, torch.from_numpy(value[near]))
+
+
+def _check_version(state: dict[str, Tensor]) -> None:
+    if "user" not in state:
+        raise input_error(
+            "it was trained by an earlier version, which did not keep whose uses it counted",
+            advice="Train it anew, without --from and with --overwrite.",
+        )
+
+
+def _by_pair(uses: Int[np.ndarray, "4 R"]) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, "4 R"]]:
+    """Where each user and item begins among uses sorted by both, and those uses."""
+    uses = uses[:, np.lexsort((uses[1], uses[0]))]
+    return np.flatnonzero(np.diff(uses[:2], axis=1, prepend=-1).any(axis=0)), uses
 
 
 def _blocks(products: Float[np.ndarray, " rows"]) -> Iterator[slice]:

@@ -28,7 +28,7 @@ from slatewise.data import batches
 from slatewise.errors import InputError, SlatewiseError, input_error
 from slatewise.files import atomic_file
 from slatewise.log import Windows
-from slatewise.protocols import ConstraintAware, HasNotes, HasPhases, Plans, Policy, SelfEvaluating
+from slatewise.protocols import ConstraintAware, HasNotes, HasPhases, KnowsUsers, Plans, Policy, SelfEvaluating
 from slatewise.training import checkpoint
 from slatewise.training.checkpoint import Checkpoint, Progress
 from slatewise.training.fit import fit
@@ -190,6 +190,9 @@ def _windows(run: Run) -> Windows:
     """What is trained on; counting methods see whole users, because pieces of a user would count as users."""
     settings, part = run.config.train, run.split.part("train")
     if run.learner.single_pass:
+        if settings.start_from is not None and isinstance(run.learner, KnowsUsers) and (part.last > part.first).any():
+            # with what the run that it starts from may have counted, or held out
+            return part.histories(np.flatnonzero(part.last > 0))
         return part.windows(max_length=max(1, int((part.last - part.first).max(initial=1))))
     return part.windows(max_length=settings.max_length, burn_in=settings.burn_in)
 

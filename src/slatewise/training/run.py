@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from torch import Generator
 
 from slatewise import evaluation
 from slatewise.config import find
 from slatewise.config.run import RunConfig
 from slatewise.data import prepared, splits
+from slatewise.data.preparation import hash_names
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import Split
 from slatewise.errors import InputError, input_error
 from slatewise.log import Catalog, LogPart
-from slatewise.protocols import ChecksLog, Learner, Prepares, SelfEvaluating
+from slatewise.protocols import ChecksLog, KnowsUsers, Learner, Prepares, SelfEvaluating
 from slatewise.training.warm_start import start_from
 
 
@@ -45,6 +47,8 @@ def lay_out(config: RunConfig, folder: Path) -> Run:
     config = config.resolve(part)  # first: a method may refuse the log as a whole
     generator = Generator().manual_seed(config.train.seed)
     learner = _build_learner(config, dataset.catalog, where, generator)
+    if isinstance(learner, KnowsUsers):
+        learner.name_users(torch.from_numpy(hash_names(dataset.users.names.to_pylist())))
     validates = not split.valid.empty
     if validates:
         _check_metric(config, learner, where)

@@ -14,7 +14,7 @@ from slatewise.artifact import Artifact
 from slatewise.errors import InputError, input_error
 from slatewise.log import FIRST_ITEM, UNKNOWN, Catalog
 from slatewise.nn.state_dict import under
-from slatewise.protocols import Learner, MovesItems
+from slatewise.protocols import KnowsUsers, Learner, MovesItems
 from slatewise.training import checkpoint
 
 State = dict[str, Tensor]
@@ -125,7 +125,8 @@ def _notes(run: Path, old: Artifact, learner: Learner, catalog: Catalog, is_new:
     if lost:
         notes.append(f"{lost:,} items of that run are not in the log any more: what it knew of them is left behind.")
     if learner.single_pass:
+        counts = "uses add up, pairs of items count once for each user" if isinstance(learner, KnowsUsers) else "add up"
         notes.append(
-            "Counts add up: events that the run has counted already count twice ([data] learn_from leaves them out)."
+            f"Counts: {counts}. Uses that the run has counted already count twice ([data] learn_from leaves them out)."
         )
     return tuple(notes)
