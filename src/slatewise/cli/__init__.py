@@ -1,4 +1,7 @@
-"""The commands. Exit code 0: done, 1: failed, 2: unusable input; messages go to stderr, answers to stdout."""
+"""The commands. Exit code 0: done, 1: failed, 2: unusable input, 130 or 143: stopped by SIGINT or SIGTERM.
+
+Messages go to stderr, answers to stdout.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,15 @@ def _group() -> None:
 def main() -> None:
     """Run the command line; every error that a user can act on ends as one message and an exit code."""
     from slatewise.cli import commands
+    from slatewise.cli._interrupts import Interrupted, raising_signals
 
-    commands.register(app)
     try:
-        app()
+        with raising_signals():
+            commands.register(app)
+            app()
+    except Interrupted as interrupted:
+        print(interrupted.message, file=sys.stderr)
+        sys.exit(interrupted.exit_code)
     except InputError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)

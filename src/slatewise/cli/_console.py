@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from slatewise.cli._interrupts import explaining, nothing_written
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on stdout.")]
 AllowModule = Annotated[
     bool, typer.Option("--allow-module", help="Import modules that a run names beside our own: runs their code.")
@@ -31,6 +33,10 @@ def answer(value: dict[str, Any], *, as_json: bool, text: str) -> None:
 def errors() -> Console:
     """A console on stderr that neither wraps nor colours when nobody looks."""
     return Console(file=sys.stderr, soft_wrap=True, highlight=False)
+
+
+LINE_SECONDS = (5.0, 30.0, 30.0, 60.0, 120.0, 300.0)
+"""Until the first line without a terminal, and from each to the next; the last one is repeated."""
 
 
 class Work:
@@ -74,10 +80,6 @@ class Work:
             return
         self._next_line = moment + next(self._intervals, LINE_SECONDS[-1])
         self.write(line)
-
-
-LINE_SECONDS = (5.0, 30.0, 30.0, 60.0, 120.0, 300.0)
-"""Until the first line without a terminal, and from each to the next; the last one is repeated."""
 
 
 class Stage:
@@ -130,8 +132,15 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def progress(*, clock: Callable[[], float] = time.monotonic) -> Iterator[Work]:
-    """Progress on stderr; stdout stays the answer's, so that `--json` is not disturbed."""
+def progress(
+    *, stopped: Callable[[], str] = nothing_written, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Work]:
+    """Progress on stderr; stdout stays the answer's, so that `--json` is not disturbed.
+
+    Args:
+        stopped: what to say where a signal ends the work: what is kept, and how to go on.
+        clock: seconds since any moment.
+    """
     console = errors()
     columns = (
         TextColumn("{task.description}"),
@@ -144,7 +153,7 @@ def progress(*, clock: Callable[[], float] = time.monotonic) -> Iterator[Work]:
     def write(line: str) -> None:
         console.print(line, markup=False)
 
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+    with explaining(stopped), Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         yield Work(bars, terminal=console.is_terminal, write=write, clock=clock)
 
 

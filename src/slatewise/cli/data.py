@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from slatewise.cli._console import JsonFlag, answer, errors, progress
+from slatewise.cli._interrupts import command_again, nothing_written
 from slatewise.errors import SlatewiseError, input_error
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def fetch_public(
     if present(recipe, out=out, options=options) is None:
         errors().print(recipe.terms, markup=False)
         _require_acceptance(name, accept=accept)
-    with show_steps() as on_step:
+    with show_steps(stopped=_stop_message) as on_step:
         on_step(f"fetching {name}", 0, 1)
         fetched = fetch(recipe, out=out, options=options)
     dataset = fetched.dataset
@@ -176,6 +177,10 @@ def fetch_public(
     value = {"path": str(dataset.path), **{key: manifest[key] for key in _FETCHED}}
     value |= {"origin": fetched.origin, "downloaded": fetched.downloaded, "prepared": fetched.prepared}
     answer(value, as_json=as_json, text=_fetch_text(fetched))
+
+
+def _stop_message() -> str:
+    return f"Interrupted: no data set was written; complete downloads are kept. Go on: {command_again()}"
 
 
 _FETCHED = ("name", "kind", "simulated", "counts", "slate_size", "time", "fingerprint", "licence", "citation")
@@ -363,9 +368,9 @@ def _number(key: str, text: str) -> float:
 
 
 @contextmanager
-def show_steps() -> Iterator[Progress]:
-    """Progress of the steps of an import."""
-    with progress() as work:
+def show_steps(*, stopped: Callable[[], str] = nothing_written) -> Iterator[Progress]:
+    """Progress of the steps of an import; `stopped` says what is left where a signal ends it."""
+    with progress(stopped=stopped) as work:
         stage = work.stage("starting", unit="step", even=False)
 
         def advance(what: str, done: int, total: int) -> None:

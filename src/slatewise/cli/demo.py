@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from slatewise.cli._console import JsonFlag, answer, as_text, progress
+from slatewise.cli._interrupts import command_again
 from slatewise.errors import InputError, input_error
 
 if TYPE_CHECKING:
@@ -39,13 +40,17 @@ def demo(
     """Run the demo; see HELP."""
     if data is not None and offline:
         raise input_error("--data and --offline were given together", advice="Choose one of them.")
-    with progress() as work:
+    with progress(stopped=_stop_message) as work:
         prepared, runs = prepare(data, out, offline=offline, say=work.write)
         from slatewise.demo import Settings, run
 
         stage = work.stage("training", unit="epoch", even=False)
         outcome = run(Settings(data=prepared, runs=runs, port=port), say=work.write, advance=stage.report)
     answer(as_value(outcome), as_json=as_json, text=as_words(outcome))
+
+
+def _stop_message() -> str:
+    return f"Interrupted. What is finished, and the checkpoints of the rest, are kept. Go on: {command_again()}"
 
 
 def prepare(data: Path | None, out: Path, *, offline: bool, say: Say) -> tuple[Path, Path]:

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text, progress
+from slatewise.cli._interrupts import command_again, nothing_written
 
 if TYPE_CHECKING:
     from slatewise.data.splits import PartName
@@ -155,7 +156,14 @@ def _evaluate(
     from slatewise.training.propensities import fit_behaviour
 
     opened = _open(run, *log, allow_modules=allow_modules)
-    with progress() as work:
+    fitting = False
+
+    def stop_message() -> str:
+        if not fitting:
+            return nothing_written()
+        return f"Interrupted: no evaluation was written. The fit of the propensities goes on with: {command_again()}"
+
+    with progress(stopped=stop_message) as work:
         logging_policy = None
         if behaviour is not None:
             logging_policy = _open(behaviour, *log, allow_modules=allow_modules).artifact.policy
@@ -163,6 +171,8 @@ def _evaluate(
             stage = work.stage("fitting propensities", unit="step")
 
             def on_step(done: Progress, total: int) -> None:
+                nonlocal fitting
+                fitting = True
                 stage.report(done.step, total)
 
             logging_policy = fit_behaviour(opened, part, always=fit == "always", on_step=on_step)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from slatewise.cli._console import AllowModule, JsonFlag, answer, progress
+from slatewise.cli._interrupts import command_again, nothing_written
 from slatewise.cli.serve import AllowRepeats, Greedy, Keep, Temperature, TopM
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from slatewise.artifact import Artifact
     from slatewise.data.prepared import Dataset
-    from slatewise.serve.batch import Audience
+    from slatewise.serve.batch import Audience, Conditions, SlateWriter, Summary
 
 HELP = """Write a slate for every user of a file, or of the log, into one table.
 
@@ -84,13 +85,29 @@ def recommend(
         seed=seed,
         **_rules(artifact, audience, exclude, candidates, notes),
     )
-    with progress() as work:
-        stage = work.stage("recommending", unit="user", total=len(audience.names))
-        writer = SlateWriter(artifact, dataset)
-        summary = writer.write(out, audience, conditions, overwrite=overwrite, on_users=stage.report)
+    summary = _write(SlateWriter(artifact, dataset), out, audience, conditions, overwrite=overwrite)
     notes += summary.notes(k)
     words = [f"{out}: {summary.rows:,} rows for {summary.users:,} users", *(f"Note: {note}." for note in notes)]
     answer({"out": str(out), **asdict(summary), "notes": notes}, as_json=as_json, text="\n".join(words))
+
+
+def _write(writer: SlateWriter, out: Path, audience: Audience, conditions: Conditions, *, overwrite: bool) -> Summary:
+    """Write the slates; a stop says for how many users they are there."""
+    users, users_done = len(audience.names), 0
+
+    def stop_message() -> str:
+        state = f"The slates of {users_done:,} of {users:,} users are kept beside {out}"
+        return f"Interrupted. {state}. Go on: {command_again()}" if users_done else nothing_written()
+
+    with progress(stopped=stop_message) as work:
+        stage = work.stage("recommending", unit="user", total=users)
+
+        def on_users(done: int) -> None:
+            nonlocal users_done
+            users_done = done
+            stage.report(done)
+
+        return writer.write(out, audience, conditions, overwrite=overwrite, on_users=on_users)
 
 
 def _audience(artifact: Artifact, dataset: Dataset, users: Path | None) -> tuple[Audience, list[str]]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from slatewise.cli._console import errors, progress
+from slatewise.cli._interrupts import command_again
 
 HELP = """Repeat a paper's experiment and print its table: published | ours | 95 % interval.
 
@@ -53,10 +54,17 @@ def reproduce(
     name = paper.replace("-", "_")
     module = configs.find("reproduce", name)
     start, at = time.monotonic(), commit()
-    with progress() as work:
+    state = "No cell was finished"
+
+    def stop_message() -> str:
+        return f"Interrupted. {state}. Go on: {command_again()}"
+
+    with progress(stopped=stop_message) as work:
         stage = work.stage(paper, unit="cell")
 
         def on_cell(cell: str, done: int, total: int) -> None:
+            nonlocal state
+            state = f"{done} of {total} cells are finished and kept in {cache / name}"
             stage.report(done, total, note=cell)
 
         story, cells = run(

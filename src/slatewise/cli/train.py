@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from slatewise.cli._console import JsonFlag, answer, progress
+from slatewise.cli._interrupts import command_again, nothing_written
 
 if TYPE_CHECKING:
+    from slatewise.training.checkpoint import Progress
     from slatewise.training.loop import Result
 
 HELP = """Train a policy from a prepared log into a run folder.
 
 CONFIG is a TOML file with the tables [data], [method] and, if wanted, [encoder], [train], [evaluate], [serve];
-shipped ones lie in configs/.
+shipped ones lie in configs/. A stopped run goes on with --resume.
 
 --from RUN starts from the weights of a finished run, by the names of the items; with [data] learn_from, only events
 from that moment on are learned, such as --set data.learn_from=2026-05-05: a short update on what a day brought.
@@ -53,7 +55,6 @@ def train(
     """Train; see HELP."""
     from slatewise import config as configs
     from slatewise.config.run import RunConfig
-    from slatewise.training.checkpoint import Progress
     from slatewise.training.loop import train as run_training
 
     file, folder = _files(config, start, out)
@@ -65,10 +66,17 @@ def train(
         # another method has other settings: those of the file do not apply
         tables["method"] = {"name": method}
     settings = RunConfig.from_tables(tables, assignment or [], where=str(file))
-    with progress() as work:
+    last: tuple[Progress, int] | None = None
+
+    def stop_message() -> str:
+        return nothing_written() if last is None else _stop_message(folder, *last)
+
+    with progress(stopped=stop_message) as work:
         stage = work.stage("training", unit="step")
 
         def on_step(done: Progress, total: int) -> None:
+            nonlocal last
+            last = done, total
             note = f"best {done.best:.4f} (epoch {done.best_epoch + 1})" if math.isfinite(done.best) else ""
             stage.report(done.step, total, note=note)
 
@@ -88,6 +96,18 @@ def _files(config: Path | None, start: Path | None, out: Path | None) -> tuple[P
     if folder is None or (start is not None and folder.resolve() == start.resolve()):
         raise input_error("the new run needs a folder of its own", advice="Name it with --out DIR.")
     return file, folder
+
+
+def _stop_message(folder: Path, last: Progress, total: int) -> str:
+    """What a stopped run has kept, and the command that goes on with it."""
+    from slatewise.training.checkpoint import read_progress
+
+    saved = read_progress(folder)
+    state = f"The checkpoint in {folder} is of step {saved.step:,}." if saved else "There is no checkpoint yet."
+    if saved is not None and saved.step > last.step:  # the stop fell between the two
+        last = saved
+    step = f"step {last.step:,} of {total:,} (epoch {last.epoch + 1})"
+    return f"Interrupted after {step}. {state} Go on: {command_again('--resume', without=('--overwrite',))}"
 
 
 def _summary(result: Result) -> str:

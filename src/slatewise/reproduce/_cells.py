@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -118,23 +119,33 @@ def _compute(tasks: list[Task], processes: int) -> Iterator[tuple[str, dict[str,
     if not tasks:
         return
     spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(min(processes, len(tasks)), mp_context=spawn, initializer=_one_thread) as pool:
-        # handed out in their order, two ahead: cells that share a log follow each other in the same process
-        waiting = list(reversed(tasks))
-        running: dict[Future[dict[str, Any]], Cell] = {}
-        try:
-            while waiting or running:
-                while waiting and len(running) < processes + 1:
-                    task = waiting.pop()
-                    running[pool.submit(_work, task)] = task.cell
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    cell = running.pop(future)
-                    with _name_failures(cell):
-                        result = future.result()
-                    yield cell.name, result
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    children_before = multiprocessing.active_children()
+    pool = ProcessPoolExecutor(min(processes, len(tasks)), mp_context=spawn, initializer=_begin)
+    # handed out in their order, two ahead: cells that share a log follow each other in the same process
+    waiting = list(reversed(tasks))
+    running: dict[Future[dict[str, Any]], Cell] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes + 1:
+                task = waiting.pop()
+                running[pool.submit(_work, task)] = task.cell
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                cell = running.pop(future)
+                with _name_failures(cell):
+                    result = future.result()
+                yield cell.name, result
+    except Exception:
+        pool.shutdown(cancel_futures=True)  # cells that have begun are finished and kept
+        raise
+    except BaseException:
+        # nobody waits for a cell after a stop
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in multiprocessing.active_children():
+            if child not in children_before:
+                child.terminate()
+        raise
+    pool.shutdown()
 
 
 @contextmanager
@@ -161,9 +172,10 @@ def _work(task: Task) -> dict[str, Any]:
     return result
 
 
-def _one_thread() -> None:
+def _begin() -> None:
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one process that ends the others
     torch.set_num_threads(1)
 
 

@@ -105,6 +105,22 @@ def read_state(folder: Path) -> Checkpoint | None:
     return Checkpoint(progress=progress, learner=_under("learner.", tensors), best=_under("best.", tensors))
 
 
+def read_progress(folder: Path) -> Progress | None:
+    """Where the last checkpoint stands, without its tensors; None before the first one.
+
+    Raises:
+        InputError: the file is no checkpoint.
+    """
+    path = folder / "checkpoint"
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            return Progress(**json.loads(file.metadata()["progress"]))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise input_error(f"no checkpoint: {error}", file=path, advice="Start anew with --overwrite.") from error
+
+
 def _checksum(progress: str, tensors: Mapping[str, Tensor]) -> str:
     """CRC-32 of all that a checkpoint holds, with the names, types and shapes of the tensors."""
     value = zlib.crc32(progress.encode())
