@@ -72,7 +72,10 @@ def test_assignments_are_put_into_the_file(tmp_path: Path) -> None:
     [
         ({}, "run.toml: the table [method] is missing."),
         ({"method": 5}, "run.toml: [method] is 5, which is no table."),
-        ({"trian": {}}, 'run.toml: unknown table "[trian]"; known: data, encoder, method, train, evaluate, serve.'),
+        (
+            {"trian": {}},
+            'run.toml: unknown table "[trian]"; known: data, items, encoder, method, train, evaluate, serve.',
+        ),
         ({"method": {}}, "run.toml [method] has no name. One of: cloning, "),
         ({"method": {"name": "clonning"}}, 'methods has no "clonning"; did you mean "cloning"?'),
         ({"method": {"name": "cloning", "lrr": 1}}, 'run.toml [method] has an unknown key "lrr"; did you mean "lr"?'),

@@ -10,13 +10,14 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import torch
 from safetensors import SafetensorError
@@ -32,6 +33,8 @@ from slatewise.log import Catalog
 from slatewise.protocols import Policy
 
 FORMAT = 2
+CONTENT = "catalog.content."
+"""How the names of the arrays begin that encode content, in weights.safetensors."""
 FILES = ("config.toml", "items.parquet", "weights.safetensors")
 """What an artifact holds beside its manifest."""
 
@@ -102,7 +105,7 @@ def save(
     with atomic_folder(path) as folder:
         (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
         weights = {name: tensor.detach().contiguous().clone() for name, tensor in policy.state_dict().items()}
-        save_file(weights, folder / "weights.safetensors")
+        save_file(weights | _content_arrays(catalog), folder / "weights.safetensors")
         write_catalog(folder / "items.parquet", catalog)
         manifest = {
             "format": FORMAT,
@@ -147,9 +150,11 @@ def load(path: Path, *, allow_modules: bool = False) -> Artifact:
         catalog = read_catalog(path / "items.parquet")
     except (pa.ArrowException, LookupError, ValueError) as error:
         raise input_error(f"no catalog: {error}", file=path / "items.parquet") from error
-    policy = build_policy(config, catalog, where=str(path / "config.toml"))
     try:
-        policy.load_state_dict(load_file(path / "weights.safetensors"))
+        weights = load_file(path / "weights.safetensors")
+        catalog = _with_arrays(catalog, weights)
+        policy = build_policy(config, catalog, where=str(path / "config.toml"))
+        policy.load_state_dict(weights)
     except (RuntimeError, SafetensorError) as error:
         raise input_error(
             f"the weights do not fit the configuration: {error}", file=path / "weights.safetensors"
@@ -157,6 +162,21 @@ def load(path: Path, *, allow_modules: bool = False) -> Artifact:
     if isinstance(policy, nn.Module):
         policy.eval()
     return Artifact(path=path, policy=policy, catalog=catalog, config=config, manifest=manifest)
+
+
+def _content_arrays(catalog: Catalog) -> dict[str, torch.Tensor]:
+    """What encodes the content of further items, beside the policy's weights."""
+    fitted = {} if catalog.content is None else catalog.content.fitted
+    return {f"{CONTENT}{name}": torch.from_numpy(np.array(array)) for name, array in fitted.items()}
+
+
+def _with_arrays(catalog: Catalog, weights: dict[str, torch.Tensor]) -> Catalog:
+    """The catalog with those arrays, which are taken out of the weights."""
+    if catalog.content is None:
+        return catalog
+    names = [name for name in weights if name.startswith(CONTENT)]
+    fitted = {name.removeprefix(CONTENT): weights.pop(name).numpy() for name in names}
+    return replace(catalog, content=replace(catalog.content, fitted=fitted))
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -21,6 +21,8 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int, Shaped
 from numpy.typing import NDArray
 
+from slatewise.features import FeatureScale, ItemContent
+
 PAD = 0
 UNKNOWN = 1
 FIRST_ITEM = 2
@@ -354,6 +356,10 @@ class Catalog:
     """Name of each group; group_names[0] is ""."""
     features: Float[np.ndarray, "rows E"]
     """Numeric features, standardised; width 0 where there are none."""
+    feature_scales: tuple[FeatureScale, ...] = ()
+    """How each column of `features` was standardised; () where nothing says it."""
+    content: ItemContent | None = None
+    """None where item vectors are learned rows alone."""
     columns: pa.Table | None = None
     """What the item table said of every real item, in the order of their numbers: numbers, truth values, dates, text
     and lists of text under the names of the table; None where nothing is known."""

@@ -170,6 +170,13 @@ class KnowsUsers(Protocol):
 
 
 @runtime_checkable
+class SearchesPositions(Protocol):
+    """A policy that searches among positions of its items, which `refresh_positions` computes from their vectors."""
+
+    def refresh_positions(self) -> None: ...
+
+
+@runtime_checkable
 class SelfEvaluating(Protocol):
     """A learner that evaluates itself on held-out events: a user model, which recommends nothing.
 

@@ -1,7 +1,12 @@
+import copy
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from slatewise.features import ItemContent
+from slatewise.nn.dropout import let_dropout_draw
 from slatewise.nn.item_table import ItemTable, RowWiseAdagrad
 
 
@@ -136,3 +141,72 @@ def test_a_checkpoint_of_another_catalog_is_refused() -> None:
 def test_a_learning_rate_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="learning rate"):
         RowWiseAdagrad({"items": _table()}, learning_rate=0.0)
+
+
+def _content(*, drop: float = 0.0) -> ItemContent:
+    """Two numbers for each of six rows; the last item has no event."""
+    values = np.array([[0, 0], [0, 0], [1, 0], [0, 1], [1, 1], [2, 0]], np.float32)
+    return ItemContent(values=values, has_events=np.arange(6) < 5, drop=drop, fitted={})
+
+
+def test_a_row_with_content_is_learned_row_and_map_by_hand() -> None:
+    table = ItemTable(6, 2, _content())
+    assert table.content is not None
+    with torch.no_grad():
+        table.weight[3] = torch.tensor([0.5, 0.5])
+        table.content.weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    expected = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 2.0], [3.5, 4.5], [4.0, 6.0], [2.0, 4.0]])
+    table.eval()
+    with torch.no_grad():
+        whole = table.whole()
+        assert torch.equal(whole, expected)
+        assert table.whole() is whole  # nothing has changed
+        table.weight[2] += 1.0
+        assert torch.equal(table.whole()[2], torch.tensor([2.0, 3.0]))
+    assert torch.equal(table(torch.tensor([[3, 5]])), expected[[3, 5]].unsqueeze(0))
+
+
+@pytest.mark.parametrize("by_row", [False, True])
+def test_an_item_without_events_keeps_a_learned_row_of_zero(by_row: bool) -> None:
+    table = ItemTable(6, 2, _content())
+    table.reset(0.5, torch.Generator().manual_seed(0))
+    assert table.content is not None
+    assert not table.weight.any()
+    assert table.content.weight.any()
+    assert table.is_closed(None) is not None
+    assert table.is_closed(torch.tensor([4, 5])).tolist() == [False, True]  # type: ignore[union-attr]
+    assert table.eval().is_closed(None) is None
+    table.train()
+    row_wise = RowWiseAdagrad({"items": table}, learning_rate=0.5) if by_row else None
+    optimiser = torch.optim.Adam([weight for weight in table.parameters() if weight.requires_grad], lr=0.1)
+    for _ in range(3):
+        optimiser.zero_grad()
+        _backward((table(torch.tensor([4, 5])) - 1).square().sum())
+        optimiser.step()
+        if row_wise is not None:
+            row_wise.step()
+    assert table.weight[4].any()
+    assert not table.weight[5].any()
+
+
+def test_learned_rows_are_left_out_at_random_and_content_stays() -> None:
+    table = ItemTable(6, 1, _content(drop=0.5))
+    with torch.no_grad():
+        table.weight.fill_(10.0)
+        table.weight[5] = 0.0
+    items = torch.full((400,), 3)
+    assert torch.equal(table(items), torch.full((400, 1), 10.0))  # nothing draws without a generator
+    let_dropout_draw(table, torch.Generator().manual_seed(0))
+    rows = table(items)
+    assert set(rows.flatten().tolist()) == {0.0, 10.0}
+    assert 150 < int((rows == 0).sum()) < 250
+    assert torch.equal(table.eval()(items), torch.full((400, 1), 10.0))
+
+
+def test_a_copied_table_shares_the_content() -> None:
+    table = ItemTable(6, 1, _content())
+    copied = copy.deepcopy(table)
+    assert table.content is not None
+    assert copied.content is not None
+    assert copied.content.source is table.content.source
+    assert copied.content.weight is not table.content.weight

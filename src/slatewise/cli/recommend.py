@@ -76,8 +76,8 @@ def recommend(
         allow_modules=allow_module,
     )
     artifact, config = open_artifact(run, options)
-    dataset = open_history(artifact, data)
-    audience, notes = _audience(artifact, dataset, users)
+    artifact, dataset, notes = open_history(artifact, data)
+    audience = _audience(artifact, dataset, users, notes)
     conditions = Conditions(
         k=k,
         exploration=None if config.greedy else config.exploration(k),
@@ -110,8 +110,8 @@ def _write(writer: SlateWriter, out: Path, audience: Audience, conditions: Condi
         return writer.write(out, audience, conditions, overwrite=overwrite, on_users=on_users)
 
 
-def _audience(artifact: Artifact, dataset: Dataset, users: Path | None) -> tuple[Audience, list[str]]:
-    """Who gets a slate, and what is to be said of the file that lists them."""
+def _audience(artifact: Artifact, dataset: Dataset, users: Path | None, notes: list[str]) -> Audience:
+    """Who gets a slate; what is to be said of the file that lists them is added to the notes."""
     import numpy as np
     import pyarrow as pa
 
@@ -129,16 +129,17 @@ def _audience(artifact: Artifact, dataset: Dataset, users: Path | None) -> tuple
                 f"the policy reads {width} numbers of context, which --all does not give",
                 advice=f"Pass a table: --users FILE with user_id, {', '.join(names)}.",
             )
-        return Audience(names=dataset.users.names), []
+        return Audience(names=dataset.users.names)
     frame = read_name_list(users, ["user_id"])
     again = frame.height - frame["user_id"].n_unique()
     frame = frame.unique("user_id", keep="first", maintain_order=True)
-    notes = [f"{again:,} rows of {users.name} name a user again; the first one counts"] if again else []
+    if again:
+        notes.append(f"{again:,} rows of {users.name} name a user again; the first one counts")
     missing = [name for name in names if name not in frame.columns] if width else []
     if missing:
         raise input_error(f"the policy reads context; columns {', '.join(missing)} are missing", file=users)
     context = frame.select(names).to_numpy().astype(np.float32) if width else None
-    return Audience(names=frame["user_id"].to_arrow().cast(pa.string()), context=context), notes
+    return Audience(names=frame["user_id"].to_arrow().cast(pa.string()), context=context)
 
 
 def _rules(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from slatewise.config.components import find, name_of
-from slatewise.config.sections import DataConfig, EvaluateConfig, ServeConfig, TrainConfig
+from slatewise.config.sections import DataConfig, EvaluateConfig, ItemsConfig, ServeConfig, TrainConfig
 from slatewise.config.tables import convert, dump_toml, override, read_toml, sections, to_table
 from slatewise.errors import input_error
 from slatewise.log import LogPart
@@ -17,7 +17,7 @@ from slatewise.protocols import ResolvesFromLog, Settings
 C = TypeVar("C")
 COMPONENTS = ("encoder", "method")
 """Tables that name a component beside its settings."""
-SECTIONS = ("data", "encoder", "method", "train", "evaluate", "serve")
+SECTIONS = ("data", "items", "encoder", "method", "train", "evaluate", "serve")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ class RunConfig:
     encoder: Component
     data: DataConfig | None = None
     """None: what is trained reads no prepared data set (a policy that learned in memory)."""
+    items: ItemsConfig = field(default_factory=ItemsConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
@@ -67,7 +68,8 @@ class RunConfig:
         """A configuration from tables as TOML gives them.
 
         Args:
-            values: method and, if wanted, data, encoder, train, evaluate, serve. Without an encoder, the method's own.
+            values: method and, if wanted, data, items, encoder, train, evaluate, serve. Without an encoder, the
+                method's own.
             assignments: `a.b=value`, put into the tables; messages name them as `--set a.b=value`.
             where: name of the file, for messages.
 
@@ -95,6 +97,7 @@ class RunConfig:
             data=read("data", DataConfig) if "data" in tables else None,
             method=Component(name=method, settings=read("method", find("methods", method).Config)),
             encoder=Component(name=encoder, settings=read("encoder", find("encoders", encoder).Config)),
+            items=read("items", ItemsConfig),
             train=read("train", TrainConfig),
             evaluate=read("evaluate", EvaluateConfig),
             serve=read("serve", ServeConfig),
@@ -111,13 +114,19 @@ class RunConfig:
     def to_tables(self) -> dict[str, dict[str, object]]:
         """As TOML holds it."""
         data = {} if self.data is None else {"data": to_table(self.data)}
-        return data | {
-            "encoder": self.encoder.to_table(),
-            "method": self.method.to_table(),
-            "train": to_table(self.train),
-            "evaluate": to_table(self.evaluate),
-            "serve": to_table(self.serve),
-        }
+        # only where it says something: without it, a run is one of learned rows alone
+        items = {} if self.items == ItemsConfig() else {"items": to_table(self.items)}
+        return (
+            data
+            | items
+            | {
+                "encoder": self.encoder.to_table(),
+                "method": self.method.to_table(),
+                "train": to_table(self.train),
+                "evaluate": to_table(self.evaluate),
+                "serve": to_table(self.serve),
+            }
+        )
 
     def to_toml(self) -> str:
         """Text of config.toml; `from_toml` reads the same configuration back."""

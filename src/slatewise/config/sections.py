@@ -9,6 +9,7 @@ from typing import Literal
 from slatewise.types import Exploration
 
 _1970 = datetime(1970, 1, 1, tzinfo=UTC)
+ContentKind = Literal["features", "text"]
 SplitName = Literal["leave_one_out", "first_share", "random", "by_time", "by_user"]
 
 
@@ -53,6 +54,28 @@ class DataConfig:
             moment = getattr(self, name)
             if moment is not None:
                 microseconds(moment)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemsConfig:
+    """[items]: what item vectors are made of, besides what is learned of each item."""
+
+    content: tuple[ContentKind, ...] = ()
+    """features: numbers and labels of the item table; text: its text and group. A linear map of them is added to the
+    learned row of every item, in scores and in histories, and is all that an item without events has. (): learned rows
+    alone."""
+    text_width: int = 64
+    """Width of the vectors that texts become (hashed words and n-grams, TF-IDF, truncated SVD)."""
+    drop: float = 0.5
+    """Share of the learned rows that training leaves out at random, so that content learns to do without them."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.content)) < len(self.content):
+            raise ValueError(f"content is {list(self.content)}; expected every kind once")
+        if self.text_width < 1:
+            raise ValueError(f"text_width is {self.text_width}; expected at least 1")
+        if not 0 <= self.drop < 1:
+            raise ValueError(f"drop is {self.drop}; expected a share in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from slatewise.data.manifest import Kind, Manifest, Provenance
 from slatewise.data.merge_account import MergeAccount
 from slatewise.data.prepared import Dataset
 from slatewise.data.reading.account import Account, account_of
+from slatewise.features import rescale
 from slatewise.log import Catalog, Interactions, ItemLists, Vocabulary
 
 
@@ -63,6 +64,7 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
         ours, is_new, late, set_aside = _match_events(ours, theirs, their_user)
     columns, changes = join_columns(items.names, first.catalog, second.catalog)
     merged = join(ours, theirs, np.flatnonzero(is_new), their_user, num_users=len(users))
+    catalog = replace(merge_catalogs(first.catalog, second.catalog), columns=columns)
     account = MergeAccount(
         added=int(is_new.sum()),
         duplicates=len(is_new) - int(is_new.sum()) - late - set_aside,
@@ -70,11 +72,11 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
         set_aside=set_aside,
         new_users=len(users) - len(first.users),
         new_items=len(items) - len(first.catalog.vocabulary),
-        featureless_items=(len(items) - first.catalog.num_items) * bool(first.catalog.features.shape[1]),
+        featureless_items=int((~catalog.features[first.catalog.num_rows :].any(axis=1)).sum())
+        * bool(first.catalog.features.shape[1]),
         columns=changes,
         notes=(*_reading_notes(second), *notes),
     )
-    catalog = replace(merge_catalogs(first.catalog, second.catalog), columns=columns)
     dataset = _write(
         out,
         replace(first, interactions=merged, catalog=catalog, users=users),
@@ -169,8 +171,8 @@ def _set_aside(*datasets: Dataset | MergeAccount) -> dict[str, int]:
 def merge_catalogs(first: Catalog, second: Catalog) -> Catalog:
     """The items of the first, then those that only the second has.
 
-    Text and group of an item are the first's, where it has none the second's; features are the first's alone, because
-    those of the second were standardised over other items. Their columns are joined by `join_columns`.
+    Text and group of an item are the first's, where it has none the second's. Features are the first's, and items that
+    only the second has get those of the same names, on the first's scales. Their columns are joined by `join_columns`.
     """
     items, number = _union(first.vocabulary, second.vocabulary)
     text = [*first.text, *[""] * (len(items) - first.num_items)]
@@ -181,12 +183,16 @@ def merge_catalogs(first: Catalog, second: Catalog) -> Catalog:
         group[row] = group[row] or group_number[second.group[place]]
     features = np.zeros((len(text), first.features.shape[1]), np.float32)
     features[: len(first.features)] = first.features
+    if first.feature_scales:
+        is_new = number >= first.num_rows
+        features[number[is_new]] = rescale(second.features, second.feature_scales, first.feature_scales)[is_new]
     return Catalog(
         vocabulary=items,
         text=tuple(text),
         group=group,
         group_names=tuple(group_names.to_pylist()),
         features=features,
+        feature_scales=first.feature_scales,
     )
 
 

@@ -59,7 +59,7 @@ class HistoryReader(nn.Module):
         super().__init__()
         self.config = config
         self.dropout = Dropout(config.dropout)
-        self.item = ItemTable(catalog.num_rows, config.item_width)
+        self.item = ItemTable(catalog.num_rows, config.item_width, catalog.content)
         """U"""
         self.register_buffer("edges", torch.tensor(config.reward_edges or (), dtype=torch.float32))
         self.bucket = nn.Parameter(torch.zeros(len(self.edges) + 1, config.item_width))
@@ -67,7 +67,7 @@ class HistoryReader(nn.Module):
 
     def reset(self, generator: Generator) -> None:
         """Draw the initial weights."""
-        normal_(self.item.weight, self.config.item_width**-0.5, generator)
+        self.item.reset(self.config.item_width**-0.5, generator)
         normal_(self.bucket, self.config.item_width**-0.5, generator)
         uniform_(self.context, max(1, self.context.shape[1]) ** -0.5, generator)
         with torch.no_grad():

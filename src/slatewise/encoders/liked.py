@@ -68,12 +68,12 @@ class Encoder(nn.Module):
         self.width = config.width
         self.least = UNKNOWN_SCALE if config.reward_at_least is None else config.reward_at_least
         self.dropout = Dropout(config.dropout)
-        self.item = ItemTable(catalog.num_rows, config.width)
+        self.item = ItemTable(catalog.num_rows, config.width, catalog.content)
         """U"""
         self.bias = nn.Parameter(torch.zeros(config.width))
         self.context = nn.Parameter(torch.zeros(config.width, config.context_width or 0))
         if generator is not None:
-            normal_(self.item.weight, config.width**-0.5, generator)
+            self.item.reset(config.width**-0.5, generator)
             normal_(self.bias.view(1, -1), 0.1, generator)
             uniform_(self.context, max(1, self.context.shape[1]) ** -0.5, generator)
             with torch.no_grad():

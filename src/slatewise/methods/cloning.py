@@ -49,7 +49,13 @@ class Policy(RankedPolicy):
         self, config: Config, encoder: StateEncoder, catalog: Catalog, *, generator: Generator | None = None
     ) -> None:
         super().__init__(encoder, catalog.num_rows)
-        self.head = SoftmaxHead(encoder.width, catalog.num_rows, temperature=config.temperature, generator=generator)
+        self.head = SoftmaxHead(
+            encoder.width,
+            catalog.num_rows,
+            temperature=config.temperature,
+            content=catalog.content,
+            generator=generator,
+        )
 
     def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
         """Logits."""
@@ -78,7 +84,7 @@ class Learner:
         )
         self.generator = generator
         self.config = config
-        let_dropout_draw(encoder, generator)
+        let_dropout_draw(self.policy, generator)
 
     def update(self, trajectories: Trajectories) -> dict[str, float]:
         """One step on a batch; the loss is −mean log π of the shown items."""

@@ -245,7 +245,7 @@ class Learner:
         self.num_items = catalog.num_items
         self.num_several_uses = 0
         """Slates of the training part of which several items were used."""
-        let_dropout_draw(encoder, generator)
+        let_dropout_draw(self.policy, generator)
 
     def check_log(self, part: LogPart) -> None:
         """Count slates of which several items were used.

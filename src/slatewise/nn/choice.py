@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 from slatewise.log import Catalog
 from slatewise.nn.item_table import ItemTable
 from slatewise.ops.choice import choice_weight
-from slatewise.ops.initial import fan_in_, normal_
+from slatewise.ops.initial import fan_in_
 
 Reads = Literal["whole", "match"]
 
@@ -24,11 +24,11 @@ class ItemReader(nn.Module):
 
     whole: [state ; f_i]. match: the first E components of the state are the user's taste for the E features, and the
     input is [⟨taste, f_i⟩ ; f_i ; rest of the state]: the taste enters only through its match with the item.
-    f_i are the catalog's features, or learned where it has none.
+    f_i are the catalog's features, or learned where it has none; with content, learned rows with a map of it.
 
     Raises:
-        ValueError: match with a state narrower than the features, or with a catalog that has none; features that are
-            not finite.
+        ValueError: match with a state narrower than the features, with a catalog that has none, or with content;
+            features that are not finite.
     """
 
     features: Tensor
@@ -57,10 +57,14 @@ class ItemReader(nn.Module):
         self.register_buffer(
             "features", torch.from_numpy(np.ascontiguousarray(catalog.features, dtype=np.float32)), persistent=False
         )
-        self.learned = ItemTable(catalog.num_rows, item_width) if not width else None
+        content = catalog.content
+        if content is not None and reads == "match":
+            raise ValueError('reads = "match" takes the features as they are; items.content needs reads = "whole"')
+        is_learned = content is not None or not width
+        self.learned = ItemTable(catalog.num_rows, item_width, content) if is_learned else None
         if self.learned is not None and generator is not None:
-            normal_(self.learned.weight, 1.0, generator)
-        self.item_width = width or item_width
+            self.learned.reset(1.0, generator)
+        self.item_width = item_width if is_learned else width
         if reads == "match" and not 0 < width <= state_width:
             raise ValueError(
                 f'reads = "match" needs items with features and a state at least as wide; there are {width} features '
@@ -84,7 +88,7 @@ class ItemReader(nn.Module):
 
     def affinity(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
         """⟨taste, f_i⟩ for a state that begins with the user's taste."""
-        return torch.einsum("bae,be->ba", self.features[items], state[:, : self.item_width])
+        return torch.einsum("bae,be->ba", self.features[items], state[:, : self.features.shape[1]])
 
 
 def network(sizes: Sequence[int], *, generator: Generator | None, bias: float = 0.0) -> nn.Sequential:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from slatewise.protocols import StateEncoder
-
 
 class Dropout(nn.Module):
     """Dropout masks; draws only in training mode and once a generator has been set.
@@ -27,9 +25,9 @@ class Dropout(nn.Module):
         return torch.empty(like.shape).bernoulli_(1 - self.share, generator=self.generator)
 
 
-def let_dropout_draw(encoder: StateEncoder, generator: Generator) -> None:
-    """Set the generator of every `Dropout` module of an encoder."""
-    if isinstance(encoder, nn.Module):
-        for module in encoder.modules():
+def let_dropout_draw(part: object, generator: Generator) -> None:
+    """Set the generator of every `Dropout` module of a policy, an encoder or a network."""
+    if isinstance(part, nn.Module):
+        for module in part.modules():
             if isinstance(module, Dropout):
                 module.generator = generator

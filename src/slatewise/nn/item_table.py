@@ -11,18 +11,53 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor, nn
 
+from slatewise.features import ItemContent
+from slatewise.nn.dropout import Dropout
+from slatewise.ops.initial import normal_
 from slatewise.ops.row_wise import row_wise_adagrad, sum_by_row
 
 
-class ItemTable(nn.Module):
-    """(N + 2, E) numbers, row i for item number i; zeros initially."""
+class ContentMap(nn.Module):
+    """What content adds to the rows of an item table: x ↦ Mᵀx, linear in the numbers that are known of an item.
 
-    def __init__(self, num_rows: int, width: int) -> None:
+    Items without an event in training have no learned row: while the module trains, their rows are left out and get no
+    gradient, so they stay 0. Of the others, a share is left out at random (DropoutNet, Volkovs et al. 2017).
+    """
+
+    def __init__(self, content: ItemContent, width: int) -> None:
+        super().__init__()
+        self.source = content
+        self.weight = nn.Parameter(torch.zeros(content.values.shape[1], width))
+        """M"""
+        self.dropout = Dropout(content.drop)
+
+    def forward(self, rows: Float[Tensor, "*A E"], items: Int[Tensor, "*A"] | None) -> Float[Tensor, "*A E"]:
+        """Rows with content; of items, or of every item number for None."""
+        values = torch.from_numpy(self.source.values)
+        if self.training:
+            learned = torch.from_numpy(self.source.has_events)
+            learned = learned if items is None else learned[items]
+            mask = self.dropout.keep_mask(learned)
+            rows = rows * (learned if mask is None else learned * mask).unsqueeze(-1)
+        return rows + (values if items is None else values[items]) @ self.weight
+
+
+class ItemTable(nn.Module):
+    """(N + 2, E) numbers, row i for item number i; zeros initially.
+
+    With content, a row is what is learned of the item itself plus a map of its content, which is all that an item
+    without events has.
+    """
+
+    def __init__(self, num_rows: int, width: int, content: ItemContent | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(num_rows, width))
+        self.content = None if content is None else ContentMap(content, width)
+        self._sum: tuple[tuple[int, int], Tensor] | None = None
+        """The whole table with content, and the versions of the weights that it was computed from."""
         self.by_row = False
         """True once a `RowWiseAdagrad` updates the table."""
         self.reads: list[tuple[Tensor, Tensor]] = []
@@ -34,7 +69,26 @@ class ItemTable(nn.Module):
         if self.by_row and torch.is_grad_enabled():
             rows.requires_grad_()
             self.reads.append((items, rows))
-        return rows
+        return rows if self.content is None else self.content(rows, items)
+
+    def reset(self, std: float, generator: Generator) -> None:
+        """Draw initial rows; with content, its map is drawn instead, and the learned rows start at 0."""
+        normal_(self.weight if self.content is None else self.content.weight, std, generator)
+
+    def train(self, mode: bool = True) -> ItemTable:
+        """Set the mode; what was computed before a step is computed again after it."""
+        self._sum = None
+        return super().train(mode)
+
+    def is_closed(self, items: Int[Tensor, "*A"] | None) -> Bool[Tensor, "*A"] | None:
+        """True for items that training must not hold against: they have no event; None where there are none such.
+
+        An item that could not be shown is no evidence that users do not want its kind.
+        """
+        if self.content is None or not self.training:
+            return None
+        closed = ~torch.from_numpy(self.content.source.has_events)
+        return closed if items is None else closed[items]
 
     def whole(self) -> Float[Tensor, "N E"]:
         """The whole table, for scoring every item.
@@ -44,7 +98,15 @@ class ItemTable(nn.Module):
         """
         if self.by_row and torch.is_grad_enabled():
             raise RuntimeError("the table has row-wise updates; look up single rows, or use torch.no_grad()")
-        return self.weight
+        if self.content is None:
+            return self.weight
+        if self.training or torch.is_grad_enabled():
+            rows: Tensor = self.content(self.weight, None)
+            return rows
+        versions = (self.weight._version, self.content.weight._version)
+        if self._sum is None or self._sum[0] != versions:
+            self._sum = versions, self.content(self.weight, None)
+        return self._sum[1]
 
 
 def item_tables(module: nn.Module) -> dict[str, ItemTable]:

@@ -6,14 +6,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.features import ItemContent
 from slatewise.log import FIRST_ITEM
 from slatewise.nn.item_table import ItemTable
 from slatewise.ops.full_softmax import log_softmax_at
-from slatewise.ops.initial import normal_
 from slatewise.ops.negatives import Negatives
 from slatewise.ops.sampled_softmax import sampled_log_softmax
 from slatewise.ops.slate_softmax import sampled_log_softmax_slate
 
+CLOSED = -1e30
+"""Bias that leaves an item out of a softmax; finite, so that nothing becomes NaN."""
 LANES = 16
 """Width of a vector register in floats: vectors are padded with zeros to a multiple, which changes no product."""
 
@@ -22,17 +24,23 @@ class SoftmaxHead(nn.Module):
     """Item table V and biases; row i belongs to item number i, the two reserved rows are never scored."""
 
     def __init__(
-        self, width: int, num_rows: int, *, temperature: float = 1.0, generator: Generator | None = None
+        self,
+        width: int,
+        num_rows: int,
+        *,
+        temperature: float = 1.0,
+        content: ItemContent | None = None,
+        generator: Generator | None = None,
     ) -> None:
         super().__init__()
         if not temperature > 0:
             raise ValueError(f"temperature is {temperature}; expected a number above 0")
         self.temperature = temperature
-        self.item = ItemTable(num_rows, width)
+        self.item = ItemTable(num_rows, width, content)
         """V"""
-        self.bias = ItemTable(num_rows, 1)
+        self.bias = ItemTable(num_rows, 1, content)
         if generator is not None:
-            normal_(self.item.weight, width**-0.5, generator)
+            self.item.reset(width**-0.5, generator)
 
     def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
         """Logits of items, or of every row for None."""
@@ -55,7 +63,7 @@ class SoftmaxHead(nn.Module):
                 the catalog, whose gradient reaches only the rows of these items.
         """
         if negatives is None:
-            weight, bias = self.item.whole()[FIRST_ITEM:], self.bias.whole()[FIRST_ITEM:, 0]
+            weight, bias = self.item.whole()[FIRST_ITEM:], self._biases(None)[FIRST_ITEM:]
             return log_softmax_at(state / self.temperature, weight, bias, item - FIRST_ITEM)
         return sampled_log_softmax(
             state,
@@ -63,8 +71,8 @@ class SoftmaxHead(nn.Module):
             self.item(negatives.items),
             log_weight=negatives.log_weight,
             hit=negatives.column(item),
-            positive_bias=self.bias(item)[:, 0],
-            negative_bias=self.bias(negatives.items)[:, 0],
+            positive_bias=self._biases(item),
+            negative_bias=self._biases(negatives.items),
             temperature=self.temperature,
         )
 
@@ -93,17 +101,18 @@ class SoftmaxHead(nn.Module):
             self.item(negatives.items),
             log_weight=negatives.log_weight,
             hit=negatives.column(slate),
-            positive_bias=self.bias(slate)[..., 0],
-            negative_bias=self.bias(negatives.items)[:, 0],
+            positive_bias=self._biases(slate),
+            negative_bias=self._biases(negatives.items),
             temperature=self.temperature,
         )
 
+    @torch.no_grad()
     def vectors(self) -> Float[Tensor, "N E"]:
         """One vector per real item whose inner product with `query` is its score; for a `Retriever`."""
-        weight = self.item.weight.detach()[FIRST_ITEM:]
+        weight = self.item.whole()[FIRST_ITEM:]
         filled = weight.new_zeros(len(weight), _padded_width(weight.shape[1] + 1))
         filled[:, : weight.shape[1]] = weight
-        filled[:, weight.shape[1]] = self.bias.weight.detach()[FIRST_ITEM:, 0]
+        filled[:, weight.shape[1]] = self.bias.whole()[FIRST_ITEM:, 0]
         return filled
 
     def query(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
@@ -113,6 +122,12 @@ class SoftmaxHead(nn.Module):
         torch.div(state, self.temperature, out=query[:, :width])
         query[:, width] = 1.0
         return query
+
+    def _biases(self, items: Int[Tensor, "*A"] | None) -> Float[Tensor, "*A"]:
+        """Biases of items, or of every row for None; while the head trains, lowest where an item has no event."""
+        biases = (self.bias.whole() if items is None else self.bias(items))[..., 0]
+        closed = self.bias.is_closed(items)
+        return biases if closed is None else biases.masked_fill(closed, CLOSED)
 
 
 def _padded_width(width: int) -> int:

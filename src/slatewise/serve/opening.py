@@ -20,6 +20,7 @@ from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.history import LoggedHistory
 from slatewise.serve.recommender import Recommender
 from slatewise.serve.stores.lmdb import Store
+from slatewise.training.new_items import score_items_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +70,12 @@ def open_recommender(run: Path, options: Options) -> Recommender:
     """
     folder = find_artifact(run)
     artifact, config = open_artifact(run, options)
+    data = open_data(artifact, options.data)
+    if data is not None:
+        artifact, _ = score_items_of(artifact, data.catalog)
     _check_item_names(artifact)
-    history = _history(artifact, options.data)
+    longest = artifact.config.evaluate.max_history
+    history = None if data is None else LoggedHistory(data, artifact.catalog, max_history=longest)
     # never inside the artifact: training anew replaces that folder
     beside = folder.resolve().parent / "serve"
     log = SegmentedLog(options.events or beside / "events", segment_bytes=options.segment_bytes, fsync=options.fsync)
@@ -116,8 +121,8 @@ def open_artifact(run: Path, options: Options) -> tuple[Artifact, ServeConfig]:
     return artifact, _config(artifact, options)
 
 
-def open_history(artifact: Artifact, data: Path | None) -> Dataset:
-    """The log of the users' histories: the one named, or the one of the training.
+def open_history(artifact: Artifact, data: Path | None) -> tuple[Artifact, Dataset, list[str]]:
+    """The log of the users' histories, the one named or the one of the training; the policy with its items; and notes.
 
     Raises:
         InputError: it is not there.
@@ -130,7 +135,10 @@ def open_history(artifact: Artifact, data: Path | None) -> Dataset:
         raise input_error(
             "the log of the users' histories is not here", file=path, advice="Name the right folder with --data."
         )
-    return prepared.load(path)
+    dataset = prepared.load(path)
+    artifact, num_new = score_items_of(artifact, dataset.catalog)
+    note = f"{num_new:,} items of {dataset.name} are new to the policy: they are scored by their content"
+    return artifact, dataset, [note] if num_new else []
 
 
 def _config(artifact: Artifact, options: Options) -> ServeConfig:
@@ -143,12 +151,11 @@ def _config(artifact: Artifact, options: Options) -> ServeConfig:
         raise InputError(f"{error}.") from error
 
 
-def _history(artifact: Artifact, data: Path | None) -> LoggedHistory | None:
+def open_data(artifact: Artifact, data: Path | None) -> Dataset | None:
     """The log that users start from: the one named, or the one of the training if it is still there."""
     if data is None:
         trained_on = artifact.config.data
         if trained_on is None or not prepared.is_prepared(Path(trained_on.path)):
             return None
         data = Path(trained_on.path)
-    longest = artifact.config.evaluate.max_history
-    return LoggedHistory(prepared.load(data), artifact.catalog, max_history=longest)
+    return prepared.load(data)

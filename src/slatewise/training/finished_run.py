@@ -22,6 +22,7 @@ from slatewise.evaluation import Evaluation
 from slatewise.files import atomic_file
 from slatewise.log import UNKNOWN, LogPart
 from slatewise.protocols import Policy
+from slatewise.training.new_items import score_items_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,7 @@ def open_run_on(folder: Path, data: Path, *, since: str | None = None, allow_mod
                 "--since is for another log than the run's own", file=data, advice="Its own is split by [data]."
             )
         return open_run(folder, data=data, allow_modules=allow_modules)
+    loaded, num_new = score_items_of(loaded, dataset.catalog)
     log, unmatched = with_items_of(dataset, loaded.catalog)
     if unmatched == dataset.catalog.num_items:
         raise input_error(f"the policy of {folder} knows none of its {unmatched:,} items", file=data)
@@ -98,6 +100,8 @@ def open_run_on(folder: Path, data: Path, *, since: str | None = None, allow_mod
     notes = [f"{dataset.name} is another log than the one that the run was trained on; all of it is evaluated."]
     if since is not None:
         notes = [f"{dataset.name} is another log than the one that the run was trained on: its events since {since}."]
+    if num_new:
+        notes.append(f"{num_new:,} of its {dataset.catalog.num_items:,} items are new to the policy: content alone.")
     if unmatched:
         notes.append(
             f"{unmatched:,} of its {dataset.catalog.num_items:,} items are unknown to the policy, "

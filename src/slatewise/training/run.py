@@ -18,6 +18,7 @@ from slatewise.data.splits import Split
 from slatewise.errors import InputError, input_error
 from slatewise.log import Catalog, LogPart
 from slatewise.protocols import ChecksLog, KnowsUsers, Learner, Prepares, SelfEvaluating
+from slatewise.training.new_items import catalog_of_run
 from slatewise.training.warm_start import start_from
 
 
@@ -45,6 +46,9 @@ def lay_out(config: RunConfig, folder: Path) -> Run:
     dataset, split = _open_data(config, where)
     part = split.part("train")
     config = config.resolve(part)  # first: a method may refuse the log as a whole
+    start = None if config.train.start_from is None else Path(config.train.start_from)
+    catalog, content_notes = catalog_of_run(dataset.catalog, config.items, part, start_from=start, where=where)
+    dataset = replace(dataset, catalog=catalog)
     generator = Generator().manual_seed(config.train.seed)
     learner = _build_learner(config, dataset.catalog, where, generator)
     if isinstance(learner, KnowsUsers):
@@ -55,10 +59,9 @@ def lay_out(config: RunConfig, folder: Path) -> Run:
     _prepare(learner, part, where)
     if validates and not isinstance(learner, SelfEvaluating):
         _check_users(config, split.valid, where)
-    notes = split.notes
-    if config.train.start_from is not None:
-        name = config.method.name
-        notes += start_from(Path(config.train.start_from), learner, dataset.catalog, method=name, generator=generator)
+    notes = split.notes + content_notes
+    if start is not None:
+        notes += start_from(start, learner, catalog, method=config.method.name, generator=generator)
     data = config.data
     if data is not None:
         name = data.split or splits.default_split(clock=dataset.clock)

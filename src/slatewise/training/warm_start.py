@@ -53,13 +53,13 @@ def start_from(run: Path, learner: Learner, catalog: Catalog, *, method: str, ge
     is_new = number == UNKNOWN
     draws = generator.get_state()
     try:
-        learner.load_state_dict(_move(state.learner, learner.state_dict(), number, old.catalog, learner))
+        learner.load_state_dict(move_rows(state.learner, learner.state_dict(), number, old.catalog, learner))
         if not learner.single_pass:  # a counting policy follows from what its learner has counted
             best, fresh = (
                 {f"policy.{name}": value for name, value in weights.items()}
                 for weights in (state.best, learner.policy.state_dict())
             )
-            learner.policy.load_state_dict(under("policy.", _move(best, fresh, number, old.catalog, learner)))
+            learner.policy.load_state_dict(under("policy.", move_rows(best, fresh, number, old.catalog, learner)))
     except (InputError, ValueError, RuntimeError, KeyError) as error:
         raise input_error(
             f"its weights do not fit the new settings: {error}",
@@ -70,7 +70,7 @@ def start_from(run: Path, learner: Learner, catalog: Catalog, *, method: str, ge
     return _notes(run, old, learner, catalog, is_new)
 
 
-def _move(state: State, fresh: State, number: Int[np.ndarray, "N"], old: Catalog, learner: Learner) -> State:
+def move_rows(state: State, fresh: State, number: Int[np.ndarray, "N"], old: Catalog, learner: Learner) -> State:
     """A state in the rows of the new catalog.
 
     Args:
@@ -121,7 +121,8 @@ def _notes(run: Path, old: Artifact, learner: Learner, catalog: Catalog, is_new:
     lost = old.catalog.num_items - int((~is_new).sum())
     notes = [f"Started from {run} (policy {old.version}), trained on {old.manifest.source.name}."]
     if is_new.any():
-        notes.append(f"{int(is_new.sum()):,} of {catalog.num_items:,} items are new: they start with fresh vectors.")
+        start = "from their content" if catalog.content is not None else "with fresh vectors"
+        notes.append(f"{int(is_new.sum()):,} of {catalog.num_items:,} items are new: they start {start}.")
     if lost:
         notes.append(f"{lost:,} items of that run are not in the log any more: what it knew of them is left behind.")
     if learner.single_pass:

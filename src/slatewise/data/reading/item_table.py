@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -9,6 +11,7 @@ from jaxtyping import Float
 
 from slatewise.data.item_columns import arrow_table
 from slatewise.errors import input_error
+from slatewise.features import FeatureScale, standardise
 from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
 
 FEATURE = "feature_"
@@ -42,22 +45,37 @@ def catalog(names: pa.StringArray, items: pl.DataFrame | None) -> Catalog:
         group = pl.Series(values=[""] * len(table), dtype=pl.String)
     group_names = ("", *sorted(name for name in group.unique().to_list() if name))
     number = {name: index for index, name in enumerate(group_names)}
-    columns = [_standardise(table[name]) for name in table.columns if name.startswith(FEATURE)]
-    if labels is not None:
-        columns += _indicators(labels)
-    features = np.zeros((len(table) + FIRST_ITEM, len(columns)), np.float32)
-    for index, column in enumerate(columns):
-        features[FIRST_ITEM:, index] = column
+    columns = {name.removeprefix(FEATURE): table[name] for name in table.columns if name.startswith(FEATURE)}
+    columns |= {} if labels is None else indicators(labels)
+    features, scales = feature_columns(columns, len(table))
     return Catalog(
         vocabulary=Vocabulary(names=names),
         text=("",) * FIRST_ITEM + tuple(text),
         group=np.array([0] * FIRST_ITEM + [number[name] for name in group.to_list()], np.int64),
         group_names=group_names,
-        features=features,
         columns=arrow_table(
             {name.removeprefix(COLUMN): table[name] for name in table.columns if name.startswith(COLUMN)}
         ),
+        features=np.concatenate([np.zeros((FIRST_ITEM, len(columns)), np.float32), features]),
+        feature_scales=scales,
     )
+
+
+def feature_columns(
+    columns: Mapping[str, pl.Series], num_rows: int
+) -> tuple[Float[np.ndarray, "N E"], tuple[FeatureScale, ...]]:
+    """Columns as standardised features, and how each was standardised; what is not a number is unknown.
+
+    Args:
+        columns: by name.
+        num_rows: N.
+    """
+    features, scales = np.zeros((num_rows, len(columns)), np.float32), []
+    for index, (name, column) in enumerate(columns.items()):
+        values = column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy().astype(np.float64)
+        features[:, index], scale = standardise(values, name=name)
+        scales.append(scale)
+    return features, tuple(scales)
 
 
 def _one_row_each(items: pl.DataFrame) -> pl.DataFrame:
@@ -72,19 +90,9 @@ def _one_row_each(items: pl.DataFrame) -> pl.DataFrame:
     return table
 
 
-def _standardise(column: pl.Series) -> Float[np.ndarray, "N"]:
-    """Scale to mean 0 and standard deviation 1 over the known values; unknown values become the mean, 0."""
-    values = column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy().astype(np.float64)
-    is_known = np.isfinite(values)
-    if not is_known.any():
-        return np.zeros(len(values))
-    deviation = float(values[is_known].std())
-    centred = np.where(is_known, values - values[is_known].mean(), 0.0)
-    return centred / deviation if deviation > 0 else np.zeros(len(values))
-
-
-def _indicators(labels: pl.Series) -> list[Float[np.ndarray, "N"]]:
+def indicators(labels: pl.Series) -> dict[str, pl.Series]:
+    """One column of 0 and 1 for each label of a column of lists, by name; none where there are one, or too many."""
     names = sorted(label for label in labels.explode().unique().drop_nulls().to_list() if label)
     if not 1 < len(names) <= LABEL_LIMIT:
-        return []
-    return [_standardise(labels.list.contains(label).fill_null(value=False).cast(pl.Float64)) for label in names]
+        return {}
+    return {f"label:{name}": labels.list.contains(name).fill_null(value=False).cast(pl.Float64) for name in names}

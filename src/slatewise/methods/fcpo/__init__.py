@@ -135,6 +135,8 @@ class Policy(GaussianListPolicy):
                 f"cost_limit {config.cost_limit:g} cannot be met: {popular} of {items} items are popular, so the least "
                 f"cost of a list of {config.slate_size} is {least:g}"
             )
+        if catalog.content is not None and config.vectors != "learned":
+            raise ValueError(f'vectors = "{config.vectors}" stand still; items.content needs vectors = "learned"')
         super().__init__(
             encoder,
             catalog.num_rows,
@@ -143,6 +145,7 @@ class Policy(GaussianListPolicy):
             hidden=config.hidden,
             temperature=config.temperature,
             mark=config.popular.mark if by_exposure else None,
+            content=catalog.content,
             generator=generator,
         )
 
@@ -166,12 +169,13 @@ class Learner:
         self.imitation = Imitation(
             config.imitation, self.policy, weights, clip_norm=config.clip_norm, generator=generator
         )
-        self.region = TrustRegion([p for p in weights if p is not self.policy.item.weight])
+        of_vectors = {id(weight) for weight in self.policy.item.parameters()}
+        self.region = TrustRegion([p for p in weights if id(p) not in of_vectors])
         self.exposure = Exposure(config.popular, catalog.num_rows)
         self.constraint = ConstraintMonitor(config.multiplier, limit=config.cost_limit)
         self.imitates = False
         """The log shows single items, which can only be imitated."""
-        let_dropout_draw(encoder, generator)
+        let_dropout_draw(self.policy, generator)
 
     def prepare(self, part: LogPart) -> None:
         """Read the popular items, and V where it is pretrained, off the training part of a log.

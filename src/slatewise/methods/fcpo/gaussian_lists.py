@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.features import ItemContent
 from slatewise.log import FIRST_ITEM
 from slatewise.nn.item_table import ItemTable
 from slatewise.ops import list_rows
-from slatewise.ops.initial import fan_in_, normal_
+from slatewise.ops.initial import fan_in_
 from slatewise.ops.shown_rows import at_steps
 from slatewise.policies.listed import ListedPolicy, numbers
 from slatewise.protocols import StateEncoder
@@ -70,6 +71,7 @@ class GaussianListPolicy(ListedPolicy):
         hidden: width of a layer between state and rows; 0 = none.
         temperature: τ.
         mark: what V holds in one more column for popular items; None = V has no such column.
+        content: of the items; None = V is learned rows alone.
         generator: of the first weights.
     """
 
@@ -83,9 +85,10 @@ class GaussianListPolicy(ListedPolicy):
         hidden: int,
         temperature: float,
         mark: float | None,
+        content: ItemContent | None = None,
         generator: Generator | None = None,
     ) -> None:
-        super().__init__(encoder, ItemTable(num_rows, width), temperature=temperature)
+        super().__init__(encoder, ItemTable(num_rows, width, content), temperature=temperature)
         marked = mark is not None
         self.head = GaussianListHead(encoder.width, slots, width + marked, hidden=hidden, generator=generator)
         self.register_buffer("popular", torch.zeros(num_rows, int(marked)))
@@ -93,7 +96,7 @@ class GaussianListPolicy(ListedPolicy):
         """The last column of V: the mark of popular items; of width 0 where nobody says which they are."""
         self.mark = mark
         if generator is not None:
-            normal_(self.item.weight, width**-0.5, generator)
+            self.item.reset(width**-0.5, generator)
             with torch.no_grad():
                 self.item.weight[:FIRST_ITEM] = 0.0
                 if mark is not None:

@@ -140,7 +140,10 @@ class Imitation:
         """Log-probability of every item in every slot, given the items of the list before it."""
         policy = self.policy
         outputs = policy.head.both(at_steps(policy.encoder(batch.trajectories), batch.steps), policy.head.slots)
-        real = (torch.arange(policy.num_rows) >= FIRST_ITEM).unsqueeze(0)
-        closed = list_rows.closed_columns(batch.lists, real)
+        real = torch.arange(policy.num_rows) >= FIRST_ITEM
+        without_events = policy.item.is_closed(None)
+        if without_events is not None:
+            real = real & ~without_events
+        closed = list_rows.closed_columns(batch.lists, real.unsqueeze(0))
         logits = policy.logits(outputs[..., : policy.head.width]).masked_fill_(closed, NEG_INF)
         return torch.log_softmax(logits, dim=2)

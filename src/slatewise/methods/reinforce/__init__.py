@@ -127,7 +127,13 @@ class Policy(RankedPolicy):
         if catalog.num_items == 1:
             raise ValueError("the catalog has one item: there is nothing to choose, so nothing to learn")
         super().__init__(encoder, catalog.num_rows)
-        self.head = SoftmaxHead(encoder.width, catalog.num_rows, temperature=config.temperature, generator=generator)
+        self.head = SoftmaxHead(
+            encoder.width,
+            catalog.num_rows,
+            temperature=config.temperature,
+            content=catalog.content,
+            generator=generator,
+        )
         self.behaviour_encoder = copy.deepcopy(encoder) if config.behaviour.model == "separate" else None
         self.behaviour: Behaviour
         if config.behaviour.model == "frequency":
@@ -194,9 +200,7 @@ class Learner:
         self._note: str | None = None
         self.imitation_updates: int | None = None if config.imitation.epochs else 0
         """First updates that imitate; None until `plan` says how many an epoch has."""
-        for part in (encoder, self.policy.behaviour_encoder):
-            if part is not None:
-                let_dropout_draw(part, generator)
+        let_dropout_draw(self.policy, generator)
 
     def plan(self, *, updates_per_epoch: int, epochs: int) -> None:
         """Turn the epochs of imitation into updates.

@@ -214,7 +214,8 @@ class Learner:
         self.generator = generator
         self.updates = 0
         self.ends = SessionEnds()
-        let_dropout_draw(encoder, generator)
+        for part in (encoder, self.networks):
+            let_dropout_draw(part, generator)
 
     def update(self, trajectories: Trajectories) -> dict[str, float]:
         """One step on a batch; every shown item is an action, with what it earned.
@@ -251,8 +252,8 @@ class Learner:
         if self.item_rows is not None:
             self.item_rows.step()
         self.updates += 1
-        self._move_targets()
         self.policy.eval()
+        self._move_targets()
         return figures
 
     def _transitions(self, trajectories: Trajectories, rows: Int[Tensor, "P 3"]) -> Transitions:

@@ -15,7 +15,6 @@ from slatewise.methods.wolpertinger.proto_action import on_sphere
 from slatewise.methods.wolpertinger.two_towers import TwoTowerConfig, TwoTowers
 from slatewise.nn.choice import network
 from slatewise.nn.item_table import ItemTable
-from slatewise.ops.initial import normal_
 from slatewise.schedules import Schedule
 
 FEW = 64
@@ -66,16 +65,18 @@ class ProtoNetworks(nn.Module):
         super().__init__()
         features = catalog_vectors(catalog) if embedding == "catalog" else None
         width = item_width if features is None else features.shape[1]
+        if features is not None and catalog.content is not None:
+            raise ValueError('embedding = "catalog" takes the features as they are; items.content needs "learned"')
         sizes = {"state_width": state_width, "item_width": width, "num_rows": catalog.num_rows}
-        critics = [TwoTowers(critic, **sizes, generator=generator) for _ in range(num_critics)]
+        critics = [TwoTowers(critic, **sizes, content=catalog.content, generator=generator) for _ in range(num_critics)]
         self.table: ItemTable | None = None
         if features is not None:
             # not a weight: the catalog has it
             self.register_buffer("features", features, persistent=False)
         else:
-            self.table = ItemTable(catalog.num_rows, width)
+            self.table = ItemTable(catalog.num_rows, width, catalog.content)
             if generator is not None:
-                normal_(self.table.weight, width**-0.5, generator)
+                self.table.reset(width**-0.5, generator)
         self.actor = network([state_width, *actor.hidden, width], generator=generator)
         self.critics = nn.ModuleList(critics)
 

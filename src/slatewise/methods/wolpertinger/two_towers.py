@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from slatewise.features import ItemContent
 from slatewise.nn.choice import network
 from slatewise.nn.item_table import ItemTable
 
@@ -68,6 +69,7 @@ class TwoTowers(nn.Module):
         state_width: D.
         item_width: E.
         num_rows: rows of the item table.
+        content: of the items; None = b(a) and h(a) are learned rows alone.
         generator: of the first weights.
     """
 
@@ -78,6 +80,7 @@ class TwoTowers(nn.Module):
         state_width: int,
         item_width: int,
         num_rows: int,
+        content: ItemContent | None = None,
         generator: Generator | None = None,
     ) -> None:
         super().__init__()
@@ -88,11 +91,11 @@ class TwoTowers(nn.Module):
             *_, weight, _ = self.state.parameters()
             weight.zero_()
         self.item = network([item_width, *config.item_hidden, config.width], generator=generator)
-        self.bias = ItemTable(num_rows, 1) if config.item_bias else None
+        self.bias = ItemTable(num_rows, 1, content) if config.item_bias else None
         logistic = config.link == "logistic"
         # softplus⁻¹(1): one unit of reward between accepting and not
         self.span = nn.Parameter(torch.tensor(math.log(math.e - 1))) if logistic else None
-        self.item_span = ItemTable(num_rows, 1) if logistic and config.item_span else None
+        self.item_span = ItemTable(num_rows, 1, content) if logistic and config.item_span else None
         self.level = nn.Parameter(torch.tensor(config.initial_value / config.value_unit))
 
     def keys(self, vectors: Float[Tensor, "*A E"], items: Int[Tensor, "*A"] | None) -> Float[Tensor, "*A D"]:

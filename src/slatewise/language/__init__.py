@@ -1,0 +1,1 @@
+"""Words about items as numbers; nothing here runs while a request waits."""
