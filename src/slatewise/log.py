@@ -271,7 +271,14 @@ class LogPart:
 
     def counts(self, num_rows: int) -> Int[np.ndarray, "rows"]:
         """How often each item number below `num_rows` was used."""
-        return np.bincount(self.interactions.item[self.used_rows()], minlength=num_rows)
+        counts = np.zeros(max(num_rows, len(self._counts)), np.int64)
+        counts[: len(self._counts)] = self._counts
+        return counts
+
+    @cached_property
+    def _counts(self) -> Int[np.ndarray, "N"]:
+        # every validation asks for them
+        return np.bincount(self.interactions.item[self.used_rows()])
 
     def windows(self, *, max_length: int, burn_in: int = 0) -> Windows:
         """The part cut into windows of at most `max_length` events to learn from.

@@ -31,7 +31,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 # two windows of five events for each of 24 users, four windows a batch: 12 steps an epoch; whole users where one counts
 STEPS = {"cloning": 24, "reinforce": 24, "item_knn": 6}
-EPOCHS = {"cloning": 2, "reinforce": 2, "item_knn": 1}
+EPOCHS = {"item_knn": 1}
 
 
 def tables(method: str, data: Path) -> dict[str, Any]:
@@ -66,6 +66,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         jobs.append({"tables": settings, "folder": str(folder / f"{method}-killed"), "kills": kills})
     # and once at the worst moments: the very first step, and the last one, before anything was validated
     jobs.append({**jobs[0], "folder": str(folder / "cloning-worst"), "kills": [1, 24]})
+    # and with checkpoints by time, of which so short a run has none before its end
+    timed = tables("cloning", folder / "data")
+    del timed["train"]["checkpoint_every"]
+    jobs.append({"tables": timed, "folder": str(folder / "timed"), "kills": []})
+    jobs.append({"tables": timed, "folder": str(folder / "timed-killed"), "kills": [13]})
     (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
     program = Path(__file__).with_name("killed_runs.py")
     done = subprocess.run(
@@ -75,7 +80,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-PAIRS = [*((method, f"{method}-killed") for method in METHODS), ("cloning", "cloning-worst")]
+PAIRS = [
+    *((method, f"{method}-killed") for method in METHODS),
+    ("cloning", "cloning-worst"),
+    ("timed", "timed-killed"),
+]
 
 
 @pytest.mark.parametrize(("undisturbed", "killed"), PAIRS)
@@ -95,9 +104,9 @@ def test_no_line_of_the_metrics_is_missing_or_stands_twice(runs: Path, undisturb
     assert lines[1] == lines[0]
     rows = [json.loads(line) for line in lines[1]]
     steps = [row["step"] for row in rows if "valid" not in row]
-    assert steps == list(range(1, STEPS[undisturbed] + 1))
-    epochs = EPOCHS[undisturbed]
-    each = STEPS[undisturbed] // epochs
+    total, epochs = STEPS.get(undisturbed, 24), EPOCHS.get(undisturbed, 2)
+    assert steps == list(range(1, total + 1))
+    each = total // epochs
     assert [(row["epoch"], row["step"]) for row in rows if "valid" in row] == [
         (epoch, each * (epoch + 1)) for epoch in range(epochs)
     ]

@@ -97,15 +97,19 @@ class TrainConfig:
     """Validation figure that chooses the weights to keep."""
     patience: int = 5
     """Epochs without a better figure before training stops."""
-    checkpoint_every: int = 100
-    """Steps between checkpoints; one more is written after every epoch."""
+    valid_users: int = 20_000
+    """Most users that validate after every epoch, a fixed sample; at the end all of them do."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints, with one more after every epoch; None = by time: every ten seconds, or more seldom so
+    that they take a twentieth of the time at most."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "max_length", "patience", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        for name in ("epochs", "batch_size", "max_length", "patience", "valid_users", "checkpoint_every", "log_every"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} is {number}; expected at least 1")
         if self.burn_in < 0:
             raise ValueError(f"burn_in is {self.burn_in}; expected 0 or more")
 

@@ -20,6 +20,11 @@ from torch import Tensor
 from slatewise.errors import input_error
 from slatewise.files import atomic_file
 
+LEAST_PAUSE = 10.0
+"""Seconds between checkpoints by time, at least."""
+MOST_SAVING = 0.05
+"""Largest share of the time that checkpoints by time take."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -57,12 +62,29 @@ def write(folder: Path, checkpoint: Checkpoint, lines: list[dict[str, Any]]) -> 
     """Append lines to metrics.jsonl, then put the checkpoint in the place of the last one."""
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
-    # safetensors refuses two names for one memory, so every tensor is copied
-    tensors = {f"learner.{name}": value.clone().contiguous() for name, value in checkpoint.learner.items()}
-    tensors |= {f"best.{name}": value.clone().contiguous() for name, value in checkpoint.best.items()}
+    tensors = {f"learner.{name}": value.detach().contiguous() for name, value in checkpoint.learner.items()}
+    tensors |= {f"best.{name}": value.detach().contiguous() for name, value in checkpoint.best.items()}
+    tensors = _with_own_memory(tensors)
     progress = json.dumps(asdict(checkpoint.progress))
     with atomic_file(folder / "checkpoint") as temporary:
         save_file(tensors, temporary, metadata={"progress": progress, "crc32": _checksum(progress, tensors)})
+
+
+def _with_own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of which no two share memory, which safetensors refuses; only those that do are copied."""
+    owners: set[int] = set()
+    owned = {}
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage()
+        is_shared = memory.data_ptr() in owners or memory.nbytes() != tensor.nbytes
+        owners.add(memory.data_ptr())
+        owned[name] = tensor.clone() if is_shared else tensor
+    return owned
+
+
+def pause(save_seconds: float) -> float:
+    """Seconds until the next checkpoint by time, after one that took so many."""
+    return max(LEAST_PAUSE, save_seconds * (1 / MOST_SAVING - 1))
 
 
 def read(folder: Path) -> Checkpoint | None:

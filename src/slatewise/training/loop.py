@@ -20,19 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
-from slatewise import artifact, evaluation
+from slatewise import artifact
 from slatewise.config.run import RunConfig
 from slatewise.data import batches
 from slatewise.errors import InputError, SlatewiseError, input_error
 from slatewise.files import atomic_file
-from slatewise.log import Windows
-from slatewise.protocols import ConstraintAware, HasNotes, HasPhases, KnowsUsers, Plans, Policy, SelfEvaluating
+from slatewise.log import LogPart, Windows
+from slatewise.protocols import ConstraintAware, HasNotes, HasPhases, KnowsUsers, Plans, Policy
 from slatewise.training import checkpoint
 from slatewise.training.checkpoint import Checkpoint, Progress
 from slatewise.training.fit import fit
 from slatewise.training.run import Run, lay_out
+from slatewise.training.validation import sample_users, validate
 from slatewise.types import Phase, Trajectories
 
 MOST_CELLS = 1 << 20
@@ -52,7 +53,7 @@ class Result:
     """Whose weights were kept, counted from 0."""
     select: str
     value: float | None
-    """Of the selecting metric, after the best epoch; None where nothing is held out for validation."""
+    """Of the selecting metric, over all validation users with the weights kept; None where nothing is held out."""
     seconds: float
     interactions_per_second: float
     phase: str | None = None
@@ -96,14 +97,20 @@ def train(
     per_epoch = len(_epoch(run, wins, 0))
     _plan(run, updates_per_epoch=per_epoch, epochs=epochs)
     start, best = _begin(run, resume=resume, overwrite=overwrite)
-    state = _State(run=run, progress=start, best=best, total=per_epoch * epochs, on_step=on_step)
-    while state.progress.epoch < epochs and not state.out_of_patience:
+    sample = sample_users(run.split.part("valid"), run.config.train.valid_users, seed=_split_seed(run))
+    state = _State(
+        run=run, sample=sample, progress=start, best=best, epochs=epochs, total=per_epoch * epochs, on_step=on_step
+    )
+    while not state.ended:
         state.fit_epoch(wins)
         state.validate()
-        state.save()
-    if state.progress == start and _whole(run.folder / "artifact"):
-        return _result(run, start)
-    return _finish(run, state.progress, state.best)
+        if state.ended or run.config.train.checkpoint_every is not None:
+            state.save()
+    if state.progress == start:
+        manifest = _read_manifest(run.folder / "artifact")
+        if manifest is not None:
+            return _result(run, start, sample, manifest.metrics.get(run.config.train.select))
+    return _finish(run, state.progress, state.best, sample)
 
 
 @dataclass(kw_only=True)
@@ -111,9 +118,12 @@ class _State:
     """Where a run stands, and what is not written yet."""
 
     run: Run
+    sample: LogPart
+    """What validates after every epoch."""
     progress: Progress
     best: dict[str, Tensor]
     """Weights of the policy that validated best."""
+    epochs: int
     total: int
     """Steps of all epochs."""
     on_step: Callable[[Progress, int], None] | None
@@ -123,13 +133,18 @@ class _State:
     _started: float = 0.0
     _phase: Phase | None = None
     """Of the update under way."""
+    _saved: float = field(default_factory=time.monotonic)
+    """When the last checkpoint was written, or training began."""
+    _save_seconds: float = 0.0
+    """What it took."""
 
     @property
-    def out_of_patience(self) -> bool:
-        """Whether too many epochs of the last phase went by without a better figure."""
+    def ended(self) -> bool:
+        """Whether all epochs are done, or too many of the last phase went by without a better figure."""
         progress = self.progress
         # epochs before the last phase are no reason to stop it
-        return progress.epoch - max(progress.best_epoch, progress.early_epoch) > self.run.config.train.patience
+        without_better = progress.epoch - max(progress.best_epoch, progress.early_epoch)
+        return progress.epoch >= self.epochs or without_better > self.run.config.train.patience
 
     def fit_epoch(self, wins: Windows) -> None:
         """The rest of an epoch, with checkpoints on the way."""
@@ -145,8 +160,11 @@ class _State:
 
     def validate(self) -> None:
         """End the epoch; keep the weights where they are better than all before, or nothing says which are better."""
-        value, line = _validate(self.run, self.progress)
         progress = self.progress
+        values = {} if self.sample.empty else validate(self.run, self.sample)
+        value = values.get(self.run.config.train.select, math.nan)
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        line = {"step": progress.step, "epoch": progress.epoch, "valid": finite}
         self.lines.append(line | ({"phase": progress.phase} if progress.phase else {}))
         if value > progress.best or progress.best == -math.inf:
             self.best = _weights(self.run.learner.policy)
@@ -156,9 +174,12 @@ class _State:
 
     def save(self) -> None:
         """Write a checkpoint, and the lines before it."""
+        started = time.monotonic()
         state = Checkpoint(progress=self.progress, learner=self.run.learner.state_dict(), best=self.best)
         checkpoint.write(self.run.folder, state, self.lines)
         self.lines.clear()
+        self._saved = time.monotonic()
+        self._save_seconds = self._saved - started
 
     def _with_start_times(self, shuffled: Iterable[Trajectories]) -> Iterator[Trajectories]:
         learner = self.run.learner
@@ -180,10 +201,16 @@ class _State:
         )
         if self.progress.step % self.run.config.train.log_every == 0:
             self.lines.append({"step": self.progress.step, "epoch": self.progress.epoch, **metrics})
-        if self.progress.step % self.run.config.train.checkpoint_every == 0:
+        if self._checkpoint_due():
             self.save()
         if self.on_step is not None:
             self.on_step(self.progress, self.total)
+
+    def _checkpoint_due(self) -> bool:
+        every = self.run.config.train.checkpoint_every
+        if every is not None:
+            return self.progress.step % every == 0
+        return time.monotonic() - self._saved >= checkpoint.pause(self._save_seconds)
 
 
 def _windows(run: Run) -> Windows:
@@ -195,6 +222,10 @@ def _windows(run: Run) -> Windows:
             return part.histories(np.flatnonzero(part.last > 0))
         return part.windows(max_length=max(1, int((part.last - part.first).max(initial=1))))
     return part.windows(max_length=settings.max_length, burn_in=settings.burn_in)
+
+
+def _split_seed(run: Run) -> int:
+    return 0 if run.config.data is None else run.config.data.split_seed
 
 
 def _epoch(run: Run, wins: Windows, number: int) -> list[Windows]:
@@ -253,70 +284,54 @@ def _begin(run: Run, *, resume: bool, overwrite: bool) -> tuple[Progress, dict[s
     return Progress(), {}
 
 
-def _validate(run: Run, progress: Progress) -> tuple[float, dict[str, Any]]:
-    """The metric that selects, and the line for metrics.jsonl; NaN where nothing is held out for validation."""
-    part = run.split.part("valid")
-    line: dict[str, Any] = {"step": progress.step, "epoch": progress.epoch, "valid": {}}
-    if part.empty:
-        return math.nan, line
-    policy = run.learner.policy
-    if isinstance(policy, nn.Module):
-        policy.eval()  # a learner resumed at the end of an epoch has not updated yet, and its dropout is still on
-    if isinstance(run.learner, SelfEvaluating):
-        values = run.learner.evaluate(part)
-    else:
-        judged = evaluation.evaluate(
-            policy,
-            run.dataset,
-            part,
-            run.config.evaluate,
-            trained_on=run.split.part("train"),
-            off_policy=False,
-            seed=run.config.train.seed,
-        )
-        values = {metric.name: metric.value for metric in judged.metrics}
-    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-    return values[run.config.train.select], line | {"valid": finite}
-
-
 def _weights(policy: Policy) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in policy.state_dict().items()}
 
 
-def _finish(run: Run, progress: Progress, best: dict[str, Tensor]) -> Result:
-    policy = run.learner.policy
+def _finish(run: Run, progress: Progress, best: dict[str, Tensor], sample: LogPart) -> Result:
+    policy, select = run.learner.policy, run.config.train.select
     policy.load_state_dict(best)
+    value = progress.best
+    if len(sample.users()) < len(run.split.valid.users()):
+        value = validate(run, run.split.part("valid"))[select]
     artifact.save(
         run.folder / "artifact",
         policy=policy,
         catalog=run.dataset.catalog,
         config=run.config,
-        metrics={run.config.train.select: progress.best} if math.isfinite(progress.best) else {},
+        metrics={select: value} if math.isfinite(value) else {},
         source=artifact.Source(
             name=run.dataset.name, fingerprint=run.dataset.fingerprint, simulated=run.dataset.simulated
         ),
     )
-    result = _result(run, progress)
+    result = _result(run, progress, sample, value)
     ended = {name: value for name, value in asdict(result).items() if name not in BY_CLOCK}
     with atomic_file(run.folder / "training.json") as temporary:
         temporary.write_text(json.dumps(ended, indent=2), encoding="utf-8")
     return result
 
 
-def _whole(folder: Path) -> bool:
-    """Whether the artifact of a finished run is there, unchanged: then it is not written again."""
+def _read_manifest(folder: Path) -> artifact.Manifest | None:
+    """Of the artifact of a finished run, where it is there unchanged: then it is not written again."""
     try:
-        artifact.load(folder, allow_modules=True)  # its modules are those of this very configuration
+        # its modules are those of this very configuration
+        return artifact.load(folder, allow_modules=True).manifest
     except InputError:
-        return False
-    return True
+        return None
 
 
-def _notes(run: Run, progress: Progress) -> tuple[str, ...]:
+def _notes(run: Run, progress: Progress, sample: LogPart) -> tuple[str, ...]:
     notes = run.notes + (run.learner.notes() if isinstance(run.learner, HasNotes) else ())
+    select = run.config.train.select
+    num_users, num_sampled = len(run.split.valid.users()), len(sample.users())
+    if num_sampled < num_users:
+        sampled = f"{progress.best:.4f}" if math.isfinite(progress.best) else "no value"
+        notes += (
+            f"while training, a fixed sample of {num_sampled:,} of {num_users:,} users validated ({select} = {sampled} "
+            "over them); the value at the end is over all",
+        )
     if progress.best_phase == progress.phase:
         return notes
-    select = run.config.train.select
     earlier = (
         f'the weights kept are those of epoch {progress.best_epoch + 1}, of the phase "{progress.best_phase}": no '
         f'epoch of the phase "{progress.phase}" has a better {select}'
@@ -324,18 +339,18 @@ def _notes(run: Run, progress: Progress) -> tuple[str, ...]:
     return (*notes, earlier)
 
 
-def _result(run: Run, progress: Progress) -> Result:
+def _result(run: Run, progress: Progress, sample: LogPart, value: float | None) -> Result:
     return Result(
         folder=run.folder,
         steps=progress.step,
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
         select=run.config.train.select,
-        value=progress.best if math.isfinite(progress.best) else None,
+        value=value if value is not None and math.isfinite(value) else None,
         seconds=progress.seconds,
         interactions_per_second=progress.interactions / max(progress.seconds, 1e-9),
         phase=progress.phase or None,
         best_phase=progress.best_phase or None,
-        notes=_notes(run, progress),
+        notes=_notes(run, progress, sample),
         violation=run.learner.violation() if isinstance(run.learner, ConstraintAware) else None,
     )
