@@ -15,6 +15,7 @@ from slatewise.data.splits import split_log
 from slatewise.encoders import window
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.evaluation import Evaluation, Ranking, Relevance, evaluate, rank, ranking_metrics, states_at, used_items
+from slatewise.evaluation.ranking import MOST_NUMBERS
 from slatewise.log import LogPart
 from slatewise.policies.ranked import RankedPolicy
 from slatewise.stats import wilson
@@ -129,6 +130,25 @@ def test_seen_is_what_had_been_used_when_the_list_was_made() -> None:
     # 3 was bought at 25, after the second slate was decided on at 10
     assert seen.tolist() == [[2, 4]]
     assert state[:, :3].tolist() == [[4, 2, 0]]
+
+
+class Counts(ByNumber):
+    """How many users were asked for at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.users: list[int] = []
+
+    def recommend(self, state: Tensor, request: SlateRequest, *, generator: Generator | None = None) -> Slates:
+        self.users.append(len(state))
+        return super().recommend(state, request, generator=generator)
+
+
+def test_the_larger_the_catalog_the_fewer_users_at_once() -> None:
+    policy = Counts()
+    few = rank(policy, SPLIT.part("test"), CONFIG, num_rows=MOST_NUMBERS // 2)
+    assert max(policy.users) == 2
+    assert torch.equal(few.items, rank(ByNumber(), SPLIT.part("test"), CONFIG).items)
 
 
 def test_batches_change_nothing() -> None:

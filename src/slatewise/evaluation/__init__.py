@@ -111,7 +111,7 @@ def evaluate(
         ValueError: a list longer than the catalog.
     """
     num_rows = dataset.catalog.num_rows
-    ranking = rank(policy, part, config, seed=seed, on_batch=on_batch)
+    ranking = rank(policy, part, config, num_rows=num_rows, seed=seed, on_batch=on_batch)
     estimate = None
     if off_policy and (behaviour is not None or count_propensities(part).single_draws):
         estimate = estimate_off_policy(policy, part, config, behaviour=behaviour, only_uses=dataset.kind == "uses")

@@ -18,7 +18,7 @@ from slatewise.protocols import Policy
 from slatewise.types import SlateRequest
 
 MOST_NUMBERS = 1 << 25
-"""Numbers in the states that an encoder returns at once: 128 MB of float32."""
+"""Numbers in the states that an encoder returns, or scores that a policy computes, at once: 128 MB of float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ def rank(
     part: LogPart,
     config: EvaluateConfig,
     *,
+    num_rows: int = 1,
     seed: int = 0,
     on_batch: Callable[[int], None] | None = None,
 ) -> Ranking:
@@ -47,6 +48,8 @@ def rank(
         policy: recommends greedily (a random policy draws).
         part: the part to evaluate on.
         config: lengths, what counts as liked, whether seen items are excluded.
+        num_rows: rows of the item table; where there are many, fewer users are ranked at once, because a policy may
+            score all of them.
         seed: of the draws of a policy that draws.
         on_batch: called with the number of users done after each batch.
     """
@@ -60,8 +63,11 @@ def rank(
         used_before, state = states_at(policy, interactions, user, first[user], max_history=config.max_history)
         held_out = held_out_items(interactions, user, first[user], last[user])
         with torch.inference_mode():
-            request = SlateRequest(k=k, exclude=used_before if config.exclude_seen else None)
-            items = policy.recommend(state, request, generator=generator).items
+            lists = []
+            for rows in torch.split(torch.arange(len(user)), max(1, MOST_NUMBERS // num_rows)):
+                request = SlateRequest(k=k, exclude=used_before[rows] if config.exclude_seen else None)
+                lists.append(policy.recommend(state[rows], request, generator=generator).items)
+            items = torch.cat(lists)
         pieces.append(
             Ranking(
                 user=torch.from_numpy(user),

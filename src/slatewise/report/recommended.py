@@ -72,7 +72,7 @@ def exposure(
     """
     shares = []
     for label, policy in policies.items():
-        ranking = evaluation.rank(policy, part, settings)
+        ranking = evaluation.rank(policy, part, settings, num_rows=num_rows)
         count = torch.bincount(ranking.items.flatten(), minlength=num_rows)[FIRST_ITEM:].double()
         k = max(settings.k)
         shares.append(
