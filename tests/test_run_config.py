@@ -19,7 +19,10 @@ from slatewise.methods.wolpertinger import TD3Config
 from slatewise.testing import written_log
 
 CONFIGS = Path(__file__).parent.parent / "src" / "slatewise" / "configs"
-SHIPPED = sorted(set(CONFIGS.rglob("*.toml")) - {CONFIGS / "ml-100k" / "demo.toml"})  # that one lists variants
+SHIPPED = sorted(
+    {file for file in CONFIGS.rglob("*.toml") if file.parent.name != "by_log"}  # those are parts of configurations
+    - {CONFIGS / "ml-100k" / "demo.toml"}  # that one lists variants
+)
 FULL = RunConfig(
     method=Component(name="wolpertinger", settings=wolpertinger.Config(td3=TD3Config(actor_every=3))),
     encoder=Component(name="gru", settings=gru.Config(width=8, reward_edges=(2.0, 3.5), cell="lstm")),

@@ -14,6 +14,7 @@ from slatewise.data.batches import trajectories
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.log import LogPart, Windows
 from slatewise.methods import cloning, reinforce
+from slatewise.nn.behaviour import BehaviourHead
 from slatewise.testing import check_method, toy_catalog, written_log
 from slatewise.types import Trajectories
 
@@ -289,3 +290,18 @@ def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None
 def test_a_slate_larger_than_the_catalog() -> None:
     with pytest.raises(ValueError, match="slate_size is 16, the catalog has 4 items"):
         untouched(slate_size=16)
+
+
+def test_a_start_from_popularity_counts_uses_for_the_policy_and_all_that_was_shown_for_behaviour() -> None:
+    log = written_log([[{"items": [2, 3], "used": [1], "rewards": [0.0, 1.0]}, {"items": [3, 4], "used": [0]}]])
+    settings = reinforce.Config(correction="none", imitation=reinforce.ImitationConfig(start="popularity"))
+    catalog = toy_catalog(3)
+    learner = reinforce.Learner(
+        settings, StatelessEncoder(None, catalog), catalog, generator=Generator().manual_seed(0)
+    )
+    learner.prepare(LogPart.whole(log))
+    behaviour = learner.policy.behaviour
+    assert isinstance(behaviour, BehaviourHead)
+    counts = learner.policy.head.bias.weight[2:, 0].exp(), behaviour.softmax.bias.weight[2:, 0].exp()
+    torch.testing.assert_close(counts[0], torch.tensor([1.0, 3.0, 1.0]))  # items 2, 3, 4: 0, 2, 0 uses, and 1 each
+    torch.testing.assert_close(counts[1], torch.tensor([2.0, 3.0, 2.0]))  # shown 1, 2, 1 times

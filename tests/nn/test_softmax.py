@@ -52,3 +52,11 @@ def test_reserved_rows_get_no_gradient() -> None:
 def test_a_temperature_that_cannot_be(temperature: float) -> None:
     with pytest.raises(ValueError, match="expected a number above 0"):
         SoftmaxHead(2, 5, temperature=temperature)
+
+
+def test_a_head_that_starts_from_counts_gives_items_their_popularity() -> None:
+    head = SoftmaxHead(2, 4, generator=Generator().manual_seed(0))
+    head.start_from_counts(torch.tensor([7, 7, 3, 0]))  # of the reserved rows nothing is read
+    log_prob = head.log_prob(torch.zeros(2, 2), torch.tensor([2, 3]))
+    torch.testing.assert_close(log_prob.exp(), torch.tensor([0.8, 0.2]))  # 3 + 1 and 0 + 1 of 5
+    torch.testing.assert_close(head.bias.weight[:2], torch.zeros(2, 1))

@@ -1,8 +1,9 @@
-"""slatewise train CONFIG."""
+"""slatewise train --data DIR | CONFIG."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,18 +14,22 @@ from slatewise.cli._console import JsonFlag, answer, progress
 from slatewise.cli._interrupts import command_again, nothing_written
 
 if TYPE_CHECKING:
+    from slatewise.config.run import RunConfig
     from slatewise.training.checkpoint import Progress
     from slatewise.training.loop import Result
 
 HELP = """Train a policy from a prepared log into a run folder.
 
+--data DIR needs no configuration: the settings follow from the kind and the size of the log. They are printed with
+their reasons and written to config.toml of the run; --method NAME takes another method than REINFORCE.
+
 CONFIG is a TOML file with the tables [data], [method] and, if wanted, [encoder], [train], [evaluate], [serve];
-shipped ones lie in configs/. A stopped run goes on with --resume.
+shipped ones lie in configs/. With --data it is used for that log. A stopped run goes on with --resume.
 
 --from RUN starts from the weights of a finished run, by the names of the items; with [data] learn_from, only events
 from that moment on are learned, such as --set data.learn_from=2026-05-05: a short update on what a day brought.
 
-Example: slatewise train configs/ml-100k/cloning.toml --set train.seed=1 --out runs/cloning-1
+Example: slatewise train --data data/mine --out runs/mine
 """
 
 
@@ -41,7 +46,12 @@ def train(
     start: Annotated[
         Path | None, typer.Option("--from", metavar="RUN", help="Start from the weights of a finished run.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME of the file.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Prepared data set; without CONFIG, settings are chosen for it.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default runs/NAME of the file, or runs/DATA-METHOD.")
+    ] = None,
     assignment: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Put a value into the configuration.")
     ] = None,
@@ -53,19 +63,20 @@ def train(
     as_json: JsonFlag = False,
 ) -> None:
     """Train; see HELP."""
-    from slatewise import config as configs
-    from slatewise.config.run import RunConfig
+    from slatewise.training.automatic import choose
     from slatewise.training.loop import train as run_training
 
-    file, folder = _files(config, start, out)
-    tables = configs.sections(configs.read_toml(file), where=str(file))
-    if start is not None:
-        tables["train"] = {**tables.get("train", {}), "start_from": str(start)}
-        tables.get("data", {}).pop("fingerprint", None)  # the log may have grown since
-    if method is not None:
-        # another method has other settings: those of the file do not apply
-        tables["method"] = {"name": method}
-    settings = RunConfig.from_tables(tables, assignment or [], where=str(file))
+    reasons: Mapping[str, str] = {}
+    if data is not None and config is None and start is None:
+        choice = choose(data, method, assignment or [])
+        settings, reasons = choice.config, choice.reasons
+        folder = out or Path("runs") / f"{data.resolve().name}-{settings.method.name.rpartition('.')[2]}"
+        if not as_json:
+            typer.echo(choice.text())
+    else:
+        settings, folder = _read_settings(
+            config, start, data=data, method=method, assignments=assignment or [], out=out
+        )
     last: tuple[Progress, int] | None = None
 
     def stop_message() -> str:
@@ -80,9 +91,36 @@ def train(
             note = f"best {done.best:.4f} (epoch {done.best_epoch + 1})" if math.isfinite(done.best) else ""
             stage.report(done.step, total, note=note)
 
-        result = run_training(settings, folder, resume=resume, overwrite=overwrite, on_step=on_step)
-    value = {**asdict(result), "folder": str(result.folder)}
+        result = run_training(settings, folder, reasons=reasons, resume=resume, overwrite=overwrite, on_step=on_step)
+    value = {**asdict(result), "folder": str(result.folder), "reasons": dict(reasons)}
     answer(value, as_json=as_json, text=_summary(result))
+
+
+def _read_settings(
+    config: Path | None,
+    start: Path | None,
+    *,
+    data: Path | None,
+    method: str | None,
+    assignments: Sequence[str],
+    out: Path | None,
+) -> tuple[RunConfig, Path]:
+    """The settings of a file or of a run, and the run folder."""
+    from slatewise import config as configs
+    from slatewise.config.run import RunConfig
+
+    file, folder = _files(config, start, out)
+    tables = configs.sections(configs.read_toml(file), where=str(file))
+    if start is not None:
+        tables["train"] = {**tables.get("train", {}), "start_from": str(start)}
+    if data is not None:
+        tables["data"] = {**tables.get("data", {}), "path": str(data)}
+    if start is not None or data is not None:
+        tables.get("data", {}).pop("fingerprint", None)  # another log, or one that may have grown since
+    if method is not None:
+        # another method has other settings: those of the file do not apply
+        tables["method"] = {"name": method}
+    return RunConfig.from_tables(tables, assignments, where=str(file)), folder
 
 
 def _files(config: Path | None, start: Path | None, out: Path | None) -> tuple[Path, Path]:
@@ -90,7 +128,10 @@ def _files(config: Path | None, start: Path | None, out: Path | None) -> tuple[P
     from slatewise.errors import input_error
 
     if config is None and start is None:
-        raise input_error("CONFIG is missing", advice="Pass a TOML file, or --from RUN to go on with a run's settings.")
+        raise input_error(
+            "CONFIG is missing",
+            advice="--data DIR chooses settings for a prepared log; or pass a TOML file, or --from RUN.",
+        )
     file = config or (start or Path()) / "config.toml"
     folder = out or (Path("runs") / config.stem if config is not None else None)
     if folder is None or (start is not None and folder.resolve() == start.resolve()):

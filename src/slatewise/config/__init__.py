@@ -2,7 +2,16 @@
 
 from slatewise.config.components import DEFINES, components, find, name_of
 from slatewise.config.sections import DataConfig, EvaluateConfig, ServeConfig, SplitName, TrainConfig
-from slatewise.config.tables import convert, dump_toml, nested_configs, override, read_toml, sections, to_table
+from slatewise.config.tables import (
+    convert,
+    dump_toml,
+    nested_configs,
+    override,
+    read_toml,
+    sections,
+    to_table,
+    without_comments,
+)
 
 __all__ = [
     "DEFINES",
@@ -21,4 +30,5 @@ __all__ = [
     "read_toml",
     "sections",
     "to_table",
+    "without_comments",
 ]

@@ -128,9 +128,9 @@ class RunConfig:
             }
         )
 
-    def to_toml(self) -> str:
-        """Text of config.toml; `from_toml` reads the same configuration back."""
-        return dump_toml(self.to_tables())
+    def to_toml(self, comments: Mapping[str, str] | None = None) -> str:
+        """Text of config.toml, comments above the keys they name; `from_toml` reads the same configuration back."""
+        return dump_toml(self.to_tables(), comments)
 
 
 def _settings(table: Mapping[str, object]) -> dict[str, object]:

@@ -215,9 +215,25 @@ def to_table(config: Settings) -> dict[str, object]:
     return _without_none(dataclasses.asdict(config))
 
 
-def dump_toml(tables: Mapping[str, object]) -> str:
-    """TOML text of tables."""
-    return tomli_w.dumps(tables)
+def dump_toml(tables: Mapping[str, object], comments: Mapping[str, str] | None = None) -> str:
+    """TOML text of tables.
+
+    Args:
+        tables: what to write.
+        comments: path of a key, such as "method.lr" → what stands in a comment above it.
+    """
+    lines, table = [], ""
+    for line in tomli_w.dumps(tables).splitlines(keepends=True):
+        if line.startswith("["):
+            table = line.strip()[1:-1] + "."
+        comment = (comments or {}).get(table + line.partition(" = ")[0])
+        lines += [line] if comment is None else [f"# {comment}\n", line]
+    return "".join(lines)
+
+
+def without_comments(text: str) -> str:
+    """Text of `dump_toml` as it is without comments."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
 
 
 def _copy(value: Any) -> Any:

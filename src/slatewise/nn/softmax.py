@@ -42,6 +42,16 @@ class SoftmaxHead(nn.Module):
         if generator is not None:
             self.item.reset(width**-0.5, generator)
 
+    def start_from_counts(self, counts: Int[Tensor, " N"]) -> None:
+        """Set the biases to log(count + 1), so that a state of zeros gives items their popularity.
+
+        Args:
+            counts: of every row of the item table.
+        """
+        with torch.no_grad():
+            self.bias.weight[:, 0] = torch.log1p(counts.to(self.bias.weight.dtype))
+            self.bias.weight[:FIRST_ITEM] = 0.0
+
     def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
         """Logits of items, or of every row for None."""
         scaled = state / self.temperature

@@ -14,7 +14,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import numpy as np
 from torch import Tensor
 
 from slatewise import artifact
+from slatewise.config import without_comments
 from slatewise.config.run import RunConfig
 from slatewise.data import batches
 from slatewise.errors import InputError, SlatewiseError, input_error
@@ -71,6 +72,7 @@ def train(
     config: RunConfig,
     folder: Path,
     *,
+    reasons: Mapping[str, str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     on_step: Callable[[Progress, int], None] | None = None,
@@ -80,6 +82,7 @@ def train(
     Args:
         config: everything the run depends on; its [data] is needed.
         folder: the run folder.
+        reasons: path of a setting, such as "method.lr" → why it has its value; comments of config.toml.
         resume: go on where an interrupted run stands (a finished run just answers).
         overwrite: replace a run that is there.
         on_step: told the progress and the total number of steps after each update.
@@ -96,7 +99,7 @@ def train(
     epochs = 1 if run.learner.single_pass else run.config.train.epochs
     per_epoch = len(_epoch(run, wins, 0))
     _plan(run, updates_per_epoch=per_epoch, epochs=epochs)
-    start, best = _begin(run, resume=resume, overwrite=overwrite)
+    start, best = _begin(run, run.config.to_toml(reasons), resume=resume, overwrite=overwrite)
     sample = sample_users(run.split.part("valid"), run.config.train.valid_users, seed=_split_seed(run))
     state = _State(
         run=run, sample=sample, progress=start, best=best, epochs=epochs, total=per_epoch * epochs, on_step=on_step
@@ -248,17 +251,16 @@ def _plan(run: Run, *, updates_per_epoch: int, epochs: int) -> None:
             raise InputError(f"{run.folder / 'config.toml'}: {error}.") from error
 
 
-def _begin(run: Run, *, resume: bool, overwrite: bool) -> tuple[Progress, dict[str, Tensor]]:
-    """A fresh start, or the state of the last checkpoint."""
+def _begin(run: Run, text: str, *, resume: bool, overwrite: bool) -> tuple[Progress, dict[str, Tensor]]:
+    """A fresh start with the text of its config.toml, or the state of the last checkpoint."""
     config = run.folder / "config.toml"
     if run.folder.exists() and not run.folder.is_dir():
         raise input_error("the run folder is a file", file=run.folder, advice="Name another one: --out DIR.")
     for leftover in run.folder.glob(".*.partial"):  # of a checkpoint that a kill cut short
         if leftover.is_file():
             leftover.unlink()
-    text = run.config.to_toml()
     if config.exists() and resume:
-        if config.read_text(encoding="utf-8") != text:
+        if without_comments(config.read_text(encoding="utf-8")) != without_comments(text):
             raise input_error(
                 "the interrupted run had other settings or other data",
                 file=config,

@@ -202,6 +202,17 @@ class Learner:
         """First updates that imitate; None until `plan` says how many an epoch has."""
         let_dropout_draw(self.policy, generator)
 
+    def prepare(self, part: LogPart) -> None:
+        """Start π from how often items were used in the training part, β̂ from how often they were shown, if so set."""
+        if self.config.imitation.start == "even":
+            return
+        num_rows = self.policy.num_rows
+        self.policy.head.start_from_counts(torch.from_numpy(part.counts(num_rows)))
+        shown = torch.bincount(torch.from_numpy(part.interactions.item[part.rows()]), minlength=num_rows)
+        for head in self.policy.modules():
+            if isinstance(head, SoftmaxHead) and head is not self.policy.head:
+                head.start_from_counts(shown)
+
     def plan(self, *, updates_per_epoch: int, epochs: int) -> None:
         """Turn the epochs of imitation into updates.
 

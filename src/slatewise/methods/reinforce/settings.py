@@ -44,6 +44,9 @@ class ImitationConfig:
     }
     epochs: float = 0.0
     """How long, in passes over the log; parts of a pass count."""
+    start: Literal["even", "popularity"] = "even"
+    """Biases of π and β̂ before the first update: all 0, or the log of how often items were used, or shown, in the
+    training part. A short log then need not teach first which items are popular."""
     lr: float | Schedule | None = None
     """Learning rate until rewards count; None = the method's lr. A lower one afterwards keeps more of it."""
 
