@@ -29,14 +29,20 @@ def write_catalog(path: Path, catalog: Catalog) -> None:
         columns["content"] = _lists(catalog.content.values)
         columns["has_events"] = pa.array(catalog.content.has_events[FIRST_ITEM:])
     if catalog.columns is not None:
-        fields = catalog.columns.combine_chunks()
-        arrays = [column.chunk(0) if column.num_chunks else column.combine_chunks() for column in fields.columns]
-        columns["columns"] = pa.StructArray.from_arrays(arrays, fields=list(fields.schema))
+        columns["columns"] = columns_struct(catalog.columns)
     # a group's number is its position, and a group may have no item: the column alone holds neither
     names = {"group_names": json.dumps(catalog.group_names)}
     if catalog.feature_scales:
         names["feature_scales"] = json.dumps([asdict(scale) for scale in catalog.feature_scales])
     pq.write_table(pa.table(columns).replace_schema_metadata(names), path)
+
+
+def columns_struct(columns: pa.Table) -> pa.StructArray:
+    """Columns of items as one column of a file, where no name of theirs is that of another."""
+    return pa.StructArray.from_arrays(
+        [pa.concat_arrays(column.chunks) if column.num_chunks else column.combine_chunks() for column in columns],
+        fields=list(columns.schema),
+    )
 
 
 def read_catalog(path: Path) -> Catalog:

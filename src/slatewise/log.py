@@ -11,84 +11,21 @@ A table over items has ``catalog.num_rows = catalog.num_items + 2`` rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from slatewise.features import FeatureScale, ItemContent
+from slatewise.logged_requests import LoggedRequests, list_rows
 
 PAD = 0
 UNKNOWN = 1
 FIRST_ITEM = 2
-
-
-def _list_rows(
-    offsets: Int[np.ndarray, "V1"], index: Int[np.ndarray, "W"]
-) -> tuple[Int[np.ndarray, "R"], Int[np.ndarray, "W1"]]:
-    """Where the rows of some lists stand, list after list, and the offsets of these lists."""
-    size = (offsets[1:] - offsets[:-1])[index]
-    ends = np.cumsum(size)
-    rows = np.arange(int(size.sum())) + np.repeat(offsets[index] - (ends - size), size)
-    return rows, np.append(0, ends)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ItemLists:
-    """A list of items per event: that of event e is ``item[offsets[e] : offsets[e + 1]]``; most may be empty."""
-
-    offsets: Int[np.ndarray, "V1"]
-    item: Int[np.ndarray, "P"]
-
-    def of(self, event: int) -> Int[np.ndarray, "_"]:
-        """The list of one event."""
-        items: Int[np.ndarray, "_"] = np.asarray(self.item[self.offsets[event] : self.offsets[event + 1]])
-        return items
-
-    def take(self, events: Int[np.ndarray, "V"]) -> ItemLists:
-        """The lists of these events, in their order."""
-        rows, offsets = _list_rows(self.offsets, events)
-        return ItemLists(offsets=offsets, item=np.asarray(self.item)[rows])
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoggedRequests:
-    """Under which conditions each event's slate was drawn, as far as the log says it.
-
-    Seen items are not listed: they are the items that the user used before the event.
-    """
-
-    k: Int[np.ndarray, "V"]
-    """Positions asked for; 0 = the log does not say under which conditions this event's slate was drawn."""
-    top_m: Int[np.ndarray, "V"]
-    """Of the exploration; 0 = the best items were shown."""
-    keep: Int[np.ndarray, "V"]
-    temperature: Float[np.ndarray, "V"]
-    exclude_seen: Bool[np.ndarray, "V"]
-    """True where items that the user had used before were excluded."""
-    catalog: Int[np.ndarray, "V"]
-    """Number of the version of the catalog in force; 0 = the log does not say."""
-    exclude: ItemLists | None = None
-    """Items that the request or a rule excluded; None where no event has any."""
-    candidates: ItemLists | None = None
-    """Items to choose from, none for the whole catalog."""
-    fixed: ItemLists | None = None
-    """What the k positions show for certain, 0 = free; none where nothing is fixed."""
-
-    def take(self, events: Int[np.ndarray, "V"]) -> LoggedRequests:
-        """The conditions of these events, in their order."""
-
-        def at_events(values: Shaped[np.ndarray, "V"] | ItemLists | None) -> Any:
-            if values is None or isinstance(values, ItemLists):
-                return values and values.take(events)
-            return np.asarray(values)[events]
-
-        return LoggedRequests(**{column.name: at_events(getattr(self, column.name)) for column in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +92,7 @@ class Interactions:
 
     def take(self, events: Int[np.ndarray, "W"]) -> Interactions:
         """Some events, one after the other in this order, as if they were one user's."""
-        rows, event_offsets = _list_rows(np.asarray(self.event_offsets), events)
+        rows, event_offsets = list_rows(np.asarray(self.event_offsets), events)
         of_events = ("event_id", "policy_id", "time", "session_end", "context")
         of_rows = ("item", "reward", "cost", "logp", "logp_known", "used", "used_time", "use_reward")
         return Interactions(
@@ -248,7 +185,7 @@ class LogPart:
 
     def rows(self) -> Int[np.ndarray, "R"]:
         """Where the rows of its events stand in the columns of the log, in the order of the log."""
-        return _list_rows(np.asarray(self.interactions.event_offsets), self.events())[0]
+        return list_rows(np.asarray(self.interactions.event_offsets), self.events())[0]
 
     def num_used_events(self) -> int:
         """Events in which something was used."""

@@ -240,6 +240,9 @@ class SlateRequest:
     """Number of positions."""
     candidates: Int[Tensor, "B C"] | None = None
     """Items that the policy may choose from, 0-padded; None = the whole catalog."""
+    allowed: Bool[Tensor, " rows"] | None = None
+    """True for the item numbers that the policy may choose from for everybody, beside `candidates`; None = all of them.
+    One truth value a row of the item table, however many users there are."""
     exclude: Int[Tensor, "B X"] | None = None
     """Items that must not be shown, 0-padded."""
     fixed: Int[Tensor, "B K"] | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from tests.cli.conftest import Command
-from tests.serve.world import catalog, save_artifact
+from tests.serve.world import catalog, priced, save_artifact
 
 from slatewise.log import FIRST_ITEM
 from slatewise.testing import toy_dataset, written_log
@@ -70,3 +70,29 @@ def test_a_log_that_was_moved_is_an_error(run: Path, tmp_path: Path, slatewise: 
     said = slatewise("recommend", run, "--all", "--out", tmp_path / "recs.csv")
     assert said.code == 2
     assert f"{tmp_path / 'data'}: the log of the users' histories is not here. Name the right folder" in said.err
+
+
+def test_only_items_whose_columns_match(tmp_path: Path, slatewise: Command) -> None:
+    users = [[{"items": [FIRST_ITEM + user]}] for user in range(3)]
+    toy_dataset(tmp_path / "data", written_log(users), catalog=catalog())
+    run, out = tmp_path / "run", tmp_path / "recs.csv"
+    save_artifact(run / "artifact", tables={"data": {"path": str(tmp_path / "data")}}, columns=priced())
+    arguments = ("recommend", run, "--all", "--k", "3", "--out", out, "--overwrite")
+    result = slatewise(*arguments, "--where", "in_stock and price <= 5", "--json").value
+    # u1 and u2 have used one of i1, i2, i4 and i5, which match
+    assert (result["rows"], result["short_slates"], result["notes"]) == (9, 0, ["4 of 40 items match --where"])
+    slates = pl.read_csv(out)
+    assert set(slates["item_id"]) <= {"i1", "i2", "i4", "i5"}
+    (tmp_path / "these.txt").write_text("item_id\ni4\ni9\n", encoding="utf-8")
+    both = slatewise(*arguments, "--where", "price <= 5", "--candidates", tmp_path / "these.txt", "--json").value
+    assert (both["rows"], set(pl.read_csv(out)["item_id"])) == (3, {"i4"})
+    for where, message in (
+        (
+            "prise <= 5",
+            'where: the items have no column "prise"; do you mean "price"? (expected one of: item_id (text)',
+        ),
+        ("price > 99", "where: no item of 40 matches 'price > 99'"),
+    ):
+        refused = slatewise(*arguments, "--where", where)
+        assert refused.code == 2
+        assert message in refused.err

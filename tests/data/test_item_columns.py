@@ -12,7 +12,7 @@ import pytest
 
 from slatewise.catalog_file import read_catalog, write_catalog
 from slatewise.data.collecting import append_logs, catalog_at, import_logs
-from slatewise.data.item_columns import ColumnChanges, arrow_table, join_columns
+from slatewise.data.item_columns import ColumnChanges, ItemColumns, arrow_table, join_columns
 from slatewise.data.reading.item_types import of_one_type
 from slatewise.data.reading.raw_log import Options
 from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
@@ -138,7 +138,7 @@ def test_the_file_keeps_the_columns_and_files_without_them_still_open(tmp_path: 
 def test_later_values_count_and_unknown_ones_replace_nothing() -> None:
     earlier = catalog("abc", price=pl.Series([1, 2, 3]), stock=pl.Series([True, None, False]))
     later = catalog("cbd", price=pl.Series([30.5, None, 4.0]), colour=pl.Series(["r", None, "g"]))
-    table, changes = join_columns(pa.array(list("abcd")), earlier, later)
+    table, changes = join_columns(pa.array(list("abcd")), ItemColumns.of(earlier), ItemColumns.of(later))
     assert changes == ColumnChanges(items=1)
     assert rows(table) == [
         {"price": 1.0, "stock": True, "colour": None},
@@ -146,7 +146,8 @@ def test_later_values_count_and_unknown_ones_replace_nothing() -> None:
         {"price": 30.5, "stock": False, "colour": "r"},
         {"price": 4.0, "stock": None, "colour": "g"},
     ]
-    table, changes = join_columns(pa.array(["a"]), earlier, catalog("a", price=pl.Series(["cheap"])))
+    text = ItemColumns.of(catalog("a", price=pl.Series(["cheap"])))
+    table, changes = join_columns(pa.array(["a"]), ItemColumns.of(earlier), text)
     assert rows(table) == [{"price": "cheap", "stock": True}]
     assert changes.sentences() == [
         "1 known items have other values in their columns: the later ones count.",

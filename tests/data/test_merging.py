@@ -15,7 +15,8 @@ from slatewise.data.merge_account import MergeAccount
 from slatewise.data.merging import merge, merge_catalogs
 from slatewise.data.prepared import Dataset
 from slatewise.errors import InputError
-from slatewise.log import FIRST_ITEM, Catalog, ItemLists, LoggedRequests, Vocabulary
+from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
+from slatewise.logged_requests import ItemLists, LoggedRequests
 from slatewise.testing import written_log
 
 POLICIES = ["", "p1"]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from slatewise.data import Dataset, import_path, load
-from slatewise.data.catalogs import catalog_version, write_items
+from slatewise.data.catalogs import RecordedItems, catalog_version, write_items
 from slatewise.data.decisions_and_outcomes import CatalogRecord, Decision, Outcome, Record, decode, encode
 from slatewise.data.event_log import load_events
 from slatewise.data.prepared import read_manifest
@@ -60,7 +60,7 @@ RECORDS: list[Record] = [
 def log(tmp_path: Path) -> Path:
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "events-1.jsonl").write_bytes(encode(RECORDS))
-    write_items(tmp_path / "log", "v1", pa.array(["a", "b", "c", "d", "e", "f"], pa.string()))
+    write_items(tmp_path / "log", "v1", RecordedItems(names=pa.array(["a", "b", "c", "d", "e", "f"], pa.string())))
     return tmp_path / "log"
 
 
@@ -101,7 +101,7 @@ def test_the_conditions_of_every_event(log: Path, tmp_path: Path) -> None:
 def test_a_request_is_made_again(log: Path, tmp_path: Path) -> None:
     data = import_path(log, tmp_path / "data")
     log_ = data.interactions
-    request = slate_request(log_, np.array([1]))
+    request = slate_request(log_, np.array([1]), num_rows=8)
     assert request.exclude is not None
     assert request.candidates is not None
     assert request.fixed is not None
@@ -110,12 +110,12 @@ def test_a_request_is_made_again(log: Path, tmp_path: Path) -> None:
     assert names(data, request.candidates[0].tolist()) == ["c", "a", "e"]
     assert names(data, request.fixed[0].tolist()) == ["", "a", ""]
     assert (request.k, request.exploration) == (3, Exploration(top_m=7, keep=1, temperature=0.1))
-    both = slate_request(log_, np.array([1, 2]))
+    both = slate_request(log_, np.array([1, 2]), num_rows=8)
     assert both.exclude is not None
     assert both.fixed is not None
     assert [names(data, row) for row in both.exclude.tolist()] == [["d", "d", "b"], ["a", "b", ""]]
     assert [names(data, row) for row in both.fixed.tolist()] == [["", "a", ""], ["", "", ""]]
-    greedy = slate_request(log_, np.array([0]))
+    greedy = slate_request(log_, np.array([0]), num_rows=8)
     assert (greedy.k, greedy.exploration, greedy.candidates, greedy.fixed) == (2, None, None, None)
     assert greedy.exclude is not None
     assert greedy.exclude.shape == (1, 0)
@@ -136,7 +136,7 @@ def test_the_numbers_of_another_catalog(log: Path, tmp_path: Path) -> None:
     # a policy that knows a, b and e by other numbers
     others = {"a": 5, "b": 2, "e": 3}
     numbers = np.array([0, 1, *(others.get(name, 1) for name in data.catalog.vocabulary.names.to_pylist())])
-    request = slate_request(data.interactions, np.array([1]), numbers=numbers)
+    request = slate_request(data.interactions, np.array([1]), num_rows=8, numbers=numbers)
     assert request.exclude is not None
     assert request.candidates is not None
     assert request.exclude.tolist() == [[2]]
@@ -152,11 +152,11 @@ def test_events_of_like_conditions(log: Path, tmp_path: Path) -> None:
     groups = like_conditions(interactions, np.array([4, 0, 2, 1]))
     assert sorted(group.tolist() for group in groups) == [[2, 1], [4, 0]]
     with pytest.raises(ValueError, match="4 events under 2 conditions"):
-        slate_request(interactions, np.array([4, 0, 2, 1]))
+        slate_request(interactions, np.array([4, 0, 2, 1]), num_rows=8)
     with pytest.raises(ValueError, match="0 events under 0 conditions"):
-        slate_request(interactions, np.array([], np.int64))
+        slate_request(interactions, np.array([], np.int64), num_rows=8)
     with pytest.raises(InputError, match="under which conditions the slate of event 4 was drawn"):
-        slate_request(interactions, np.array([0, 3]))
+        slate_request(interactions, np.array([0, 3]), num_rows=8)
 
 
 def test_a_log_without_conditions_has_no_columns_of_them(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_log_without_conditions_has_no_columns_of_them(tmp_path: Path) -> None
     assert data.interactions.requests is None
     assert not [name for name in read_manifest(data.path).files if "request" in name or "catalogs" in name]
     with pytest.raises(InputError, match="under which conditions the slate of event 4 was drawn"):
-        slate_request(data.interactions, np.array([0]))
+        slate_request(data.interactions, np.array([0]), num_rows=8)
 
 
 def test_only_the_columns_that_are_needed_are_written(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_a_version_names_the_items_and_the_mask(tmp_path: Path) -> None:
         catalog_version(pa.array([], pa.string())),
     }
     assert len(others | {version}) == 6
-    name = write_items(tmp_path, version, items, masked=np.array([False, True]))
+    name = write_items(tmp_path, version, RecordedItems(names=items, masked=np.array([False, True])))
     assert pq.read_table(tmp_path / name).to_pydict() == {"item_id": ["ab", "c"], "masked": [False, True]}
 
 

@@ -8,6 +8,7 @@ from torch import Generator, Tensor
 
 from slatewise.encoders.stateless import Encoder as StatelessEncoder
 from slatewise.policies.ranked import RankedPolicy
+from slatewise.retrieval.exact import Exact
 from slatewise.types import Exploration, SlateRequest
 
 STATE = torch.zeros(1, 1)
@@ -85,3 +86,52 @@ def test_a_method_must_give_scores() -> None:
 
 def test_no_users_get_no_slates() -> None:
     assert POLICY.recommend(STATE[:0], SlateRequest(k=2)).items.shape == (0, 2)
+
+
+class Circle(RankedPolicy):
+    """Forty items on a circle; a state is a direction."""
+
+    def __init__(self) -> None:
+        super().__init__(StatelessEncoder(), 42)
+        angle = torch.arange(40) * (2 * math.pi / 40)
+        self.points = torch.stack([angle.cos(), angle.sin()], dim=1)
+
+    def scores(self, state: Tensor, items: Tensor | None) -> Tensor:
+        every = torch.nn.functional.pad(state @ self.points.T, (2, 0))
+        return every if items is None else every.gather(1, items)
+
+    def vectors(self) -> Tensor:
+        return self.points
+
+    def query(self, state: Tensor) -> Tensor:
+        return state
+
+
+def test_a_search_goes_on_until_it_has_met_enough_allowed_items() -> None:
+    states = torch.tensor([[1.0, 0.1], [-1.0, 0.3]])
+    # nothing near the first direction is allowed
+    allowed = torch.arange(42) % 40 > 12
+    request = SlateRequest(k=3, allowed=allowed, exclude=torch.tensor([[30, 31], [22, 22]]))
+    scanning, searching = Circle(), Circle()
+    searching.retrieve_with(Exact())
+    slates = searching.recommend(states, request)
+    assert torch.equal(slates.items, scanning.recommend(states, request).items)
+    assert bool(allowed[slates.items].all())
+    alone = searching.recommend(states[1:], request.rows(slice(1, 2)))
+    assert torch.equal(alone.items, slates.items[1:])
+    drawn = SlateRequest(k=3, allowed=allowed, exploration=Exploration(top_m=6))
+    slates = searching.recommend(states, drawn, generator=Generator().manual_seed(0))
+    torch.testing.assert_close(scanning.log_prob(states, slates.items, drawn), slates.logp)
+
+
+def test_allowed_items_by_hand() -> None:
+    allowed = torch.tensor([True, True, False, True, True, False])
+    request = SlateRequest(k=3, allowed=allowed)
+    assert POLICY.recommend(STATE, request).items.tolist() == [[3, 4, 0]]
+    fixed = SlateRequest(k=2, allowed=allowed, fixed=torch.tensor([[5, 0]]))
+    assert POLICY.recommend(STATE, fixed).items.tolist() == [[5, 3]]
+    drawn = SlateRequest(k=1, allowed=allowed, exploration=Exploration())
+    logp = POLICY.log_prob(STATE.expand(3, -1), torch.tensor([[2], [3], [4]]), drawn)
+    torch.testing.assert_close(logp.exp(), torch.tensor([[0.0], [4 / 7], [3 / 7]]))
+    with pytest.raises(ValueError, match="allowed is for 5 item numbers, the catalog has 4 items and 2"):
+        POLICY.recommend(STATE, SlateRequest(k=1, allowed=allowed[1:]))

@@ -18,7 +18,8 @@ from slatewise import evaluation
 from slatewise.data.batches import trajectories
 from slatewise.data.prepared import Dataset
 from slatewise.errors import InputError
-from slatewise.log import FIRST_ITEM, Catalog, ItemLists, Vocabulary, Windows
+from slatewise.log import FIRST_ITEM, Catalog, Vocabulary, Windows
+from slatewise.logged_requests import ItemLists
 from slatewise.serve import batch
 from slatewise.serve.batch import Audience, Conditions, SlateWriter
 from slatewise.testing import toy_dataset, written_log

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from tests.serve.world import NUM_ITEMS, Open, catalog, imported, save_artifact
+from tests.serve.world import NUM_ITEMS, Open, catalog, imported, priced, save_artifact
 from tests.test_artifact import reseal
 from torch import Tensor
 
@@ -43,8 +43,18 @@ ASKED = [
     ),
     RecommendRequest(user_id="ann", k=12, candidates=["i1", "i2", "i3", "i1"], explore=Explore(keep=0)),
     RecommendRequest(user_id="ann", k=NUM_ITEMS, explore=Explore(keep=1)),
+    RecommendRequest(user_id="ann", k=5, where="in_stock and price <= 30", explore=Explore(keep=0)),
+    RecommendRequest(user_id="ann", k=3, where="price in (1, 2, 3)", explore=Explore(keep=1)),
+    RecommendRequest(
+        user_id="ann",
+        k=4,
+        where="not (kind = 'b')",
+        candidates=EVEN[:8],
+        exclude=["i4"],
+        fixed=[FixedItem(position=1, item_id="i9")],
+    ),
 ]
-"""Exploring and greedy, with candidates, exclusions and fixed positions, and more than there is."""
+"""Exploring and greedy, with candidates, exclusions, fixed positions and filters, and more than there is."""
 METHODS: list[dict[str, Any]] = [
     {"name": "cloning"},
     {"name": "random"},
@@ -71,7 +81,7 @@ def state(recommender: Recommender, user_id: str) -> Tensor:
 def test_a_policy_gives_its_logged_propensities_again(
     tmp_path: Path, serve: Open, method: dict[str, Any], greedy: bool
 ) -> None:
-    save_artifact(tmp_path / "run" / "artifact", tables={"method": method})
+    save_artifact(tmp_path / "run" / "artifact", tables={"method": method}, columns=priced())
     recommender = serve(tmp_path / "run", greedy=greedy)
     policy = recommender.artifact.policy
     states: dict[str, Tensor] = {}
@@ -91,7 +101,9 @@ def test_a_policy_gives_its_logged_propensities_again(
         events = np.array([where[event_id]])
         slates = logged_slates(log, events, request.k, numbers=numbers)
         with torch.inference_mode():
-            logp = policy.log_prob(before, slates.items, slate_request(log, events, numbers=numbers))
+            logp = policy.log_prob(
+                before, slates.items, slate_request(log, events, num_rows=NUM_ITEMS + 2, numbers=numbers)
+            )
         # a walk down a tree adds up its path as it draws, and not as it evaluates one
         within = 1e-6 if method["name"] == "tpgr" else 0.0
         torch.testing.assert_close(logp, slates.logp, rtol=within, atol=within)
@@ -136,7 +148,7 @@ def test_a_rebuilt_request_by_hand(run: Path, serve: Open, tmp_path: Path) -> No
     assert log.requests is not None
     uses, slates = np.flatnonzero(log.requests.k == 0), np.flatnonzero(log.requests.k)
     assert (len(uses), len(slates)) == (2, 2)
-    request = slate_request(log, slates[:1])
+    request = slate_request(log, slates[:1], num_rows=NUM_ITEMS + 2)
     assert request.candidates is not None
     assert request.exclude is not None
     assert request.fixed is not None
@@ -146,7 +158,7 @@ def test_a_rebuilt_request_by_hand(run: Path, serve: Open, tmp_path: Path) -> No
     assert [item and name(item) for item in request.fixed[0].tolist()] == [0, "i9", 0, 0]
     assert (request.k, request.exploration) == (4, Exploration(top_m=12, keep=0, temperature=2.0))
     # a name that no catalog has is no item
-    second = slate_request(log, slates[1:])
+    second = slate_request(log, slates[1:], num_rows=NUM_ITEMS + 2)
     assert second.exclude is not None
     assert [name(item) for item in second.exclude[0].tolist()][:3] == ["i0", "i3", "i0"]
     assert {name(item) for item in second.exclude[0].tolist()} == {"i0", "i3", "i5", "i9"}

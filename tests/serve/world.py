@@ -28,7 +28,19 @@ class Open(Protocol):
     def __call__(self, run: Path, **options: Any) -> Recommender: ...
 
 
-def catalog(num_items: int = NUM_ITEMS) -> Catalog:
+def priced(num_items: int = NUM_ITEMS) -> pa.Table:
+    """Columns of items: item i costs i, every third is sold out; kinds are a, b, a, b, … but for the last."""
+    numbers = range(num_items)
+    return pa.table(
+        {
+            "price": pa.array([float(number) for number in numbers]),
+            "in_stock": pa.array([number % 3 > 0 for number in numbers]),
+            "kind": pa.array(["ab"[number % 2] for number in numbers[:-1]] + [None]),
+        }
+    )
+
+
+def catalog(num_items: int = NUM_ITEMS, *, columns: pa.Table | None = None) -> Catalog:
     """Items i0 … with titles, but for the last one."""
     rows = num_items + FIRST_ITEM
     titles = [f"Title of i{number}" for number in range(num_items - 1)]
@@ -38,6 +50,7 @@ def catalog(num_items: int = NUM_ITEMS) -> Catalog:
         group=np.zeros(rows, np.int64),
         group_names=("",),
         features=np.zeros((rows, 0), np.float32),
+        columns=columns,
     )
 
 
@@ -48,6 +61,7 @@ def save_artifact(
     num_items: int = NUM_ITEMS,
     tables: dict[str, Any] | None = None,
     simulated: bool = False,
+    columns: pa.Table | None = None,
 ) -> Path:
     """An artifact of a policy with first weights."""
     defaults = {
@@ -61,7 +75,7 @@ def save_artifact(
         },
     }
     config = RunConfig.from_tables(defaults | (tables or {}))
-    items = catalog(num_items)
+    items = catalog(num_items, columns=columns)
     generator = Generator().manual_seed(seed)
     encoder = configs.find("encoders", config.encoder.name).Encoder(config.encoder.settings, items, generator=generator)
     policy = configs.find("methods", config.method.name).Policy(

@@ -27,6 +27,9 @@ Columns: user_id, position (from 0), item_id, title, score (log-probability of t
 catalog) and logp (log-propensity of the position under the conditions of the slate). Histories come from the log that
 the run was trained on, to its end, or from --data. A stopped command goes on where it was when it is given again.
 
+--where "price <= 50 and category in ('x', 'y')" keeps to items whose columns match; also between, like, is null,
+contains, or, not.
+
 Example: slatewise recommend runs/reinforce --all --k 10 --out recs.parquet
 """
 
@@ -49,6 +52,9 @@ def recommend(
         Path | None, typer.Option(help="File of items never to show: one a line, or a table with item_id (user_id).")
     ] = None,
     candidates: Annotated[Path | None, typer.Option(help="File of the only items to show.")] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="FILTER", help="Show only items whose columns match, such as price <= 50.")
+    ] = None,
     top_m: TopM = None,
     keep: Keep = None,
     temperature: Temperature = None,
@@ -83,7 +89,7 @@ def recommend(
         exploration=None if config.greedy else config.exploration(k),
         exclude_seen=not config.allow_repeats,
         seed=seed,
-        **_rules(artifact, audience, exclude, candidates, notes),
+        **_rules(artifact, audience, exclude, candidates, where, notes),
     )
     summary = _write(SlateWriter(artifact, dataset), out, audience, conditions, overwrite=overwrite)
     notes += summary.notes(k)
@@ -143,15 +149,32 @@ def _audience(artifact: Artifact, dataset: Dataset, users: Path | None, notes: l
 
 
 def _rules(
-    artifact: Artifact, audience: Audience, exclude: Path | None, candidates: Path | None, notes: list[str]
+    artifact: Artifact,
+    audience: Audience,
+    exclude: Path | None,
+    candidates: Path | None,
+    where: str | None,
+    notes: list[str],
 ) -> dict[str, Any]:
-    """Exclusions and candidates in item numbers; items that the policy does not know are noted."""
+    """Exclusions, candidates and the filter in item numbers; items that the policy does not know are noted.
+
+    Args:
+        artifact: its catalog has the numbers and the columns.
+        audience: whose exclusions count.
+        exclude: file of items, of everybody or by user.
+        candidates: file of items.
+        where: filter on the columns of the items.
+        notes: what is to be said of the files, added to.
+    """
     import numpy as np
     import pyarrow as pa
 
+    from slatewise.data.item_columns import ItemColumns
+    from slatewise.data.item_filter import ItemFilters
     from slatewise.data.reading.request_lists import read_name_list
     from slatewise.errors import input_error
-    from slatewise.log import FIRST_ITEM, ItemLists, Vocabulary
+    from slatewise.log import FIRST_ITEM, Vocabulary
+    from slatewise.logged_requests import ItemLists
 
     def numbers(file: Path, names: pl.Series) -> Int[np.ndarray, "N"]:
         number = artifact.catalog.vocabulary.encode(names.to_arrow().cast(pa.string()))
@@ -165,6 +188,9 @@ def _rules(
         rules["candidates"] = np.unique(item[item >= FIRST_ITEM])
         if not len(rules["candidates"]):
             raise input_error("none of its items is in the catalog of the run", file=candidates)
+    if where is not None:
+        rules["allowed"] = ItemFilters(ItemColumns.of(artifact.catalog)).at_least_one(where)
+        notes.append(f"{int(rules['allowed'].sum()):,} of {artifact.catalog.num_items:,} items match --where")
     if exclude is not None:
         frame = read_name_list(exclude, ["item_id", "user_id"])
         item = numbers(exclude, frame["item_id"])

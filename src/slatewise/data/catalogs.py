@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Bool
 
+from slatewise.catalog_file import columns_struct
+from slatewise.data.conditions import Conditions, Part
 from slatewise.data.decisions_and_outcomes import CatalogRecord
+from slatewise.data.item_columns import ItemColumns, join_columns
+from slatewise.data.item_filter import FilterError, ItemFilters
 from slatewise.data.prepared import Dataset
 from slatewise.errors import SlatewiseError, input_error
 from slatewise.files import atomic_file
 from slatewise.log import FIRST_ITEM, UNKNOWN, Catalog, Interactions
 
 
-def catalog_version(names: pa.StringArray, *, masked: Bool[np.ndarray, "N"] | None = None) -> str:
-    """First 16 digits of the SHA-256 of item names, in the order of their numbers, and of the mask.
+@dataclass(frozen=True, kw_only=True)
+class RecordedItems(ItemColumns):
+    """The items of a version of a catalog."""
+
+    masked: Bool[np.ndarray, "N"] | None = None
+    """True where an item could not be shown; None = all could."""
+
+
+def catalog_version(
+    names: pa.StringArray, *, columns: pa.Table | None = None, masked: Bool[np.ndarray, "N"] | None = None
+) -> str:
+    """First 16 digits of the SHA-256 of item names, in the order of their numbers, of their columns and of the mask.
 
     Args:
         names: of the items.
+        columns: what filters read of them; None = nothing.
         masked: True where an item may not be shown; None = all may.
     """
     names = pa.concat_arrays([names])  # whole: without the offset of a slice
@@ -35,14 +51,18 @@ def catalog_version(names: pa.StringArray, *, masked: Bool[np.ndarray, "N"] | No
     if letters is not None:
         first, last = np.frombuffer(offsets, np.int32, 1)[0], np.frombuffer(offsets, np.int32, len(names) + 1)[-1]
         digest.update(memoryview(letters)[int(first) : int(last)])
+    if columns is not None:
+        sink = pa.BufferOutputStream()
+        whole = columns.combine_chunks()
+        with pa.ipc.new_stream(sink, whole.schema) as stream:
+            stream.write_table(whole)
+        digest.update(memoryview(sink.getvalue()))
     if masked is not None and masked.any():
         digest.update(np.packbits(masked).tobytes())
     return digest.hexdigest()[:16]
 
 
-def write_items(
-    folder: Path, version: str, names: pa.StringArray, *, masked: Bool[np.ndarray, "N"] | None = None
-) -> str:
+def write_items(folder: Path, version: str, items: RecordedItems) -> str:
     """Write the items of a version, unless they lie there already; gives the name of the file.
 
     Raises:
@@ -50,9 +70,11 @@ def write_items(
     """
     file = folder / f"catalog-{version}.parquet"
     if not file.is_file():
-        columns: dict[str, pa.Array] = {"item_id": names}
-        if masked is not None and masked.any():
-            columns["masked"] = pa.array(masked)
+        columns: dict[str, pa.Array] = {"item_id": items.names}
+        if items.columns is not None:
+            columns["columns"] = columns_struct(items.columns)
+        if items.masked is not None and items.masked.any():
+            columns["masked"] = pa.array(items.masked)
         try:
             with atomic_file(file) as temporary:
                 pq.write_table(pa.table(columns), temporary, write_page_checksum=True)
@@ -74,26 +96,81 @@ def with_items_of(dataset: Dataset, catalog: Catalog) -> tuple[Interactions, int
     return replace(dataset.interactions, item=items), int((number[FIRST_ITEM:] == UNKNOWN).sum())
 
 
-def recorded_items(catalogs: Sequence[tuple[Path, CatalogRecord]]) -> tuple[list[pa.StringArray], tuple[str, ...]]:
-    """Names of the items of recorded catalogs, and the names of files that are missing.
+def recorded_items(
+    catalogs: Sequence[tuple[Path, CatalogRecord]],
+) -> tuple[dict[str, RecordedItems], tuple[str, ...]]:
+    """The items of recorded catalogs by version, the latest in force last, and the names of files that are missing.
 
     Args:
-        catalogs: the folder of a log and a record of it.
+        catalogs: the folder of a log and a record of it, in the order of time.
 
     Raises:
         InputError: a file that does not hold items, or has changed since it was written.
     """
-    names: list[pa.StringArray] = []
-    missing: list[str] = []
-    for file in dict.fromkeys(folder / record.file for folder, record in catalogs):
-        if not file.is_file():
-            missing.append(file.name)
+    items: dict[str, RecordedItems] = {}
+    missing: dict[str, None] = {}
+    for folder, record in catalogs:
+        file = folder / record.file
+        if record.catalog_version in items:
+            items[record.catalog_version] = items.pop(record.catalog_version)
+        elif file.is_file():
+            items[record.catalog_version] = _read_items(file)
+        else:
+            missing[file.name] = None
+    return items, tuple(missing)
+
+
+def _read_items(file: Path) -> RecordedItems:
+    try:
+        table = pq.read_table(file, page_checksum_verification=True)
+        return RecordedItems(
+            names=table["item_id"].combine_chunks().cast(pa.string()),
+            columns=pa.Table.from_struct_array(table["columns"]) if "columns" in table.column_names else None,
+            masked=table["masked"].to_numpy() if "masked" in table.column_names else None,
+        )
+    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+        raise input_error(f"no items of a catalog: {error}", file=file, advice="Copy the log again, whole.") from error
+
+
+def catalog_parts(conditions: Conditions, catalogs: Mapping[str, RecordedItems]) -> tuple[Conditions, int]:
+    """Conditions with the items that filters and masks left, and of how many decisions nobody can say that any more.
+
+    Their filter does not go with the items of their catalog, or those are not there; they lose their conditions.
+
+    Args:
+        conditions: of decisions.
+        catalogs: recorded items by version.
+    """
+    pairs = conditions.events.select("where", "catalog_version").unique(maintain_order=True)
+    filters = {version: ItemFilters(items) for version, items in catalogs.items()}
+    parts: dict[tuple[str | None, str | None], Part] = {}
+    unknown = []
+    for where, version in pairs.iter_rows():
+        items = catalogs.get(version or "")
+        if items is None or (where is None and items.masked is None):
+            unknown += [] if where is None else [{"where": where, "catalog_version": version}]
             continue
         try:
-            table = pq.read_table(file, columns=["item_id"], page_checksum_verification=True)
-            names.append(table["item_id"].combine_chunks().cast(pa.string()))
-        except (pa.ArrowException, OSError) as error:
-            raise input_error(
-                f"no items of a catalog: {error}", file=file, advice="Copy the log again, whole."
-            ) from error
-    return names, tuple(missing)
+            matches = (
+                np.ones(len(items.names), np.bool_) if where is None else filters[version].matches(where)[FIRST_ITEM:]
+            )
+        except FilterError:
+            unknown.append({"where": where, "catalog_version": version})
+            continue
+        allowed = matches if items.masked is None else matches & ~items.masked
+        parts[where, version] = Part(names=items.names, allowed=allowed)
+    without = pl.DataFrame(unknown, schema={"where": pl.String, "catalog_version": pl.String})
+    events = conditions.events.join(
+        without, on=["where", "catalog_version"], how="anti", nulls_equal=True, maintain_order="left"
+    )
+    return replace(conditions, events=events, parts=parts), len(conditions.events) - len(events)
+
+
+def every_item(catalogs: Iterable[RecordedItems]) -> ItemColumns:
+    """The items of some catalogs, each once; of two values in a column the later one counts."""
+    joined = ItemColumns(names=pa.array([], pa.string()))
+    for items in catalogs:
+        new = items.names.filter(pc.invert(pc.is_in(items.names, value_set=joined.names)))
+        names = pa.concat_arrays([joined.names, new])
+        joined = ItemColumns(names=names, columns=join_columns(names, joined, items)[0])
+    return joined

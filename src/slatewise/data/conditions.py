@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
 
@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from slatewise.data.decisions_and_outcomes import Decision
-from slatewise.log import FIRST_ITEM, PAD, ItemLists, LoggedRequests, Vocabulary
+from slatewise.log import FIRST_ITEM, PAD, Vocabulary
+from slatewise.logged_requests import CatalogParts, ItemLists, LoggedRequests
 
 Role = Literal["exclude", "candidates", "fixed"]
 NO_CATALOG = Vocabulary(names=pa.array([""], pa.string()), first=0, unknown=0)
@@ -27,8 +28,19 @@ _EVENTS = {
     "temperature": pl.Float64,
     "exclude_seen": pl.Boolean,
     "catalog_version": pl.String,
+    "where": pl.String,
 }
 _ITEMS = {"event": pl.Int64, "role": pl.String, "position": pl.Int32, "item_id": pl.String}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Items of a catalog that could be chosen."""
+
+    names: pa.StringArray
+    """Of all items of the catalog."""
+    allowed: Bool[np.ndarray, "N"]
+    """True where an item could be chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +48,18 @@ class Conditions:
     """What decisions say of the conditions of their slates; in both frames `event` is the number of a decision."""
 
     events: pl.DataFrame
-    """k, top_m (0 = greedy), keep, temperature, exclude_seen, catalog_version; one row a decision that names them."""
+    """k, top_m (0 = greedy), keep, temperature, exclude_seen, catalog_version, where; one row a decision that names
+    them."""
     items: pl.DataFrame
     """role, position, item_id; one row an item that a decision excludes, names as candidate or fixes at a position."""
+    parts: Mapping[tuple[str | None, str | None], Part] = field(default_factory=dict)
+    """What filters and masks leave, by where and catalog_version; the whole catalog where a pair is not among them."""
 
     def by_event_id(self, decisions: pl.DataFrame) -> Conditions:
         """The conditions of the decisions of a frame with columns event and event_id, by event_id in place of event."""
         names = decisions.select("event", "event_id")
-        return Conditions(
+        return replace(
+            self,
             events=self.events.join(names, on="event", how="inner", maintain_order="left").drop("event"),
             items=self.items.join(names, on="event", how="inner", maintain_order="left").drop("event"),
         )
@@ -66,6 +82,7 @@ def read_conditions(records: Sequence[Decision], first: int) -> Conditions:
         "temperature": [draw.temperature if draw else 1.0 for draw in draws],
         "exclude_seen": [record.exclude_seen for _, record in named],
         "catalog_version": [record.catalog_version for _, record in named],
+        "where": [record.where for _, record in named],
     }
     exclude = [(number, record.exclude) for number, record in named if record.exclude]
     candidates = [(number, record.candidates) for number, record in named if record.candidates]
@@ -129,9 +146,27 @@ def logged_requests(
         catalog=names.encode(rows["catalog_version"].rechunk().to_arrow().cast(pa.string())).astype(np.int32),
         exclude=_lists(items, "exclude", len(events)),
         candidates=_lists(items, "candidates", len(events)),
+        parts=_catalog_parts(rows, conditions.parts, item_names),
         fixed=_fixed_lists(items, rows["k"].to_numpy()),
     )
     return requests, names
+
+
+def _catalog_parts(
+    rows: pl.DataFrame, parts: Mapping[tuple[str | None, str | None], Part], item_names: pa.StringArray
+) -> CatalogParts | None:
+    """The part of every event as a number, and the items of each part; None where every event had all."""
+    pairs = list(zip(rows["where"].to_list(), rows["catalog_version"].to_list(), strict=True)) if parts else []
+    used = [pair for pair in parts if pair in set(pairs)]
+    if not used:
+        return None
+    number = {pair: place for place, pair in enumerate(used, start=1)}
+    inside = np.zeros((len(used), len(item_names) + FIRST_ITEM), np.bool_)
+    for row, pair in zip(inside, used, strict=True):
+        names = parts[pair].names.filter(pa.array(parts[pair].allowed))
+        row[np.asarray(pc.index_in(names, value_set=item_names).drop_null(), np.int64) + FIRST_ITEM] = True
+    part = np.array([number.get(pair, 0) for pair in pairs], np.int32)
+    return CatalogParts(part=part, bits=np.packbits(inside, axis=1))
 
 
 def _item_rows(role: Role, lists: Sequence[tuple[int, Sequence[str]]]) -> pl.DataFrame:

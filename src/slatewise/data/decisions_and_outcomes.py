@@ -73,6 +73,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     """True where the items that the user had used before were excluded, too."""
     candidates: Annotated[list[Name], Meta(min_length=1)] | None = None
     """Items to choose from; left out for the whole catalog."""
+    where: Annotated[str, Meta(min_length=1)] | None = None
+    """Filter on the columns of the items of `catalog_version` that were to choose from; left out for all."""
     fixed: list[FixedItem] | None = None
     catalog_version: Name | None = None
     """Of the catalog in force."""
@@ -98,8 +100,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
             for position, name in at_fixed.items():
                 if position >= len(self.slate) or self.slate[position] != name:
                     raise ValueError(f"fixed says that position {position} shows {name!r}; the slate does not")
-        elif self.exploration or self.exclude or self.exclude_seen or self.candidates or self.fixed:
-            raise ValueError("exploration, exclude, exclude_seen, candidates and fixed need k")
+        elif self.exploration or self.exclude or self.exclude_seen or self.candidates or self.where or self.fixed:
+            raise ValueError("exploration, exclude, exclude_seen, candidates, where and fixed need k")
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="record", tag="outcome"):
@@ -139,14 +141,14 @@ class CatalogRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     timestamp: Microseconds
     catalog_version: Name
-    """Hash of the items' names and masks."""
+    """Hash of the items' names, columns and masks."""
     policy_version: Name | None = None
     items: Annotated[int, Meta(ge=0)]
     """How many there are."""
     masked: Annotated[int, Meta(ge=0)] = 0
     """How many of them may not be shown."""
     file: Annotated[str, Meta(pattern=r"^[^/\\]+$")]
-    """Parquet beside the log, once for each version: item_id, and masked where an item is."""
+    """Parquet beside the log, once for each version: item_id, columns where there are any, masked where an item is."""
 
     def __post_init__(self) -> None:
         check_names(self, [self.catalog_version, *([] if self.policy_version is None else [self.policy_version])])

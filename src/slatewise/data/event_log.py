@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slatewise.data.catalogs import recorded_items
+from slatewise.data.catalogs import catalog_parts, every_item, recorded_items
 from slatewise.data.conditions import Conditions
 from slatewise.data.decisions_and_outcomes import LARGEST_REWARD
+from slatewise.data.item_columns import ItemColumns
 from slatewise.data.preparation import hash_names
 from slatewise.data.segments import Columns, read_columns, segments
 from slatewise.data.set_aside import EXAMPLES, SetAside
@@ -56,6 +57,8 @@ class Tally:
     """Files whose last line was cut short."""
     set_aside: tuple[SetAside, ...] = ()
     """Lines that hold no usable record, and outcomes whose reward is not known or too large."""
+    without_filter: int = 0
+    """Decisions whose filter cannot be applied to the items of their catalog again: their conditions are not known."""
     catalogs_missing: tuple[str, ...] = ()
     """Files with the items of a catalog that do not lie beside the log."""
 
@@ -68,6 +71,9 @@ class Tally:
             "outcomes dropped, their decision is not in the log and they name no user and item": self.orphans,
             "outcomes dropped, their item or position is not in the slate of their decision": self.strangers,
             "uses that came before their decision, counted at its time": self.early,
+            "decisions whose filter cannot be applied again, the conditions of their slates are not known": (
+                self.without_filter
+            ),
         }
         counted = [f"{what}: {count:,}" for what, count in counts.items() if count]
         torn = [f"last line cut short by the end of its writer, left out: {file}" for file in self.torn]
@@ -88,8 +94,8 @@ class Events:
     use_reward, context_…"""
     conditions: Conditions
     """Of the events, by event_id."""
-    items: pl.Series
-    """Names of all items that could be shown, as far as catalogs are recorded; each once."""
+    items: ItemColumns
+    """All items that could be shown, as far as catalogs are recorded; each once."""
     tally: Tally
 
 
@@ -140,18 +146,16 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
     shown, uses = _shown_items(decisions, rows, counted), _outside_slates(outside)
     early = pl.col("used_time") < pl.col("timestamp")
     catalogs, missing = recorded_items(columns.catalogs)
-    conditions = columns.conditions.by_event_id(decisions)
+    conditions, without_filter = catalog_parts(columns.conditions.by_event_id(decisions), catalogs)
     if catalogs and not missing:
-        conditions = _existing_items(conditions, catalogs, rows)
+        conditions = _existing_items(conditions, [items.names for items in catalogs.values()], rows)
     return Events(
         frame=pl.concat([shown, uses], how="diagonal").with_columns(
             pl.col("^context_.*$").fill_null(0.0),
             pl.max_horizontal("used_time", pl.when("used").then("timestamp")).alias("used_time"),
         ),
         conditions=conditions,
-        items=pl.Series(values=pl.from_arrow(pa.concat_arrays([pa.array([], pa.string()), *catalogs]))).unique(
-            maintain_order=True
-        ),
+        items=every_item(catalogs.values()),
         tally=Tally(
             decisions=len(decisions),
             outcomes=len(outcomes),
@@ -163,6 +167,7 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
             early=int(shown.select(early.sum()).item()),
             torn=tuple(str(file) for file in columns.torn),
             set_aside=(*columns.set_aside, *without_reward),
+            without_filter=without_filter,
             catalogs_missing=missing,
         ),
     )
@@ -178,7 +183,7 @@ def _existing_items(conditions: Conditions, catalogs: Sequence[pa.StringArray], 
     existing = pa.concat_arrays([*catalogs, shown.cast(pa.string())])
     exists = pc.is_in(conditions.items["item_id"].rechunk().to_arrow().cast(pa.string()), value_set=existing)
     items = conditions.items.filter(~excluded | pl.Series(values=pl.from_arrow(exists)))
-    return Conditions(events=conditions.events, items=items)
+    return replace(conditions, items=items)
 
 
 def _distinct(columns: Columns, path: Path) -> tuple[pl.DataFrame, pl.DataFrame, int]:

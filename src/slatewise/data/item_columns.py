@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
-from jaxtyping import Int
+import pyarrow.compute as pc
 
 from slatewise.log import Catalog
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemColumns:
+    """Names of items, and what is said of them."""
+
+    names: pa.StringArray
+    columns: pa.Table | None = None
+    """One row an item; None where nothing is known."""
+
+    @classmethod
+    def of(cls, catalog: Catalog) -> ItemColumns:
+        """Those of a catalog."""
+        return cls(names=catalog.vocabulary.names, columns=catalog.columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +41,17 @@ class ColumnChanges:
         return [changed, *retyped] if self.items else retyped
 
 
-def join_columns(names: pa.StringArray, earlier: Catalog, later: Catalog) -> tuple[pa.Table | None, ColumnChanges]:
+def join_columns(
+    names: pa.StringArray, earlier: ItemColumns, later: ItemColumns
+) -> tuple[pa.Table | None, ColumnChanges]:
     """The columns of two catalogs as one table, and what changed; None where neither has any.
 
     Of two values of an item the later one counts; an unknown one replaces nothing.
 
     Args:
         names: of the items of both.
-        earlier: a catalog.
-        later: another one.
+        earlier: of some items.
+        later: of the same ones or others.
     """
     if earlier.columns is None and later.columns is None:
         return None, ColumnChanges()
@@ -65,21 +80,12 @@ def arrow_table(columns: dict[str, pl.Series]) -> pa.Table | None:
     return table.cast(pa.schema([(field.name, small.get(field.type, field.type)) for field in table.schema]))
 
 
-def _rows(names: pa.StringArray, catalog: Catalog) -> dict[str, pl.Series]:
-    """The columns of a catalog for some items; unknown values for those that it does not have."""
-    if catalog.columns is None:
+def _rows(names: pa.StringArray, items: ItemColumns) -> dict[str, pl.Series]:
+    """The columns for some names; unknown values for those that are not among the items."""
+    if items.columns is None:
         return {}
-    place = _places(names, catalog)
-    frame = pl.from_arrow(catalog.columns)
-    assert isinstance(frame, pl.DataFrame)
-    index = pl.Series(place)
-    return frame.select(pl.all().gather(index.set(index < 0, None))).to_dict()
-
-
-def _places(names: pa.StringArray, catalog: Catalog) -> Int[np.ndarray, "N"]:
-    """The row of each item in the columns of a catalog; −1 where it has none."""
-    number = catalog.vocabulary.encode(names)
-    return np.where(number == catalog.vocabulary.unknown, -1, number - catalog.vocabulary.first)
+    index = pl.Series(values=pl.from_arrow(pc.index_in(names, value_set=items.names)))
+    return pl.DataFrame(items.columns).select(pl.all().gather(index)).to_dict()
 
 
 def _in_one_type(first: pl.Series, second: pl.Series) -> tuple[pl.Series, pl.Series, bool]:

@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 import numpy as np
 from jaxtyping import Int
 
-from slatewise.log import Interactions, ItemLists, LoggedRequests
+from slatewise.log import Interactions
+from slatewise.logged_requests import CatalogParts, ItemLists, LoggedRequests
 
 
 def user_of_event(log: Interactions) -> Int[np.ndarray, "V"]:
@@ -69,13 +70,42 @@ def _stack_requests(first: LoggedRequests, second: LoggedRequests) -> LoggedRequ
             item=np.concatenate([head.item, tail.item]),
         )
 
+    def stack_parts() -> CatalogParts | None:
+        if first.parts is None and second.parts is None:
+            return None
+        head, tail = (requests.parts or _whole_catalogs(len(requests.k)) for requests in (first, second))
+        width = max(head.bits.shape[1], tail.bits.shape[1])
+        bits = [np.pad(parts.bits, ((0, 0), (0, width - parts.bits.shape[1]))) for parts in (head, tail)]
+        shifted = np.where(np.asarray(tail.part) > 0, np.asarray(tail.part) + len(head.bits), 0)
+        return CatalogParts(part=np.concatenate([head.part, shifted]).astype(np.int32), bits=np.concatenate(bits))
+
     names = ("k", "top_m", "keep", "temperature", "exclude_seen", "catalog")
     scalars = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
-    return LoggedRequests(**scalars, exclude=stack("exclude"), candidates=stack("candidates"), fixed=stack("fixed"))
+    return LoggedRequests(
+        **scalars,
+        exclude=stack("exclude"),
+        candidates=stack("candidates"),
+        fixed=stack("fixed"),
+        parts=stack_parts(),
+    )
 
 
 def _empty_lists(events: int) -> ItemLists:
     return ItemLists(offsets=np.zeros(events + 1, np.int64), item=np.zeros(0, np.int32))
+
+
+def renumber_parts(parts: CatalogParts | None, number: Int[np.ndarray, "rows"]) -> CatalogParts | None:
+    """Parts of a catalog in other item numbers: number i becomes ``number[i]``."""
+    if parts is None:
+        return None
+    inside = np.zeros((len(parts.bits), int(number.max(initial=0)) + 1), np.bool_)
+    for place, row in enumerate(inside, start=1):
+        row[number[parts.of(place, len(number))]] = True
+    return replace(parts, bits=np.packbits(inside, axis=1))
+
+
+def _whole_catalogs(events: int) -> CatalogParts:
+    return CatalogParts(part=np.zeros(events, np.int32), bits=np.zeros((0, 0), np.uint8))
 
 
 def _requests(log: Interactions) -> LoggedRequests:

@@ -19,14 +19,15 @@ from jaxtyping import Bool, Int
 
 from slatewise.data import prepared
 from slatewise.data.agreement import check_agreement
-from slatewise.data.item_columns import join_columns
-from slatewise.data.joining import is_numbered, join, user_of_event
+from slatewise.data.item_columns import ItemColumns, join_columns
+from slatewise.data.joining import is_numbered, join, renumber_parts, user_of_event
 from slatewise.data.manifest import Kind, Manifest, Provenance
 from slatewise.data.merge_account import MergeAccount
 from slatewise.data.prepared import Dataset
 from slatewise.data.reading.account import Account, account_of
 from slatewise.features import rescale
-from slatewise.log import Catalog, Interactions, ItemLists, Vocabulary
+from slatewise.log import Catalog, Interactions, Vocabulary
+from slatewise.logged_requests import ItemLists
 
 
 def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None) -> tuple[Dataset, MergeAccount]:
@@ -62,7 +63,7 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
         ours = replace(ours, event_id=_free_numbers(theirs.event_id, ours.num_events))
     else:
         ours, is_new, late, set_aside = _match_events(ours, theirs, their_user)
-    columns, changes = join_columns(items.names, first.catalog, second.catalog)
+    columns, changes = join_columns(items.names, ItemColumns.of(first.catalog), ItemColumns.of(second.catalog))
     merged = join(ours, theirs, np.flatnonzero(is_new), their_user, num_users=len(users))
     catalog = replace(merge_catalogs(first.catalog, second.catalog), columns=columns)
     account = MergeAccount(
@@ -99,7 +100,7 @@ def with_catalog(dataset: Dataset, catalog: Catalog, out: Path) -> Dataset:
         out: folder to create; may be that of the log.
     """
     items, number = _union(catalog.vocabulary, dataset.catalog.vocabulary)
-    columns, _ = join_columns(items.names, dataset.catalog, catalog)
+    columns, _ = join_columns(items.names, ItemColumns.of(dataset.catalog), ItemColumns.of(catalog))
     log = _in_numbers(
         dataset.interactions,
         item=number,
@@ -259,6 +260,7 @@ def _in_numbers(
             exclude=in_new_numbers(requests.exclude),
             candidates=in_new_numbers(requests.candidates),
             fixed=in_new_numbers(requests.fixed),
+            parts=renumber_parts(requests.parts, item),
         )
     return replace(
         log,

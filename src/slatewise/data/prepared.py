@@ -278,7 +278,7 @@ def _column(path: Path, name: str, dtype: type[np.generic]) -> np.ndarray:
             array = np.load(file, allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise input_error(f"no column of numbers: {error}", file=file, advice=_ADVICE) from error
-    if array.dtype != dtype or array.ndim != (2 if name == "context" else 1):
+    if array.dtype != dtype or array.ndim != (2 if name in ("context", "request_part_bits") else 1):
         raise input_error(
             f"it holds {array.dtype} of {array.ndim} axes; expected {np.dtype(dtype)}",
             file=file,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from slatewise.log import ItemLists, LoggedRequests
+from slatewise.logged_requests import CatalogParts, ItemLists, LoggedRequests
 
 SCALARS: dict[str, type[np.generic]] = {
     "request_k": np.int32,
@@ -23,7 +23,11 @@ REQUEST_COLUMNS: dict[str, type[np.generic]] = {
     **SCALARS,
     **{f"request_{role}_offsets": np.int64 for role in LISTS},
     **{f"request_{role}_item": np.int32 for role in LISTS},
+    "request_part": np.int32,
+    "request_part_bits": np.uint8,
 }
+PARTS = ("request_part", "request_part_bits")
+"""Parts of the catalog, absent where every event had the whole one."""
 
 
 def request_columns(requests: LoggedRequests) -> dict[str, np.ndarray]:
@@ -40,6 +44,8 @@ def request_columns(requests: LoggedRequests) -> dict[str, np.ndarray]:
     for role, lists in zip(LISTS, (requests.exclude, requests.candidates, requests.fixed), strict=True):
         if lists is not None:
             columns |= {f"request_{role}_offsets": lists.offsets, f"request_{role}_item": lists.item}
+    if requests.parts is not None:
+        columns |= {"request_part": requests.parts.part, "request_part_bits": requests.parts.bits}
     return {name: np.asarray(values, REQUEST_COLUMNS[name]) for name, values in columns.items()}
 
 
@@ -60,6 +66,7 @@ def requests_of(columns: Mapping[str, np.ndarray]) -> LoggedRequests:
         catalog=columns["request_catalog"],
         exclude=exclude,
         candidates=candidates,
+        parts=CatalogParts(part=columns[PARTS[0]], bits=columns[PARTS[1]]) if PARTS[1] in columns else None,
         fixed=fixed,
     )
 
@@ -71,7 +78,8 @@ def request_files(files: Iterable[str]) -> set[str]:
     if not scalars <= names:
         return set()
     lists = ({f"request_{role}_offsets.npy", f"request_{role}_item.npy"} for role in LISTS)
-    return scalars.union(*(pair for pair in lists if pair <= names))
+    pairs = (*lists, {f"{name}.npy" for name in PARTS})
+    return scalars.union(*(pair for pair in pairs if pair <= names))
 
 
 def wrong_lengths(columns: Mapping[str, np.ndarray], num_events: int) -> list[str]:
@@ -83,4 +91,7 @@ def wrong_lengths(columns: Mapping[str, np.ndarray], num_events: int) -> list[st
             expected[offsets] = num_events + 1
             if len(columns[offsets]):
                 expected[item] = int(columns[offsets][-1])
+    if PARTS[0] in columns:
+        expected[PARTS[0]] = num_events
+        expected[PARTS[1]] = max(len(columns[PARTS[1]]), int(columns[PARTS[0]].max(initial=0)))
     return [name for name, length in expected.items() if len(columns[name]) != length]

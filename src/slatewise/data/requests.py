@@ -9,24 +9,31 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from slatewise.errors import input_error
-from slatewise.log import FIRST_ITEM, PAD, Interactions, ItemLists, LoggedRequests
+from slatewise.log import FIRST_ITEM, PAD, Interactions
+from slatewise.logged_requests import ItemLists, LoggedRequests
 from slatewise.types import Exploration, SlateRequest, Slates
 
 _NOTHING = np.zeros(0, np.int64)
 
 
 def slate_request(
-    interactions: Interactions, events: Int[np.ndarray, "B"], *, numbers: Int[np.ndarray, "rows"] | None = None
+    interactions: Interactions,
+    events: Int[np.ndarray, "B"],
+    *,
+    num_rows: int,
+    numbers: Int[np.ndarray, "rows"] | None = None,
 ) -> SlateRequest:
     """The conditions under which the slates of some events were drawn.
 
     Args:
         interactions: the log.
         events: where the events stand in its columns; all of one group of `like_conditions`.
+        num_rows: of the item table of the policy. What its catalog has and the log's had not is not allowed where a
+            filter or a mask left a part of the catalog.
         numbers: number of each item of the log in the catalog of a policy; None = they agree.
 
     Raises:
@@ -56,6 +63,7 @@ def slate_request(
     return SlateRequest(
         k=k,
         candidates=_table(candidates) if len(candidates[0]) else None,
+        allowed=_part_of_catalog(requests, first, num_rows, numbers),
         exclude=_table(exclude),
         fixed=_table(fixed, k) if any(map(len, fixed)) else None,
         exploration=exploration,
@@ -63,7 +71,8 @@ def slate_request(
 
 
 def like_conditions(interactions: Interactions, events: Int[np.ndarray, "B"]) -> list[Int[np.ndarray, "_"]]:
-    """Events in groups that one `SlateRequest` describes: the same k and exploration, candidates for all or for none.
+    """Events in groups that one `SlateRequest` describes: the same k, exploration and part of the catalog,
+    candidates for all or for none.
 
     Raises:
         InputError: the log does not say under which conditions a slate was drawn.
@@ -152,9 +161,25 @@ def _groups(requests: LoggedRequests, events: Int[np.ndarray, "B"]) -> list[Int[
         offsets = np.asarray(requests.candidates.offsets)
         listed = offsets[events + 1] - offsets[events]
     values = (requests.k, requests.top_m, requests.keep, requests.temperature)
-    key = np.stack([*(np.asarray(value)[events].astype(np.float64) for value in values), listed > 0], axis=1)
+    part = np.zeros(len(events)) if requests.parts is None else np.asarray(requests.parts.part)[events]
+    key = np.stack([*(np.asarray(value)[events].astype(np.float64) for value in values), part, listed > 0], axis=1)
     _, group = np.unique(key, axis=0, return_inverse=True)
     return [events[group.ravel() == number] for number in range(int(group.max(initial=-1)) + 1)]
+
+
+def _part_of_catalog(
+    requests: LoggedRequests, event: int, num_rows: int, numbers: Int[np.ndarray, "rows"] | None
+) -> Bool[Tensor, " N"] | None:
+    """The part of the catalog that an event's slate was chosen from, in the numbers of the policy; None = all of it."""
+    if requests.parts is None or not int(requests.parts.part[event]):
+        return None
+    part = int(requests.parts.part[event])
+    if numbers is None:
+        return torch.from_numpy(requests.parts.of(part, num_rows))
+    allowed = torch.zeros(num_rows, dtype=torch.bool)
+    allowed[torch.from_numpy(numbers[requests.parts.of(part, len(numbers))])] = True
+    allowed[:FIRST_ITEM] = False
+    return allowed
 
 
 def _lists(

@@ -205,6 +205,8 @@ class Policy(RankedPolicy):
         k, exploration = request.k, request.exploration
         items = self._all(state) if request.candidates is None else request.candidates
         free = sampling.available(items, request.exclude, first=FIRST_ITEM)
+        if request.allowed is not None:
+            free &= request.allowed[items]
         problem = weight, value, null_weight, null_value = self.problem(state, items)
         if bool(torch.isnan(value).any()) or bool(torch.isnan(weight).any()):
             raise ValueError("scores hold NaN: the policy's weights or its state are broken")

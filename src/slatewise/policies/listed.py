@@ -108,16 +108,18 @@ class ListedPolicy(SlatePolicy, nn.Module):
         self, rows: Float[Tensor, "B K E"], request: SlateRequest
     ) -> tuple[Float[Tensor, "B K M"], Int[Tensor, "B M"] | None]:
         """W Vᵀ / τ, −inf where closed, of every item number, or of the candidates where they are few."""
-        candidates, exclude = request.candidates, request.exclude
+        candidates, exclude, allowed = request.candidates, request.exclude, request.allowed
         if candidates is not None and 0 < candidates.shape[1] < self.num_rows // 4:
             free = sampling.available(candidates, exclude, first=FIRST_ITEM)
             logits = torch.einsum("bke,bce->bkc", rows / self.temperature, self.vectors(candidates))
             return logits.masked_fill(~free.unsqueeze(1), sampling.NEG_INF), candidates
-        if candidates is None and exclude is None:
+        if candidates is None and exclude is None and allowed is None:
             return self.logits(rows), None
         free = torch.full((len(rows), self.num_rows), candidates is None)
         if candidates is not None:
             free.scatter_(1, candidates, True)
+        if allowed is not None:
+            free &= allowed
         if exclude is not None:
             free.scatter_(1, exclude, False)
         free[:, :FIRST_ITEM] = False

@@ -85,10 +85,8 @@ class RankedPolicy(SlatePolicy, nn.Module):
         """Scores, descending, ties by item number, and the items that may be shown; −inf where nothing is left."""
         k, candidates, exclude, exploration = request.k, request.candidates, request.exclude, request.exploration
         if candidates is None and self.retriever is not None:
-            num_candidates = (k if exploration is None else exploration.top_m) + (
-                0 if exclude is None else exclude.shape[1]
-            )
-            candidates, _ = self.retriever.search(self.query(state), min(num_candidates, len(self.retriever)))
+            number = k if exploration is None else exploration.top_m
+            candidates, _ = search_allowed(self.retriever, self.query(state), number, request)
         scores = self.scores(state, candidates)
         if candidates is not None:
             # columns in the order of the item numbers; scored before, in the order that was given: what looks into an
@@ -98,12 +96,49 @@ class RankedPolicy(SlatePolicy, nn.Module):
         if candidates is None:
             scores = scores.clone()
             scores[:, :FIRST_ITEM] = sampling.NEG_INF
+            if request.allowed is not None:
+                scores.masked_fill_(~request.allowed, sampling.NEG_INF)
             if exclude is not None:
                 scores.scatter_(1, exclude, sampling.NEG_INF)
             return sampling.shortlist(scores, k, exploration)
         free = sampling.available(candidates, exclude, first=FIRST_ITEM)
         values, columns = sampling.shortlist(scores.masked_fill(~free, sampling.NEG_INF), k, exploration)
         return values, candidates.gather(1, columns)
+
+
+def search_allowed(
+    retriever: Retriever, query: Float[Tensor, "B E"], number: int, request: SlateRequest
+) -> tuple[Int[Tensor, "B C"], Float[Tensor, "B C"]]:
+    """Nearest items among which `number` are that a request allows and does not exclude, if there are so many.
+
+    The search is repeated with twice as many neighbours for the users whose neighbours are not allowed; so nobody's
+    items depend on those of others. Items that are not allowed become padding with score −inf.
+
+    Args:
+        retriever: of the items.
+        query: of each user.
+        number: how many items that may be shown are looked for.
+        request: conditions without candidates.
+    """
+    size = min(number + (0 if request.exclude is None else request.exclude.shape[1]), len(retriever))
+    allowed = request.allowed
+    if allowed is None:
+        return retriever.search(query, size)
+    fewest = min(size, int(allowed[FIRST_ITEM:].sum()))
+    items, scores = query.new_zeros(len(query), 0, dtype=torch.int64), query.new_zeros(len(query), 0)
+    users = torch.arange(len(query))
+    breadth = min(2 * size, len(retriever))
+    while len(users):
+        near, closeness = retriever.search(query[users], breadth)
+        near = near.masked_fill(~allowed[near], PAD)
+        wider = breadth - items.shape[1]
+        items = nn.functional.pad(items, (0, wider), value=PAD)
+        scores = nn.functional.pad(scores, (0, wider), value=sampling.NEG_INF)
+        items[users], scores[users] = near, closeness.masked_fill(near == PAD, sampling.NEG_INF)
+        too_few = (near != PAD).sum(dim=1) < fewest
+        users = users[too_few] if breadth < len(retriever) else users[:0]
+        breadth = min(2 * breadth, len(retriever))
+    return items, scores
 
 
 def with_a_candidate(request: SlateRequest) -> SlateRequest:

@@ -3,6 +3,9 @@
 A fixed position shows its item with certainty: its factor is 1, its log-probability 0. The policy fills the free
 positions in order by its own procedure, as for a shorter slate with the fixed items excluded; where it runs out of
 items, the last free positions hold item 0. `Exploration.keep` counts free positions.
+
+`SlateRequest.allowed` reaches a procedure only where it leaves much of the catalog and there are no candidates: what it
+leaves of candidates, or a small part of the catalog, is candidates.
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from torch import Generator, Tensor
 from slatewise.log import FIRST_ITEM, PAD
 from slatewise.ops import sampling
 from slatewise.types import SlateRequest, Slates
+
+FEW = 8
+"""Allowed items are candidates where they are less than one in FEW rows of the item table."""
 
 
 class SlatePolicy:
@@ -49,6 +55,7 @@ class SlatePolicy:
             ValueError: a request that this catalog cannot serve, NaN scores, or exploration without a generator.
         """
         check_request(request, num_items=self.num_rows - FIRST_ITEM, users=len(state))
+        request = with_few_as_candidates(request, users=len(state))
         if request.fixed is None:
             return self.draw_slates(state, request, generator)
         items = request.fixed.clone()
@@ -70,6 +77,7 @@ class SlatePolicy:
         check_request(request, num_items=self.num_rows - FIRST_ITEM, users=len(state))
         if slate.shape[1] != request.k:
             raise ValueError(f"a slate of {slate.shape[1]} items under a request for k = {request.k}")
+        request = with_few_as_candidates(request, users=len(state))
         if request.fixed is None:
             return self.slate_factors(state, slate, request)
         as_fixed = (request.fixed == slate) | (request.fixed == PAD)
@@ -89,14 +97,16 @@ def check_request(request: SlateRequest, *, num_items: int, users: int) -> None:
         users: how many states come with the request.
 
     Raises:
-        ValueError: more positions than items, tensors for another number of users, or a fixed item that the catalog
-            does not have, that is excluded, or that is fixed at two positions.
+        ValueError: more positions than items, tensors for another number of users or items, or a fixed item that the
+            catalog does not have, that is excluded, or that is fixed at two positions.
     """
     if request.k > num_items:
         raise ValueError(f"slate size {request.k}: the catalog has {num_items} items; choose 1 to that")
     for name, part in (("candidates", request.candidates), ("exclude", request.exclude), ("fixed", request.fixed)):
         if part is not None and len(part) != users:
             raise ValueError(f"{name} is for {len(part)} users, the state for {users}")
+    if request.allowed is not None and len(request.allowed) != num_items + FIRST_ITEM:
+        raise ValueError(f"allowed is for {len(request.allowed)} item numbers, the catalog has {num_items} items and 2")
     fixed = request.fixed
     if fixed is None:
         return
@@ -106,6 +116,27 @@ def check_request(request: SlateRequest, *, num_items: int, users: int) -> None:
         if bool(where.any()):
             user, position = where.nonzero()[0].tolist()
             raise ValueError(f"fixed: item {int(fixed[user, position])} at position {position} is {what}")
+
+
+def with_few_as_candidates(request: SlateRequest, *, users: int) -> SlateRequest:
+    """A request whose `allowed` is None, or leaves much of the catalog without any candidates.
+
+    Args:
+        request: conditions.
+        users: how many states come with them.
+    """
+    allowed, candidates = request.allowed, request.candidates
+    if allowed is None:
+        return request
+    if candidates is not None:
+        return replace(request, candidates=candidates.masked_fill(~allowed[candidates], PAD), allowed=None)
+    number = int(allowed[FIRST_ITEM:].sum())
+    if number == len(allowed) - FIRST_ITEM:
+        return replace(request, allowed=None)
+    if number * FEW >= len(allowed):
+        return request
+    items = allowed[FIRST_ITEM:].nonzero().flatten() + FIRST_ITEM
+    return replace(request, candidates=items.expand(users, -1), allowed=None)
 
 
 def _free_positions(

@@ -110,8 +110,8 @@ class TopicDraws(SlatePolicy):
         """Slates drawn without replacement, in the order of the draws.
 
         Raises:
-            InputError: candidates or an exploration given (these policies draw from the whole catalog by themselves),
-                or no generator.
+            InputError: candidates, allowed items or an exploration given (these policies draw from the whole catalog by
+                themselves), or no generator.
         """
         self._refuse(request)
         k, exclude = request.k, request.exclude
@@ -196,7 +196,7 @@ class TopicDraws(SlatePolicy):
         return (chance / left.clamp_min(torch.finfo(torch.float64).tiny)).log().masked_fill(exhausted, 0.0).float()
 
     def _refuse(self, request: SlateRequest) -> None:
-        if request.candidates is not None or request.exploration is not None:
+        if any(part is not None for part in (request.candidates, request.allowed, request.exploration)):
             raise input_error(
                 "this policy draws from the whole catalog, with probabilities of its own",
                 advice="Leave candidates and exploration out.",

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pyarrow import csv
 from torch import Generator, Tensor, nn
 
@@ -27,7 +27,8 @@ from slatewise.data.catalogs import catalog_version, with_items_of
 from slatewise.data.prepared import Dataset
 from slatewise.errors import input_error
 from slatewise.files import atomic_file
-from slatewise.log import FIRST_ITEM, PAD, ItemLists, Windows
+from slatewise.log import FIRST_ITEM, PAD, Windows
+from slatewise.logged_requests import ItemLists
 from slatewise.ops.history import history_of
 from slatewise.seeds import stream_seed
 from slatewise.types import Exploration, Observation, SlateRequest, Slates
@@ -71,6 +72,8 @@ class Conditions:
     exclude_seen: bool = True
     candidates: Int[np.ndarray, "C"] | None = None
     """For everybody; None = the whole catalog."""
+    allowed: Bool[np.ndarray, "rows"] | None = None
+    """True for the item numbers that may be shown, beside the candidates; None = all."""
     exclude: Int[np.ndarray, "E"] = field(default_factory=lambda: np.zeros(0, np.int64))
     """For everybody."""
     exclude_of_user: ItemLists | None = None
@@ -183,7 +186,7 @@ class SlateWriter:
         lists = conditions.exclude_of_user
         plain = [self._artifact.version, self._dataset.fingerprint, catalog_version(audience.names), CHUNK, exploration]
         digest.update(json.dumps([*plain, conditions.k, conditions.exclude_seen, conditions.seed]).encode())
-        arrays = [conditions.candidates, conditions.exclude, audience.context]
+        arrays = [conditions.candidates, conditions.allowed, conditions.exclude, audience.context]
         arrays += [None, None] if lists is None else [lists.offsets, lists.item]
         for array in arrays:
             digest.update(b"-" if array is None else hashlib.sha256(array.tobytes()).digest())
@@ -286,6 +289,7 @@ class SlateWriter:
             exploration=conditions.exploration,
             exclude=torch.cat(exclude, dim=1),
             candidates=None if candidates is None else torch.from_numpy(candidates).expand(len(place), -1),
+            allowed=None if conditions.allowed is None else torch.tensor(conditions.allowed),
         )
 
 

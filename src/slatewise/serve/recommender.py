@@ -18,7 +18,7 @@ from torch import Generator, nn
 
 from slatewise.artifact import Artifact
 from slatewise.config import ServeConfig
-from slatewise.data.catalogs import catalog_version, write_items
+from slatewise.data.catalogs import RecordedItems, catalog_version, write_items
 from slatewise.data.decisions_and_outcomes import CatalogRecord, Decision, LineError, LoggedExploration, Outcome
 from slatewise.data.set_aside import SetAside
 from slatewise.log import PAD
@@ -90,7 +90,9 @@ class Recommender:
         self.store = store
         self._generator = generator
         self._clock = clock or Clock()
-        self.catalog_version = catalog_version(artifact.catalog.vocabulary.names)
+        catalog = artifact.catalog
+        self._items = RecordedItems(names=catalog.vocabulary.names, columns=catalog.columns)
+        self.catalog_version = catalog_version(self._items.names, columns=self._items.columns)
         """Of the items that are served."""
         self._take_up_log()
 
@@ -100,14 +102,13 @@ class Recommender:
             self._journal.follow()
         with self.store.transaction():
             self._clock.start_after(self.store.latest_time())
-        names = self.artifact.catalog.vocabulary.names
         self._journal.record_catalog(
             CatalogRecord(
                 timestamp=self._clock(),
                 catalog_version=self.catalog_version,
                 policy_version=self.artifact.version,
-                items=len(names),
-                file=write_items(self.events_folder, self.catalog_version, names),
+                items=len(self._items.names),
+                file=write_items(self.events_folder, self.catalog_version, self._items),
             )
         )
 
@@ -226,6 +227,7 @@ class Recommender:
             exclude=request.exclude or None,
             exclude_seen=not self.config.allow_repeats,
             candidates=request.candidates,
+            where=request.where,
             fixed=request.fixed or None,
             catalog_version=self.catalog_version,
         )
@@ -264,12 +266,12 @@ def _served_items(slates: Slates, request: RecommendRequest) -> tuple[list[int],
         raise RefusedError(
             f'no item is left to show to "{request.user_id}"',
             expected="an item that is neither excluded nor seen by this user",
-            advice="Send other candidates or fewer exclusions, or start the service with --allow-repeats.",
+            advice="Send other candidates, another filter or fewer exclusions, or start with --allow-repeats.",
         )
     if not bool(real[: len(numbers)].all()):
         raise RefusedError(
             f'{len(numbers) - len(request.fixed)} items are left to show to "{request.user_id}" beside the fixed ones',
             expected="as many as there are positions before the last fixed one",
-            advice="Fix earlier positions, or send other candidates or fewer exclusions.",
+            advice="Fix earlier positions, or send other candidates, another filter or fewer exclusions.",
         )
     return numbers, logp

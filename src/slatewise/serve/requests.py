@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from slatewise.config import ServeConfig
 from slatewise.data.decisions_and_outcomes import Outcome
+from slatewise.data.item_columns import ItemColumns
+from slatewise.data.item_filter import FilterError, ItemFilters
 from slatewise.data.requests import excluded_items
 from slatewise.log import PAD, UNKNOWN, Catalog
 from slatewise.serve.clock import DAY, event_name, system_clock
@@ -42,6 +44,7 @@ class Door:
         self._config = config
         self._store = store
         self._context_width = context_width
+        self._filters = ItemFilters(ItemColumns.of(catalog))
 
     def conditions(self, request: RecommendRequest) -> SlateRequest:
         """The conditions that a request names; `with_seen` adds what the user used before.
@@ -54,6 +57,7 @@ class Door:
         return SlateRequest(
             k=request.k,
             candidates=self._candidates(request),
+            allowed=self._matching_items(request),
             exclude=torch.tensor([exclude], dtype=torch.int64),
             fixed=self._fixed_items(request, exclude),
             exploration=exploration,
@@ -102,6 +106,14 @@ class Door:
                 advice="Leave unknown items out: this policy cannot score them.",
             )
         return torch.tensor([numbers])
+
+    def _matching_items(self, request: RecommendRequest) -> Bool[Tensor, " rows"] | None:
+        if request.where is None:
+            return None
+        try:
+            return torch.tensor(self._filters.at_least_one(request.where))
+        except FilterError as error:
+            raise RefusedError(f"where: {error.what}", expected=error.expected, advice=error.advice) from error
 
     def _fixed_items(self, request: RecommendRequest, exclude: Sequence[int]) -> Int[Tensor, "1 K"] | None:
         if not request.fixed:

@@ -33,6 +33,7 @@ class Situation:
 
     name: str
     candidates: Int[Tensor, "B C"] | None = None
+    allowed: Bool[Tensor, " rows"] | None = None
     exclude: Int[Tensor, "B X"] | None = None
     fixed: Int[Tensor, "B K"] | None = None
     """Of a slate of SLATE_SIZE; a shorter one has its first positions."""
@@ -42,6 +43,8 @@ class Situation:
         free = torch.ones(users, num_rows, dtype=torch.bool)
         if self.candidates is not None:
             free = torch.zeros_like(free).scatter(1, self.candidates, True)
+        if self.allowed is not None:
+            free = free & self.allowed
         if self.exclude is not None:
             free = free.scatter(1, self.exclude, False)
         free = free.scatter(1, self.fixed_at(k, users), False)
@@ -54,7 +57,7 @@ class Situation:
             None if part is None else part[user : user + 1].expand(times, -1)
             for part in (self.candidates, self.exclude, self.fixed)
         )
-        return Situation(name=self.name, candidates=candidates, exclude=exclude, fixed=fixed)
+        return replace(self, candidates=candidates, exclude=exclude, fixed=fixed)
 
     def fixed_at(self, k: int, users: int) -> Int[Tensor, "B K"]:
         """What the positions of slates of k items show for certain; 0 = the policy fills the position."""
@@ -65,6 +68,7 @@ class Situation:
         return SlateRequest(
             k=k,
             candidates=self.candidates,
+            allowed=self.allowed,
             exclude=self.exclude,
             fixed=None if self.fixed is None else self.fixed[:, :k],
             exploration=exploration,
@@ -116,7 +120,8 @@ def check_policy(
         catalog: at least 8 items; the check enumerates all slates of two, so not many more than 20.
         state: some states.
         name: for messages.
-        every_situation: False tries only the whole catalog, candidates with exclusions, and those with fixed positions.
+        every_situation: False tries only the whole catalog, candidates with exclusions, those with fixed positions, and
+            allowed items with exclusions.
 
     Raises:
         ContractError: the message says what was expected.
@@ -126,7 +131,7 @@ def check_policy(
     with torch.no_grad(), no_global_randomness(where):
         _check_single_draws(policy, catalog, state, where)
         tried = situations(catalog, len(state))
-        for number, situation in enumerate(tried if every_situation else (tried[0], tried[3], tried[8])):
+        for number, situation in enumerate(tried if every_situation else (tried[0], tried[3], tried[8], tried[10])):
             for exploration in EXPLORATIONS:
                 served = _Procedure(policy, situation, exploration, f"{where}, {situation.name}, {_words(exploration)}")
                 _check_slates(served, catalog, state)
@@ -139,7 +144,8 @@ def check_policy(
 
 def situations(catalog: Catalog, users: int) -> tuple[Situation, ...]:
     """The whole catalog; candidates with repeats, padding and the unknown item; exclusions; next to nothing left; and
-    fixed positions: one to three of a slate, of items that are candidates or not.
+    fixed positions: one to three of a slate, of items that are candidates or not; and a share of the catalog, a few
+    items or none allowed to everybody.
     """
     generator = Generator().manual_seed(0)
     order = torch.rand(users, catalog.num_items, generator=generator).argsort(dim=1) + FIRST_ITEM
@@ -148,6 +154,8 @@ def situations(catalog: Catalog, users: int) -> tuple[Situation, ...]:
     exclude = torch.cat([order[:, 1:3], reserved[:, :1], order[:, 7:8]], dim=1)
     where = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 1, 1], [1, 1, 1], [1, 0, 1]])[torch.arange(users) % 5]
     fixed = order[:, [0, 6, 3]] * where
+    numbers = torch.arange(catalog.num_rows)
+    allowed = numbers % 3 > 0
     return (
         Situation(name="whole catalog"),
         Situation(name="whole catalog with exclusions", exclude=exclude),
@@ -159,6 +167,11 @@ def situations(catalog: Catalog, users: int) -> tuple[Situation, ...]:
         Situation(name="whole catalog with fixed positions", fixed=fixed),
         Situation(name="candidates, exclusions, fixed positions", candidates=candidates, exclude=exclude, fixed=fixed),
         Situation(name="nothing left but fixed items", candidates=order[:, 1:3], exclude=exclude, fixed=fixed),
+        Situation(name="two thirds allowed, with exclusions", allowed=allowed, exclude=exclude),
+        Situation(name="a third allowed, with fixed positions", allowed=~allowed, exclude=exclude, fixed=fixed),
+        Situation(name="six candidates, two thirds allowed", candidates=candidates, allowed=allowed),
+        Situation(name="one item allowed", allowed=numbers == FIRST_ITEM),
+        Situation(name="no item allowed", allowed=numbers < 0, exclude=exclude),
     )
 
 

@@ -13,7 +13,7 @@ from slatewise import artifact
 from slatewise.artifact import Artifact
 from slatewise.config import find
 from slatewise.config.sections import ItemsConfig
-from slatewise.data.item_columns import join_columns
+from slatewise.data.item_columns import ItemColumns, join_columns
 from slatewise.data.merging import merge_catalogs
 from slatewise.errors import InputError
 from slatewise.item_vectors.content import kinds_of, with_content, with_content_of
@@ -86,7 +86,7 @@ def score_items_of(loaded: Artifact, catalog: Catalog) -> tuple[Artifact, int]:
     merged = merge_catalogs(known_items, catalog)
     if merged.num_items == known_items.num_items:
         return loaded, 0
-    columns, _ = join_columns(merged.vocabulary.names, known_items, catalog)
+    columns, _ = join_columns(merged.vocabulary.names, ItemColumns.of(known_items), ItemColumns.of(catalog))
     try:
         merged = with_content_of(
             replace(merged, columns=columns), known_items, has_events=np.zeros(merged.num_rows, np.bool_)

@@ -303,7 +303,7 @@ def test_the_description_is_valid_and_complete(client: TestClient) -> None:
     routes = {(path, method) for path, methods in described["paths"].items() for method in methods}
     assert routes == {("/recommend", "post"), ("/feedback", "post"), ("/health", "get")}
     assert set(described["components"]["schemas"]["RecommendRequest"]["properties"]) == {
-        "user_id", "k", "explore", "exclude", "candidates", "fixed", "context", "session_id",
+        "user_id", "k", "explore", "exclude", "candidates", "where", "fixed", "context", "session_id",
     }  # fmt: skip
 
 
@@ -335,7 +335,8 @@ json_values = st.recursive(
     max_leaves=12,
 )
 known_keys = [
-    "user_id", "k", "explore", "exclude", "candidates", "fixed", "context", "event_id", "item_id", "position", "value",
+    "user_id", "k", "explore", "exclude", "candidates", "where", "fixed", "context", "event_id", "item_id", "position",
+    "value",
 ]  # fmt: skip
 
 
@@ -351,3 +352,18 @@ def test_no_body_brings_it_down(client: TestClient, path: str, body: bytes) -> N
     if response.status_code != 200:
         assert response.status_code in (400, 404, 422), response.text
         problem(response, response.status_code)
+
+
+def test_a_filter_on_the_items(client: TestClient) -> None:
+    asked = {"user_id": "ann", "k": 3, "where": "item_id in ('i1', 'i2', 'i3', 'i4')", "exclude": ["i2"]}
+    answer = client.post("/recommend", json=asked)
+    assert {item["item_id"] for item in answer.json()["items"]} == {"i1", "i3", "i4"}
+    refused = client.post("/recommend", json={"user_id": "ann", "where": "price <= 5"})
+    assert refused.status_code == 422
+    assert refused.json() == {
+        "error": 'where: the items have no column "price"',
+        "expected": "one of: item_id (text)",
+        "advice": "The catalog keeps the columns of an item table that is imported with --items FILE.",
+    }
+    for where in ("", "x" * 9000, "price <=", 5):
+        assert client.post("/recommend", json={"user_id": "ann", "where": where}).status_code == 422

@@ -14,6 +14,7 @@ from slatewise.data.prepared import Dataset, Kind
 from slatewise.data.reading.checks import canonical, check_rows
 from slatewise.data.reading.core import k_core
 from slatewise.data.reading.faults import RowError, first, row_error
+from slatewise.data.reading.item_table import item_rows
 from slatewise.data.reading.name_forms import looks_missing
 from slatewise.data.reading.outcomes import merge
 from slatewise.data.reading.raw_log import Log, Options, Report, read_items, read_log
@@ -164,8 +165,8 @@ def _import_events(source: Source, out: Path, name: str, options: Options, progr
     if events.frame.height == 0:
         raise input_error("there is no decision or outcome", file=path, advice="Serve slates first.")
     progress("sorting and writing", 1, 2)
-    if items is None and len(events.items):
-        items = pl.DataFrame({"item_id": events.items})
+    if items is None and len(events.items.names):
+        items = item_rows(events.items)
         item_notes = [f"The catalogs that were served have {len(items):,} items; --items RUN brings their titles."]
     report = Report(
         format="decisions and outcomes",

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 from jaxtyping import Float
 
-from slatewise.data.item_columns import arrow_table
+from slatewise.data.item_columns import ItemColumns, arrow_table
 from slatewise.errors import input_error
 from slatewise.features import FeatureScale, standardise
 from slatewise.log import FIRST_ITEM, Catalog, Vocabulary
@@ -76,6 +76,13 @@ def feature_columns(
         features[:, index], scale = standardise(values, name=name)
         scales.append(scale)
     return features, tuple(scales)
+
+
+def item_rows(items: ItemColumns) -> pl.DataFrame:
+    """Items with their columns as rows of an item table."""
+    names = pl.Series("item_id", pl.from_arrow(items.names), dtype=pl.String)
+    columns = {} if items.columns is None else pl.DataFrame(items.columns).to_dict()
+    return pl.DataFrame([names, *(values.alias(f"{COLUMN}{name}") for name, values in columns.items())])
 
 
 def _one_row_each(items: pl.DataFrame) -> pl.DataFrame:

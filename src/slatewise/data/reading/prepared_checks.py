@@ -13,7 +13,8 @@ from slatewise.data import prepared
 from slatewise.data.reading.account import missing_names
 from slatewise.data.reading.log_checks import EXAMPLES, Check, check_of, log_checks
 from slatewise.errors import InputError
-from slatewise.log import FIRST_ITEM, PAD, Interactions, LoggedRequests
+from slatewise.log import FIRST_ITEM, PAD, Interactions
+from slatewise.logged_requests import LoggedRequests
 
 
 def check_prepared(path: Path) -> list[Check]:

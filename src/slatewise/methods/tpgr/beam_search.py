@@ -72,7 +72,7 @@ class TreePolicy(RankedPolicy):
             return super().shortlist(state, request)
         k, exploration = request.k, request.exploration
         size = k if exploration is None else exploration.top_m
-        limits = self.tree.limits(len(state), exclude=request.exclude)
+        limits = self._limits(len(state), request)
         values, leaves = self.tree.beam(self.tree.layer(state), max(size, self.beam_width), limits=limits)
         values, places = sampling.shortlist(values, k, exploration)
         return values, self._items(leaves.gather(1, places))
@@ -89,7 +89,7 @@ class TreePolicy(RankedPolicy):
         if generator is None:
             raise ValueError("a slate cannot be drawn without a generator; pass generator=torch.Generator()")
         layer = self.tree.layer(state)
-        limits = self.tree.limits(len(state), candidates=request.candidates, exclude=request.exclude)
+        limits = self._limits(len(state), request)
         fixed, logp = self._certain_slots(layer, min(exploration.keep, k), limits)
         leaves = [fixed]
         factors = [logp]
@@ -110,7 +110,7 @@ class TreePolicy(RankedPolicy):
         if exploration is None or not self._walks(exploration):
             return super().slate_factors(state, slate, request)
         layer = self.tree.layer(state)
-        limits = self.tree.limits(len(state), candidates=request.candidates, exclude=request.exclude)
+        limits = self._limits(len(state), request)
         leaf = self.tree.leaf_of[slate]
         fixed, logp = self._certain_slots(layer, min(exploration.keep, slate.shape[1]), limits)
         num_certain = fixed.shape[1]
@@ -127,6 +127,9 @@ class TreePolicy(RankedPolicy):
             factors.append(torch.where(nothing_left, right, log_prob).unsqueeze(1))
             limits = limits.without(leaf[:, slot : slot + 1])
         return torch.cat(factors, dim=1)
+
+    def _limits(self, states: int, request: SlateRequest) -> Limits:
+        return self.tree.limits(states, candidates=request.candidates, allowed=request.allowed, exclude=request.exclude)
 
     def _walks(self, exploration: Exploration) -> bool:
         return exploration.top_m >= self.num_rows - FIRST_ITEM
@@ -146,7 +149,8 @@ class TreePolicy(RankedPolicy):
         if limits.only is not None:
             return ~(limits.only >= 0).any(dim=1)
         held = self.tree.leaf_item[limits.excluded.clamp(min=0)] != PAD
-        return (held & (limits.excluded >= 0)).sum(dim=1) >= int(self.tree.counts[0].sum())
+        open_items = int((limits.held or self.tree.held).counts[0].sum())
+        return (held & (limits.excluded >= 0)).sum(dim=1) >= open_items
 
     def _items(self, leaf: Int[Tensor, "B A"]) -> Int[Tensor, "B A"]:
         return self.tree.leaf_item[leaf.clamp(min=0)].masked_fill(leaf < 0, PAD)

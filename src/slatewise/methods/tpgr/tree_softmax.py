@@ -31,6 +31,28 @@ ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True)
+class Held:
+    """How many items that may be chosen lie below every node of a tree, by level."""
+
+    counts: list[Int[Tensor, "_ c"]]
+    """Items below each child of each node."""
+    full: list[bool]
+    """Whether every node of a level has items below every child."""
+    fewest: list[int]
+    """Items below that child of a level which has the fewest, of those that have any; 0 where there is no item."""
+
+    @classmethod
+    def below(cls, filled: Bool[Tensor, " M"], *, depth: int, arity: int) -> Held:
+        """The items at some leaves of a tree."""
+        counts = [filled.view(arity ** (level + 1), -1).sum(dim=1).view(-1, arity) for level in range(depth)]
+        return cls(
+            counts=counts,
+            full=[bool((count > 0).all()) for count in counts],
+            fewest=[int(count[count > 0].min()) if bool((count > 0).any()) else 0 for count in counts],
+        )
+
+
+@dataclass(frozen=True)
 class Limits:
     """What each state may choose from: all leaves or only some, without those that are excluded."""
 
@@ -38,15 +60,17 @@ class Limits:
     """Leaves, each once; −1 where there is none."""
     only: Int[Tensor, "B C"] | None = None
     """Leaves, each once, none of them excluded; −1 where there is none. None = all of the tree."""
+    held: Held | None = None
+    """What may be chosen of the tree by everybody, the excluded leaves among it; None = all of it."""
 
     def rows(self, states: slice | Int[Tensor, " V"]) -> Limits:
         """The limits of some states."""
-        return Limits(self.excluded[states], None if self.only is None else self.only[states])
+        return Limits(self.excluded[states], None if self.only is None else self.only[states], self.held)
 
     def without(self, leaf: Int[Tensor, "B Y"]) -> Limits:
         """The same with more leaves excluded."""
         if self.only is None:
-            return Limits(unique(torch.cat([self.excluded, leaf], dim=1)))
+            return Limits(unique(torch.cat([self.excluded, leaf], dim=1)), held=self.held)
         newly_excluded = (self.only.unsqueeze(2) == leaf.unsqueeze(1)).any(dim=2)
         return Limits(self.excluded, self.only.masked_fill(newly_excluded, -1))
 
@@ -87,12 +111,8 @@ class TreeSoftmax(nn.Module):
                     table.weight.view(-1, self.inner + 1)[:, -1] = 0.0
         self.register_buffer("leaf_item", torch.zeros(arity**depth, dtype=torch.int64))
         self.register_buffer("leaf_of", torch.zeros(num_rows, dtype=torch.int64), persistent=False)
-        self.counts: list[Int[Tensor, "M c"]] = []
-        """Items below each child of each node, by level."""
-        self.full: list[bool] = []
-        """Whether every node of a level has items below every child."""
-        self.fewest: list[int] = []
-        """Items below that child of a level which has the fewest, of those that have any."""
+        self.held = Held([], [], [])
+        """All items."""
         self.register_load_state_dict_post_hook(lambda module, _: module.look_up())  # type: ignore[no-untyped-call]
         self.plant(in_order(torch.arange(FIRST_ITEM, num_rows), depth=depth, arity=arity))
 
@@ -117,18 +137,31 @@ class TreeSoftmax(nn.Module):
         filled = self.leaf_item != PAD
         self.leaf_of.fill_(-1)
         self.leaf_of[self.leaf_item[filled]] = filled.nonzero().squeeze(1)
-        self.counts = [
-            filled.view(self.arity ** (level + 1), -1).sum(dim=1).view(-1, self.arity) for level in range(self.depth)
-        ]
-        self.full = [bool((count > 0).all()) for count in self.counts]
-        self.fewest = [int(count[count > 0].min()) for count in self.counts]
+        self.held = Held.below(filled, depth=self.depth, arity=self.arity)
 
     def limits(
-        self, states: int, *, candidates: Int[Tensor, "B C"] | None = None, exclude: Int[Tensor, "B X"] | None = None
+        self,
+        states: int,
+        *,
+        candidates: Int[Tensor, "B C"] | None = None,
+        allowed: Bool[Tensor, " rows"] | None = None,
+        exclude: Int[Tensor, "B X"] | None = None,
     ) -> Limits:
-        """Candidates and exclusions, as item numbers, → leaves."""
+        """What may be chosen, as leaves.
+
+        Args:
+            states: for how many users.
+            candidates: items to choose from.
+            allowed: True for the item numbers to choose from; without candidates.
+            exclude: items that must not be shown.
+        """
         none = torch.zeros(states, 0, dtype=torch.int64)
         excluded = none if exclude is None else unique(self.leaf_of[exclude])
+        if allowed is not None:
+            held = Held.below(allowed[self.leaf_item] & (self.leaf_item != PAD), depth=self.depth, arity=self.arity)
+            # what is not held is not counted, so nothing is taken away for it
+            outside = (excluded < 0) | ~allowed[self.leaf_item[excluded.clamp(min=0)]]
+            return Limits(excluded.masked_fill(outside, -1), held=held)
         if candidates is None:
             return Limits(excluded)
         only = unique(self.leaf_of[candidates])
@@ -213,7 +246,7 @@ class TreeSoftmax(nn.Module):
             assert isinstance(table, ItemTable)
             weight = table.whole().view(-1, self.inner + 1)
             logits = (layer[:, level] @ weight.T).view(len(layer), -1, self.arity)
-            log_prob = log_prob.unsqueeze(2) + _log_softmax(logits, self.counts[level] > 0)
+            log_prob = log_prob.unsqueeze(2) + _log_softmax(logits, self.held.counts[level] > 0)
             log_prob = log_prob.flatten(1)
         return log_prob
 
@@ -230,15 +263,17 @@ class TreeSoftmax(nn.Module):
         """Which children have something open below; None = all of them."""
         if limits is not None and limits.only is not None:
             return self._below(level, node, limits.only) > 0
-        if limits is None or limits.excluded.shape[1] < self.fewest[level]:
+        held_items = (limits and limits.held) or self.held
+        counts = held_items.counts[level]
+        if limits is None or limits.excluded.shape[1] < held_items.fewest[level]:
             # too few are taken to close anything that has items
-            return None if self.full[level] else self.counts[level][node] > 0
+            return None if held_items.full[level] else counts[node] > 0
         if level < self.depth - 1:
-            return self.counts[level][node] > self._below(level, node, limits.excluded)
+            return counts[node] > self._below(level, node, limits.excluded)
         # every child is a leaf: what is taken is closed
         place = limits.excluded.unsqueeze(1) - (node * self.arity).unsqueeze(2)
         elsewhere = (place < 0) | (place >= self.arity) | (limits.excluded < 0).unsqueeze(1)
-        held = torch.nn.functional.pad(self.counts[level][node] > 0, (0, 1))
+        held = torch.nn.functional.pad(counts[node] > 0, (0, 1))
         return held.scatter_(2, place.masked_fill(elsewhere, self.arity), False)[:, :, :-1]
 
     def _below(self, level: int, node: Int[Tensor, "B W"], leaf: Int[Tensor, "B X"]) -> Int[Tensor, "B W c"]:
@@ -301,7 +336,7 @@ class TreeSoftmax(nn.Module):
         node = torch.zeros(batch, 1, dtype=torch.int64)
         value = layer.new_zeros(batch, 1)
         for level in range(self.depth):
-            held = self.counts[level][node] > 0
+            held = self.held.counts[level][node] > 0
             below = value.unsqueeze(2) + _log_softmax(self._logits(level, layer, node), held)
             open_ = self._open(level, node, limits)
             if open_ is not None:

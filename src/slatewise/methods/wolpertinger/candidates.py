@@ -15,7 +15,7 @@ from slatewise.methods.wolpertinger.proto_action import best_of_nearest, largest
 from slatewise.methods.wolpertinger.proto_networks import FEW, ProtoNetworks
 from slatewise.methods.wolpertinger.two_towers import TwoTowers
 from slatewise.ops import sampling
-from slatewise.policies.ranked import RankedPolicy
+from slatewise.policies.ranked import RankedPolicy, search_allowed
 from slatewise.protocols import Retriever, StateEncoder
 from slatewise.retrieval import approximate
 from slatewise.retrieval.exact import Exact
@@ -100,10 +100,13 @@ class NearestItemsPolicy(RankedPolicy):
 
     def nearest(self, proto: Float[Tensor, "B E"], count: int) -> tuple[Int[Tensor, "B C"], Float[Tensor, "B C"]]:
         """Items nearest to proto-actions, nearest first, and the cosines; item 0 where a search finds fewer."""
+        return self._retriever().search(proto.detach(), count)
+
+    def _retriever(self) -> Retriever:
         if self.retriever is None:
             self.retrieve_with(self.search.build())
         assert self.retriever is not None
-        return self.retriever.search(proto.detach(), count)
+        return self.retriever
 
     def best(
         self, state: Float[Tensor, "B D"], proto: Float[Tensor, "B E"], networks: ProtoNetworks
@@ -150,14 +153,15 @@ class NearestItemsPolicy(RankedPolicy):
         The k nearest are looked for among what may be shown; a slate longer than k looks for as many as it has slots.
         """
         k, candidates, exclude, exploration = request.k, request.candidates, request.exclude, request.exploration
-        if k == 1 and candidates is None and exclude is None and exploration is None:
+        unlimited = candidates is None and exclude is None and request.allowed is None
+        if k == 1 and unlimited and exploration is None:
             values, items = self.best(state, self.query(state), self.networks)
             return sampling.shortlist(values, 1, None)[0], items
         count = max(self.count, k)
         if count >= self.num_rows - FIRST_ITEM:
             return self._rank_all(state, request)
         near, closeness = self._near(state, count, request)
-        if candidates is None and exclude is None:
+        if unlimited:
             # a search finds no item twice; where it finds fewer than k, padding stands at the end
             scores = self.scores(state, near)
             if bool((near[:, -1] < FIRST_ITEM).any()):
@@ -197,8 +201,10 @@ class NearestItemsPolicy(RankedPolicy):
             positions = self.positions[(request.candidates - FIRST_ITEM).clamp(min=0)]
             return request.candidates, torch.einsum("be,bae->ba", proto, positions)
         # as many more as may turn out to be excluded
-        size = count + (0 if request.exclude is None else request.exclude.shape[1])
-        return self.nearest(proto, min(size, self.num_rows - FIRST_ITEM))
+        if request.allowed is None:
+            size = count + (0 if request.exclude is None else request.exclude.shape[1])
+            return self.nearest(proto, min(size, self.num_rows - FIRST_ITEM))
+        return search_allowed(self._retriever(), proto.detach(), count, request)
 
     def _rank_all(
         self, state: Float[Tensor, "B D"], request: SlateRequest
@@ -208,6 +214,8 @@ class NearestItemsPolicy(RankedPolicy):
         if candidates is None:
             candidates = torch.arange(FIRST_ITEM, self.num_rows).expand(len(state), -1)
             scores = self.scores(state, None)[:, FIRST_ITEM:]
+            if request.allowed is not None:
+                scores = scores.masked_fill(~request.allowed[FIRST_ITEM:], sampling.NEG_INF)
             if exclude is not None:
                 padded = nn.functional.pad(scores, (FIRST_ITEM, 0))
                 scores = padded.scatter_(1, exclude, sampling.NEG_INF)[:, FIRST_ITEM:]

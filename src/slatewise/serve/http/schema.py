@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from slatewise.data.decisions_and_outcomes import FixedItem, Microseconds, check_names
+from slatewise.data.item_filter import LONGEST
 from slatewise.names import LONGEST_NAME
 
 Id = Annotated[
@@ -51,9 +52,23 @@ class RecommendRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         Annotated[list[Id], Meta(min_length=1, description="Show only some of these; the whole catalog without it.")]
         | None
     ) = None
+    where: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=LONGEST,
+                description="Show only items whose columns match: in_stock and price <= 50 and category = 'x'.",
+            ),
+        ]
+        | None
+    ) = None
     fixed: Annotated[
         list[FixedItem],
-        Meta(description="Positions that show an item whatever the policy says, a candidate or not, seen or not."),
+        Meta(
+            description="Positions that show an item whatever the policy says, a candidate or not, seen or not, "
+            "matching or not."
+        ),
     ] = []
     context: (
         Annotated[list[Number], Meta(description="What is seen of the user now, as many numbers as in the log.")] | None

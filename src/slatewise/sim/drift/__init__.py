@@ -235,7 +235,7 @@ class Oracle:
         Raises:
             InputError: rows for other than all users of the env, or anything else asked for than k.
         """
-        if any(part is not None for part in (request.candidates, request.exclude, request.fixed)):
+        if any(part is not None for part in (request.candidates, request.allowed, request.exclude, request.fixed)):
             raise input_error("the oracle shows the best of the whole catalog", advice="Ask for nothing but k.")
         if len(state) != self._env.num_users:
             raise input_error(f"the oracle serves all {self._env.num_users} users of its env at once, not {len(state)}")
