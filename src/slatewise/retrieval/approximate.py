@@ -9,6 +9,7 @@ hash map from item to list entry lets one be removed in a microsecond.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from slatewise.log import PAD
 from slatewise.retrieval import _items
+from slatewise.retrieval._lists import build_lists, read_lists
 from slatewise.retrieval.recall import LowRecallWarning, RecallReport, measure_recall
 
 
@@ -84,6 +86,38 @@ class Approximate:
             self._fit_lists(array)
         self._hold(array, numbers)
         return self
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Everything an index with lists is made of, as `from_arrays` reads it.
+
+        Raises:
+            ValueError: the flat form, which follows from the vectors.
+        """
+        if self._lists is None:
+            raise ValueError("the flat form has nothing to keep; fit it again")
+        return read_lists(self._lists) | {"probes": torch.tensor(self.probes)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Tensor], config: Config | None = None) -> Approximate:
+        """The index that `arrays` was read from; it answers every query alike.
+
+        Args:
+            arrays: as `arrays` gives them. They come from a file, so everything is checked: faiss trusts its input.
+            config: of later fits.
+
+        Raises:
+            ValueError: arrays that make no index.
+        """
+        index = cls(config)
+        index._index = index._lists = build_lists(arrays)
+        index._width = index._lists.d
+        probes = int(arrays["probes"]) if "probes" in arrays and not arrays["probes"].ndim else 0
+        if not 1 <= probes <= index._lists.nlist:
+            raise ValueError(f"probes is {probes}; expected 1 … {index._lists.nlist}")
+        index.probes = probes
+        numbers = arrays["ids"].numpy()
+        index._positions.put(numbers, np.zeros_like(numbers))
+        return index
 
     def search(self, query: Float[Tensor, "B E"], c: int) -> tuple[Int[Tensor, "B C"], Float[Tensor, "B C"]]:
         """Approximately the c items with the largest inner product, best first, and their approximate inner products.
@@ -199,13 +233,15 @@ class Approximate:
         self._lists.cp.spherical = True
         sample = draw.choice(len(array), min(len(array), max(config.fit_vectors, 39 * lists)), replace=False)
         self._index.train(array[np.sort(sample)])
-        self._lists.set_direct_map_type(faiss.DirectMap.Hashtable)  # type: ignore[attr-defined]
 
     def _hold(self, array: NDArray[np.float32], numbers: NDArray[np.int64]) -> None:
         self._index.add_with_ids(array, numbers)
         self._positions.put(numbers, np.zeros_like(numbers))
 
     def _drop(self, numbers: NDArray[np.int64]) -> None:
+        if self._lists is not None and self._lists.direct_map.type == faiss.DirectMap.NoMap:  # type: ignore[attr-defined]
+            # a map from item to entry, without which a removal reads every list; most indexes never remove
+            self._lists.set_direct_map_type(faiss.DirectMap.Hashtable)  # type: ignore[attr-defined]
         self._index.remove_ids(numbers)
         self._positions.drop(numbers)
 
