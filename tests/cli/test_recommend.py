@@ -69,7 +69,7 @@ def test_a_log_that_was_moved_is_an_error(run: Path, tmp_path: Path, slatewise: 
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     said = slatewise("recommend", run, "--all", "--out", tmp_path / "recs.csv")
     assert said.code == 2
-    assert f"{tmp_path / 'data'}: the log of the users' histories is not here. Name the right folder" in said.err
+    assert f'[data] path = "{tmp_path / "data"}" is not the folder of a prepared data set' in said.err
 
 
 def test_only_items_whose_columns_match(tmp_path: Path, slatewise: Command) -> None:

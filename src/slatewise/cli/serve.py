@@ -19,6 +19,9 @@ HELP = """Serve a trained policy over HTTP: slates with exact propensities; deci
 RUN is a run folder or an artifact folder. Stop it with Ctrl-C; the next start continues with the same state.
 The folder of events is the next log: slatewise data import EVENTS.
 
+Users start where the log of the training ends. It is looked for at the path of [data] in the run, from the working
+directory, then from the run's folder and those above it.
+
 Example: slatewise serve runs/reinforce --port 8080
 """
 
@@ -54,6 +57,9 @@ def serve(
     data: Annotated[
         Path | None, typer.Option(help="Prepared log of the users' histories; default that of the training.")
     ] = None,
+    without_history: Annotated[
+        bool, typer.Option("--without-history", help="Start without that log: known users begin as unknown ones.")
+    ] = False,
     store: Annotated[Path | None, typer.Option(help="Folder of the state store; default RUN/serve/store.")] = None,
     events: Annotated[Path | None, typer.Option(help="Folder of the event log; default RUN/serve/events.")] = None,
     top_m: TopM = None,
@@ -79,6 +85,7 @@ def serve(
     torch.set_num_threads(threads)
     options = Options(
         data=data,
+        without_history=without_history,
         store=store,
         events=events,
         fsync=fsync == "always",
@@ -115,6 +122,8 @@ def _serve(run: Path, options: Options, *, address: tuple[str, int], max_body: i
                 return
             if recommender.simulated:
                 print("The policy was trained on a simulated log.")
+            if options.without_history:
+                print("Started without the log of the users' histories: known users begin as unknown ones.")
             print(f"Serving policy {ready['policy_version']} at {url} (Ctrl-C stops it). Events: {ready['events']}")
             print(f'Ask: curl -s {url}/recommend -d \'{{"user_id": "1"}}\'', flush=True)
 

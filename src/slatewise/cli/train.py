@@ -108,6 +108,7 @@ def _read_settings(
     """The settings of a file or of a run, and the run folder."""
     from slatewise import config as configs
     from slatewise.config.run import RunConfig
+    from slatewise.data.prepared import locate
 
     file, folder = _files(config, start, out)
     tables = configs.sections(configs.read_toml(file), where=str(file))
@@ -115,6 +116,8 @@ def _read_settings(
         tables["train"] = {**tables.get("train", {}), "start_from": str(start)}
     if data is not None:
         tables["data"] = {**tables.get("data", {}), "path": str(data)}
+    elif config is None and start is not None and not any(each.startswith("data.path=") for each in assignments):
+        tables["data"] = {**tables["data"], "path": str(locate(Path(str(tables["data"]["path"])), start))}
     if start is not None or data is not None:
         tables.get("data", {}).pop("fingerprint", None)  # another log, or one that may have grown since
     if method is not None:

@@ -195,6 +195,33 @@ def is_prepared(path: Path) -> bool:
     return isinstance(manifest, dict) and manifest.get("what") == WHAT
 
 
+def locate(path: Path, run: Path) -> Path:
+    """Where the data set lies that a run names: as seen from the working directory, else from the run's folder.
+
+    From the run: below its folder or the nearest folder above it, so that a project is found from anywhere.
+
+    Args:
+        path: as the run names it.
+        run: the run folder, or its artifact.
+
+    Raises:
+        InputError: it is in none of these places.
+    """
+    if is_prepared(path):
+        return path
+    folder = run.resolve()
+    for base in (folder, *folder.parents):
+        if is_prepared(base / path):
+            return base / path
+    places = f"neither at {path.absolute()} nor at {folder / path}, nor below a folder above the run"
+    raise input_error(
+        f'[data] path = "{path}" is not the folder of a prepared data set'
+        + ("" if path.is_absolute() else f": it is {places}"),
+        file=run,
+        advice="Start from the folder that the path begins in, or name the data set with --data DIR.",
+    )
+
+
 def iso(microseconds: int) -> str:
     """A time as ISO 8601 in UTC, to the second."""
     moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)

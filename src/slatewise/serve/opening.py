@@ -28,7 +28,9 @@ class Options:
     """Where a service keeps its things, and what stands above the run's [serve]; None = as the run says."""
 
     data: Path | None = None
-    """Prepared log that users start from; None = the one the policy was trained on, if it is there."""
+    """Prepared log that users start from; None = the one the policy was trained on."""
+    without_history: bool = False
+    """Read no log: every user that the store does not hold begins as an unknown one."""
     store: Path | None = None
     """Folder of the state store; None = serve/store beside the artifact."""
     events: Path | None = None
@@ -70,7 +72,7 @@ def open_recommender(run: Path, options: Options) -> Recommender:
     """
     folder = find_artifact(run)
     artifact, config = open_artifact(run, options)
-    data = open_data(artifact, options.data)
+    data = open_data(artifact, options)
     if data is not None:
         artifact, _ = score_items_of(artifact, data.catalog)
     _check_item_names(artifact)
@@ -130,12 +132,7 @@ def open_history(artifact: Artifact, data: Path | None) -> tuple[Artifact, Datas
     trained_on = artifact.config.data
     if data is None and trained_on is None:
         raise input_error("the run names no prepared log", file=artifact.path, advice="Name one with --data.")
-    path = data or Path(trained_on.path if trained_on else "")
-    if not prepared.is_prepared(path):
-        raise input_error(
-            "the log of the users' histories is not here", file=path, advice="Name the right folder with --data."
-        )
-    dataset = prepared.load(path)
+    dataset = _load_data(artifact, data)
     artifact, num_new = score_items_of(artifact, dataset.catalog)
     note = f"{num_new:,} items of {dataset.name} are new to the policy: they are scored by their content"
     return artifact, dataset, [note] if num_new else []
@@ -151,11 +148,27 @@ def _config(artifact: Artifact, options: Options) -> ServeConfig:
         raise InputError(f"{error}.") from error
 
 
-def open_data(artifact: Artifact, data: Path | None) -> Dataset | None:
-    """The log that users start from: the one named, or the one of the training if it is still there."""
-    if data is None:
-        trained_on = artifact.config.data
-        if trained_on is None or not prepared.is_prepared(Path(trained_on.path)):
-            return None
-        data = Path(trained_on.path)
-    return prepared.load(data)
+def open_data(artifact: Artifact, options: Options) -> Dataset | None:
+    """The log that users start from; None for a policy that was not trained on one, and where none is wanted.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if options.without_history:
+        if options.data is not None:
+            raise input_error("--data and --without-history were given together", advice="Choose one of them.")
+        return None
+    if options.data is None and artifact.config.data is None:
+        return None
+    try:
+        return _load_data(artifact, options.data)
+    except InputError as error:
+        raise InputError(
+            f"{error} Without it, known users would be served as unknown ones; --without-history starts so on purpose."
+        ) from error
+
+
+def _load_data(artifact: Artifact, data: Path | None) -> Dataset:
+    """The data set that is named, or that of the training."""
+    trained_on = artifact.config.data
+    return prepared.load(data or prepared.locate(Path(trained_on.path if trained_on else ""), artifact.path))

@@ -42,7 +42,7 @@ def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = Fa
 
     Args:
         folder: what `slatewise train` made.
-        data: the prepared data set, where it is no longer at the path the run names.
+        data: the prepared data set, where it is no longer at the path the run names (see `prepared.locate`).
         allow_modules: see `artifact.load`.
 
     Raises:
@@ -53,7 +53,7 @@ def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = Fa
     config = loaded.config.data
     if config is None:
         raise input_error("the table [data] is missing", file=loaded.path / "config.toml")
-    dataset = prepared.load(data or Path(config.path))
+    dataset = prepared.load(data or prepared.locate(Path(config.path), folder))
     if dataset.fingerprint != loaded.manifest.source.fingerprint:
         raise input_error(
             "these are not the data that the run was trained on (the fingerprints differ)",
