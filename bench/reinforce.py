@@ -41,6 +41,7 @@ from slatewise.ops.negatives import Negatives, whole_catalog
 from slatewise.ops.products import product
 from slatewise.retrieval.approximate import Approximate
 from slatewise.retrieval.exact import Exact
+from slatewise.retrieval.inner_products import extend_query, fold_bias
 from slatewise.types import Exploration, SlateRequest, Trajectories
 
 USERS, BURN_IN, STEPS, WIDTH, NEGATIVES = 64, 50, 32, 64, 2048
@@ -299,8 +300,9 @@ def slates(who: reinforce.Learner, items: int, steps: int, rounds: int, seed: in
         held_out = sessions(items, users=512, burn_in=BURN_IN, steps=STEPS, seed=seed + 77)
         state = policy.encoder(held_out)[:, BURN_IN:].flatten(0, 1)
         state = state[torch.randperm(len(state), generator=Generator().manual_seed(seed))[:1024]]
-        exact = Exact().fit(policy.vectors(), torch.arange(FIRST_ITEM, items + FIRST_ITEM))
-        queries = policy.query(state)
+        vectors = fold_bias(policy.vectors(), policy.item_bias())
+        exact = Exact().fit(vectors, torch.arange(FIRST_ITEM, items + FIRST_ITEM))
+        queries = extend_query(policy.query(state), width=vectors.shape[1])
         report = index.tune(queries[:512], exact.search(queries[:512], EXPLORE.top_m)[0])
         proof = index.check(queries[512:], exact.search(queries[512:], EXPLORE.top_m)[0])
         norm = policy.head.item.weight[FIRST_ITEM:].norm(dim=1)
@@ -322,7 +324,7 @@ def slates(who: reinforce.Learner, items: int, steps: int, rounds: int, seed: in
     generator = Generator().manual_seed(seed)
     for size, calls in ((64, 16), (1, 256)):
         parts = [state[at : at + size] for at in range(0, size * calls, size)]
-        searched = [policy.query(part) for part in parts]
+        searched = [extend_query(policy.query(part), width=vectors.shape[1]) for part in parts]
 
         @torch.inference_mode()
         def draw(parts: list[Tensor] = parts) -> None:

@@ -93,6 +93,19 @@ class Policy(Protocol):
 
 
 @runtime_checkable
+class ScoresByInnerProduct(Protocol):
+    """A policy whose scores are inner products: row i of `vectors`, with `query` of a state, plus `item_bias`.
+
+    Rows are those of the real items, in the order of their numbers. The scores are what the policy's softmax reads:
+    `log_pi` follows from them, up to a constant of each state.
+    """
+
+    def vectors(self) -> Float[Tensor, "N E"]: ...
+    def item_bias(self) -> Float[Tensor, " N"] | None: ...
+    def query(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]: ...
+
+
+@runtime_checkable
 class Learner(Protocol):
     """Trajectories → a better policy. ``state_dict`` is flat and all tensors, optimiser included."""
 

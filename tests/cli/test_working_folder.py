@@ -77,8 +77,9 @@ def slate_of(run: Path, user: str, options: Options) -> list[str]:
 
 
 def test_a_service_starts_without_histories_only_on_purpose(project: Project, tmp_path: Path) -> None:
-    def options(name: str, **settings: bool) -> Options:
-        return Options(greedy=True, store=tmp_path / name / "store", events=tmp_path / name / "events", **settings)
+    def options(name: str, *, without_history: bool = False) -> Options:
+        folder = tmp_path / name
+        return Options(greedy=True, without_history=without_history, store=folder / "store", events=folder / "events")
 
     user = prepared.load(project.data).users.name(0)
     by_history = slate_of(project.run, user, options("with"))

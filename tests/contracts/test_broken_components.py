@@ -127,6 +127,19 @@ class ImproperSingleDraws(Fixed):
         return self.scores(state, items)
 
 
+class OtherInnerProducts(Fixed):
+    """Offers vectors whose products are twice the scores."""
+
+    def vectors(self) -> Float[Tensor, "N E"]:
+        return 2.0 * torch.linspace(0.0, 2.0, self.num_rows)[FIRST_ITEM:].unsqueeze(1)
+
+    def item_bias(self) -> Float[Tensor, " N"] | None:
+        return None
+
+    def query(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        return torch.ones(len(state), 1)
+
+
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
@@ -141,6 +154,7 @@ class ImproperSingleDraws(Fixed):
         (GlobalRandomness(), r"draws from the global random state of torch"),
         (Restless(), r"other slates from an equal generator"),
         (ImproperSingleDraws(), r"Σ π\(a\|s\) over all real items"),
+        (OtherInnerProducts(), r"π by the inner products of query and vectors, against log_pi"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Fixed) else "",
 )
@@ -226,6 +240,11 @@ class BornDifferent(popularity.Policy):
         boost = torch.zeros(self.num_rows)
         boost[self.favourite] = 50.0
         return super().scores(state, items) + (boost if items is None else boost[items])
+
+    def item_bias(self) -> Float[Tensor, " N"]:
+        bias = torch.zeros(self.num_rows - FIRST_ITEM)
+        bias[self.favourite - FIRST_ITEM] = 50.0
+        return bias
 
 
 class BornDifferentLearner(popularity.Learner):

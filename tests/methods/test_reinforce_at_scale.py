@@ -211,8 +211,8 @@ def test_an_encoder_without_weights_leaves_all_learning_to_the_tables() -> None:
         reinforce.Learner(config, StatelessEncoder(), catalog(NUM_ITEMS), generator=generator) for _ in "ab"
     )
     assert learner.parameters == []
-    before = learner.policy.vectors().clone()
+    before = learner.policy.item_bias().clone()
     learner.update(_log())
-    assert not torch.equal(learner.policy.vectors(), before)
+    assert not torch.equal(learner.policy.item_bias(), before)
     other.load_state_dict(learner.state_dict())
-    torch.testing.assert_close(other.policy.vectors(), learner.policy.vectors(), rtol=0, atol=0)
+    torch.testing.assert_close(other.policy.item_bias(), learner.policy.item_bias(), rtol=0, atol=0)

@@ -32,7 +32,8 @@ def test_vectors_and_query_give_the_scores(width: int, temperature: float, seed:
     with torch.no_grad():
         head.bias.weight.normal_(generator=generator)
         state = torch.randn(3, width, generator=generator)
-        torch.testing.assert_close(head.query(state) @ head.vectors().T, head.scores(state, None)[:, 2:])
+        product = head.query(state) @ head.vectors().T
+        torch.testing.assert_close(product + head.item_bias(), head.scores(state, None)[:, 2:])
         torch.testing.assert_close(
             head.log_prob(state, torch.tensor([2, 3, 8])).exp(),
             torch.softmax(head.scores(state, None)[:, 2:], dim=1)[torch.arange(3), torch.tensor([0, 1, 6])],

@@ -101,7 +101,7 @@ def test_weights_set_by_hand_show_what_is_most_likely_accepted() -> None:
     chance = env.world.accepts(torch.zeros(120, dtype=torch.int64), torch.arange(120))
     torch.testing.assert_close(values[0] - values[0, 0], chance - chance[0], atol=1e-5, rtol=1e-5)
     proto = torch.nn.functional.normalize(states, dim=1)
-    torch.testing.assert_close(policy.query(states).detach(), proto)
+    torch.testing.assert_close(policy.networks.proto(states).detach(), proto)
 
 
 def test_the_return_from_some_states_is_that_from_all_where_these_are_all() -> None:

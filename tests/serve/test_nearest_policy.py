@@ -60,7 +60,7 @@ def test_a_slate_of_the_nearest_over_http_with_its_exact_log_propensity(
     with torch.inference_mode():
         state = state_of(recommender, imported(tmp_path / "events", tmp_path / "data"), "somebody new", 1)
         # by hand: the k nearest to the proto-action by distance, then one draw after another by softmax of Q
-        distance = (policy.positions - policy.query(state)).norm(dim=1)
+        distance = (policy.positions - policy.networks.proto(state)).norm(dim=1)
         near = distance.argsort()[:NEIGHBOURS] + 2
         left = dict(
             zip(near.tolist(), (policy.networks.values(state, near.unsqueeze(0))[0] / temperature), strict=True)

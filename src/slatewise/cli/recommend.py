@@ -83,7 +83,7 @@ def recommend(
     )
     artifact, config = open_artifact(run, options)
     artifact, dataset, notes = open_history(artifact, data)
-    audience = _audience(artifact, dataset, users, notes)
+    audience = read_audience(artifact, dataset, users, notes)
     conditions = Conditions(
         k=k,
         exploration=None if config.greedy else config.exploration(k),
@@ -116,7 +116,7 @@ def _write(writer: SlateWriter, out: Path, audience: Audience, conditions: Condi
         return writer.write(out, audience, conditions, overwrite=overwrite, on_users=on_users)
 
 
-def _audience(artifact: Artifact, dataset: Dataset, users: Path | None, notes: list[str]) -> Audience:
+def read_audience(artifact: Artifact, dataset: Dataset, users: Path | None, notes: list[str]) -> Audience:
     """Who gets a slate; what is to be said of the file that lists them is added to the notes."""
     import numpy as np
     import pyarrow as pa

@@ -116,7 +116,8 @@ def _read_settings(
         tables["train"] = {**tables.get("train", {}), "start_from": str(start)}
     if data is not None:
         tables["data"] = {**tables.get("data", {}), "path": str(data)}
-    elif config is None and start is not None and not any(each.startswith("data.path=") for each in assignments):
+    path_given = any(each.startswith("data.path=") for each in assignments)
+    if config is None and start is not None and data is None and "data" in tables and not path_given:
         tables["data"] = {**tables["data"], "path": str(locate(Path(str(tables["data"]["path"])), start))}
     if start is not None or data is not None:
         tables.get("data", {}).pop("fingerprint", None)  # another log, or one that may have grown since

@@ -61,6 +61,18 @@ class Policy(RankedPolicy):
         """Logits."""
         return self.head.scores(state, items)
 
+    def vectors(self) -> Float[Tensor, "N E"]:
+        """v_a of every real item."""
+        return self.head.vectors()
+
+    def item_bias(self) -> Float[Tensor, " N"]:
+        """b_a of every real item."""
+        return self.head.item_bias()
+
+    def query(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        """The state over τ."""
+        return self.head.query(state)
+
     def behaviour_states(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:
         """The clone is itself the estimate of who wrote the log."""
         return self.encoder(trajectories)

@@ -41,6 +41,18 @@ class Policy(RankedPolicy):
         logits = torch.log1p(self.count)
         return logits.expand(len(state), -1) if items is None else logits[items]
 
+    def vectors(self) -> Float[Tensor, "N E"]:
+        """log(count + 1) of every real item: vectors of one number, the same for everybody."""
+        return torch.log1p(self.count)[FIRST_ITEM:].unsqueeze(1)
+
+    def item_bias(self) -> Float[Tensor, " N"] | None:
+        """None: the vectors say all."""
+        return None
+
+    def query(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
+        """The number 1."""
+        return torch.ones(len(state), 1, dtype=self.count.dtype)
+
 
 class Learner:
     """Counts."""

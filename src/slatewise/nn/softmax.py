@@ -16,8 +16,6 @@ from slatewise.ops.slate_softmax import sampled_log_softmax_slate
 
 CLOSED = -1e30
 """Bias that leaves an item out of a softmax; finite, so that nothing becomes NaN."""
-LANES = 16
-"""Width of a vector register in floats: vectors are padded with zeros to a multiple, which changes no product."""
 
 
 class SoftmaxHead(nn.Module):
@@ -118,28 +116,20 @@ class SoftmaxHead(nn.Module):
 
     @torch.no_grad()
     def vectors(self) -> Float[Tensor, "N E"]:
-        """One vector per real item whose inner product with `query` is its score; for a `Retriever`."""
-        weight = self.item.whole()[FIRST_ITEM:]
-        filled = weight.new_zeros(len(weight), _padded_width(weight.shape[1] + 1))
-        filled[:, : weight.shape[1]] = weight
-        filled[:, weight.shape[1]] = self.bias.whole()[FIRST_ITEM:, 0]
-        return filled
+        """v_a of every real item."""
+        return self.item.whole()[FIRST_ITEM:]
+
+    @torch.no_grad()
+    def item_bias(self) -> Float[Tensor, " N"]:
+        """b_a of every real item."""
+        return self.bias.whole()[FIRST_ITEM:, 0]
 
     def query(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
-        """The query vectors that go with `vectors`: s / τ and 1, padded."""
-        width = state.shape[1]
-        query = state.new_zeros(len(state), _padded_width(width + 1))
-        torch.div(state, self.temperature, out=query[:, :width])
-        query[:, width] = 1.0
-        return query
+        """The state over τ: its product with v_a, plus b_a, is the score."""
+        return state / self.temperature
 
     def _biases(self, items: Int[Tensor, "*A"] | None) -> Float[Tensor, "*A"]:
         """Biases of items, or of every row for None; while the head trains, lowest where an item has no event."""
         biases = (self.bias.whole() if items is None else self.bias(items))[..., 0]
         closed = self.bias.is_closed(items)
         return biases if closed is None else biases.masked_fill(closed, CLOSED)
-
-
-def _padded_width(width: int) -> int:
-    """The smallest multiple of LANES that is at least the width."""
-    return -(-width // LANES) * LANES

@@ -11,7 +11,8 @@ from torch import Generator, Tensor, nn
 from slatewise.log import FIRST_ITEM, PAD
 from slatewise.ops import sampling
 from slatewise.policies.slate_policy import SlatePolicy
-from slatewise.protocols import Retriever, StateEncoder
+from slatewise.protocols import Retriever, ScoresByInnerProduct, StateEncoder
+from slatewise.retrieval.inner_products import extend_query, fold_bias
 from slatewise.types import SlateRequest, Slates
 
 
@@ -31,26 +32,26 @@ class RankedPolicy(SlatePolicy, nn.Module):
         self.num_rows = num_rows
         self.retriever: Retriever | None = None
         """Where set, slates without given candidates are made from what it finds; see `retrieve_with`."""
+        self._folded_width = 0
 
     def scores(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"] | None) -> Float[Tensor, "B _"]:
         """Unnormalised scores of some items (B, A), or of every row of the item table (B, N + 2) for None."""
         raise TypeError(f"{type(self).__name__} gives no scores")
-
-    def vectors(self) -> Float[Tensor, "N E"]:
-        """One vector per real item whose inner product with `query` orders the items as `scores` does."""
-        raise TypeError(f"{type(self).__name__} does not score by inner products; it cannot use a retriever")
-
-    def query(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
-        """The state as `vectors` wants it."""
-        raise TypeError(f"{type(self).__name__} does not score by inner products; it cannot use a retriever")
 
     def retrieve_with(self, retriever: Retriever) -> None:
         """Fit a retriever to the item vectors, and make slates from what it finds in place of scoring every item.
 
         The found items are scored again in full precision, so that draws and propensities are those of the policy over
         them (Chen et al. 2019, sec. 5). Weights that change later need a new fit.
+
+        Raises:
+            TypeError: the scores are not inner products (`protocols.ScoresByInnerProduct`).
         """
-        self.retriever = retriever.fit(self.vectors(), torch.arange(FIRST_ITEM, self.num_rows))
+        if not isinstance(self, ScoresByInnerProduct):
+            raise TypeError(f"{type(self).__name__} does not score by inner products; it cannot use a retriever")
+        vectors = fold_bias(self.vectors(), self.item_bias())
+        self.retriever, self._folded_width = retriever, vectors.shape[1]
+        retriever.fit(vectors, torch.arange(FIRST_ITEM, self.num_rows))
 
     def log_pi(self, state: Float[Tensor, "B D"], items: Int[Tensor, "B A"]) -> Float[Tensor, "B A"]:
         """Log-probability of each item in one draw from the whole catalog; −inf for reserved numbers."""
@@ -84,9 +85,10 @@ class RankedPolicy(SlatePolicy, nn.Module):
     ) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
         """Scores, descending, ties by item number, and the items that may be shown; −inf where nothing is left."""
         k, candidates, exclude, exploration = request.k, request.candidates, request.exclude, request.exploration
-        if candidates is None and self.retriever is not None:
+        if candidates is None and self.retriever is not None and isinstance(self, ScoresByInnerProduct):
             number = k if exploration is None else exploration.top_m
-            candidates, _ = search_allowed(self.retriever, self.query(state), number, request)
+            query = extend_query(self.query(state), width=self._folded_width)
+            candidates, _ = search_allowed(self.retriever, query, number, request)
         scores = self.scores(state, candidates)
         if candidates is not None:
             # columns in the order of the item numbers; scored before, in the order that was given: what looks into an

@@ -168,6 +168,18 @@ class SlateWriter:
             unmatched_items=self._unmatched_items,
         )
 
+    @torch.inference_mode()
+    def states(self, audience: Audience) -> Iterator[Float[Tensor, "C D"]]:
+        """The states that slates are chosen from, of one chunk of the audience after the other."""
+        number = self._dataset.users.encode(audience.names)
+        for start in range(0, len(audience.names), CHUNK):
+            user = number[start : start + CHUNK]
+            context = None if audience.context is None else audience.context[start : start + CHUNK]
+            states = torch.zeros(len(user), self._artifact.policy.encoder.width)
+            for rows in self._batches(user):
+                states[rows] = self._states(user[rows], None if context is None else context[rows])[1].to(states.dtype)
+            yield states
+
     def _check(self, out: Path, conditions: Conditions, *, overwrite: bool) -> None:
         if out.suffix not in (".parquet", ".csv"):
             raise input_error(f'"{out.name}" is not a name of slates (expected NAME.parquet or NAME.csv)', file=out)

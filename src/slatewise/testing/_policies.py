@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from slatewise.log import FIRST_ITEM, PAD, UNKNOWN, Catalog
-from slatewise.protocols import Policy
+from slatewise.protocols import Policy, ScoresByInnerProduct
 from slatewise.testing._contract import expect, expect_close, no_global_randomness
 from slatewise.types import Exploration, SlateRequest, Slates
 
@@ -113,7 +113,8 @@ def check_policy(
     For every exploration, with and without candidates, exclusions and fixed positions: slates hold the fixed items
     where they belong and allowed items elsewhere, none twice, and item 0 in the last free positions where they run out;
     `log_prob` gives the numbers that `recommend` gave; the probabilities of all slates sum to one; draws come as often
-    as their propensity says. `log_pi` is a distribution over the real items.
+    as their propensity says. `log_pi` is a distribution over the real items, and that of the inner products where the
+    policy offers them.
 
     Args:
         policy: in evaluation mode.
@@ -130,6 +131,8 @@ def check_policy(
     expect(isinstance(policy, Policy), f"{where} lacks a member of slatewise.protocols.Policy: encoder, log_pi, …")
     with torch.no_grad(), no_global_randomness(where):
         _check_single_draws(policy, catalog, state, where)
+        if isinstance(policy, ScoresByInnerProduct):
+            _check_inner_products(policy, policy, catalog, state, where)
         tried = situations(catalog, len(state))
         for number, situation in enumerate(tried if every_situation else (tried[0], tried[3], tried[8], tried[10])):
             for exploration in EXPLORATIONS:
@@ -189,6 +192,20 @@ def _check_single_draws(policy: Policy, catalog: Catalog, state: Float[Tensor, "
     every_third = items[:, FIRST_ITEM::3]
     message = f"{where}: log_pi asked for some items, against the same items among all"
     expect_close(policy.log_pi(state, every_third), log_pi[:, FIRST_ITEM::3], message, tolerance=PROBABILITY)
+
+
+def _check_inner_products(
+    policy: Policy, scorer: ScoresByInnerProduct, catalog: Catalog, state: Float[Tensor, "B D"], where: str
+) -> None:
+    vectors, bias = scorer.vectors().double(), scorer.item_bias()
+    expect(
+        len(vectors) == catalog.num_items and (bias is None or tuple(bias.shape) == (catalog.num_items,)),
+        f"{where}: vectors and item_bias have {len(vectors)} rows; expected one a real item, {catalog.num_items}",
+    )
+    scores = scorer.query(state).double() @ vectors.T + (0.0 if bias is None else bias.double())
+    items = torch.arange(FIRST_ITEM, catalog.num_rows).expand(len(state), -1)
+    message = f"{where}: π by the inner products of query and vectors, against log_pi"
+    expect_close(torch.softmax(scores, dim=1), policy.log_pi(state, items).double().exp(), message, tolerance=1e-5)
 
 
 def _check_slates(served: _Procedure, catalog: Catalog, state: Float[Tensor, "B D"]) -> None:

@@ -209,7 +209,7 @@ def test_one_item_is_chosen_as_from_a_sorted_search() -> None:
             for weight in built.policy.networks.parameters():
                 weight.add_(torch.randn(weight.shape, generator=draw), alpha=0.3)
         built.policy.train().eval()
-        near, _ = built.policy.nearest(built.policy.query(state), built.policy.count)
+        near, _ = built.policy.nearest(built.policy.networks.proto(state), built.policy.count)
         values = built.policy.networks.values(state, near)
         expected = near.gather(1, values.argmax(dim=1, keepdim=True))
         with torch.no_grad():
@@ -245,7 +245,7 @@ def test_the_actor_moves_up_the_critic() -> None:
     weight = built.policy.networks.critic().item[0].weight
     assert isinstance(weight, Tensor)
     best = torch.nn.functional.normalize(query @ weight, dim=1)
-    assert float((built.policy.query(STATE) * best).sum().detach()) > 0.99
+    assert float((built.policy.networks.proto(STATE) * best).sum().detach()) > 0.99
 
 
 @pytest.mark.parametrize(

@@ -152,11 +152,15 @@ class Policy(RankedPolicy):
         return self.head.scores(state, items)
 
     def vectors(self) -> Float[Tensor, "N E"]:
-        """[v_a ; b_a] of every real item."""
+        """v_a of every real item."""
         return self.head.vectors()
 
+    def item_bias(self) -> Float[Tensor, " N"]:
+        """b_a of every real item."""
+        return self.head.item_bias()
+
     def query(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
-        """[s / τ ; 1]."""
+        """The state over τ."""
         return self.head.query(state)
 
     def behaviour_states(self, trajectories: Trajectories) -> Float[Tensor, "B S D"]:

@@ -90,13 +90,9 @@ class NearestItemsPolicy(RankedPolicy):
         """False where k is the whole catalog."""
         return self.count < self.num_rows - FIRST_ITEM
 
-    def vectors(self) -> Float[Tensor, "N E"]:
-        """Where the items are on the sphere."""
-        return self.positions
-
-    def query(self, state: Float[Tensor, "B D"]) -> Float[Tensor, "B E"]:
-        """The proto-action."""
-        return self.networks.proto(state)
+    def retrieve_with(self, retriever: Retriever) -> None:
+        """Look for the nearest items with a retriever, fitted to where the items are on the sphere."""
+        self.retriever = retriever.fit(self.positions, torch.arange(FIRST_ITEM, self.num_rows))
 
     def nearest(self, proto: Float[Tensor, "B E"], count: int) -> tuple[Int[Tensor, "B C"], Float[Tensor, "B C"]]:
         """Items nearest to proto-actions, nearest first, and the cosines; item 0 where a search finds fewer."""
@@ -155,7 +151,7 @@ class NearestItemsPolicy(RankedPolicy):
         k, candidates, exclude, exploration = request.k, request.candidates, request.exclude, request.exploration
         unlimited = candidates is None and exclude is None and request.allowed is None
         if k == 1 and unlimited and exploration is None:
-            values, items = self.best(state, self.query(state), self.networks)
+            values, items = self.best(state, self.networks.proto(state), self.networks)
             return sampling.shortlist(values, 1, None)[0], items
         count = max(self.count, k)
         if count >= self.num_rows - FIRST_ITEM:
@@ -196,7 +192,7 @@ class NearestItemsPolicy(RankedPolicy):
         self, state: Float[Tensor, "B D"], count: int, request: SlateRequest
     ) -> tuple[Int[Tensor, "B M"], Float[Tensor, "B M"]]:
         """Items among which the `count` nearest that may be shown are, and their cosines with the proto-action."""
-        proto = self.query(state)
+        proto = self.networks.proto(state)
         if request.candidates is not None:
             positions = self.positions[(request.candidates - FIRST_ITEM).clamp(min=0)]
             return request.candidates, torch.einsum("be,bae->ba", proto, positions)

@@ -105,7 +105,7 @@ def decision_times(settings: Mapping[str, Any]) -> dict[str, Any]:
         seconds = cpu_seconds({name: partial(decide_block, name) for name in deciders}, blocks=rounds)
         medians = {name: statistics.median(values) / BLOCK for name, values in seconds.items()}
         exact = policies[settings["exact"]]
-        proto = exact.query(env.world.appearance(starts))
+        proto = exact.networks.proto(env.world.appearance(starts))
         times = {
             name: {
                 "milliseconds": 1000 * each,
@@ -133,7 +133,7 @@ def joint_deciders(policy: wolpertinger.Policy, draw: Generator) -> dict[str, Ca
         return values.argmax() + FIRST_ITEM
 
     def nearest_only(state: Tensor) -> Tensor:
-        near = policy.nearest(policy.query(state), policy.count)[0][0]
+        near = policy.nearest(policy.networks.proto(state), policy.count)[0][0]
         values: Tensor = (ready[near - FIRST_ITEM] + state @ of_state).relu_() @ out
         return near[values.argmax()]
 
