@@ -12,6 +12,7 @@ from slatewise.stats import (
     Measurement,
     jackknife_of_share,
     mean_interval,
+    paired_difference,
     ratio,
     share_interval,
     student_t,
@@ -154,3 +155,14 @@ def test_a_measurement_without_bounds_has_no_interval() -> None:
     assert not Measurement(name="loss", value=1.0).has_interval
     assert not Measurement(name="loss", value=1.0, low=-math.inf, high=math.inf).has_interval
     assert Measurement(name="loss", value=1.0, low=0.5, high=1.5).has_interval
+
+
+def test_a_paired_difference_is_over_the_cases_that_have_both() -> None:
+    first = torch.tensor([1.0, 2.0, 4.0, math.nan, 5.0], dtype=torch.float64)
+    second = torch.tensor([0.0, 2.0, 1.0, 3.0, math.nan], dtype=torch.float64)
+    # differences 1, 0, 3: mean 4/3, standard deviation √(7/3), t of two degrees of freedom 4.302653
+    mean, low, high = paired_difference(first, second)
+    half = 4.302653 * math.sqrt(7 / 3) / math.sqrt(3)
+    assert [mean, low, high] == pytest.approx([4 / 3, 4 / 3 - half, 4 / 3 + half], abs=1e-5)
+    assert paired_difference(first, first) == (0.0, 0.0, 0.0)
+    assert math.isnan(paired_difference(first[3:], second[3:]).mean)

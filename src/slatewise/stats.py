@@ -69,6 +69,18 @@ def student_t(values: Sequence[float]) -> MeanInterval:
     return MeanInterval(mean, mean - half, mean + half)
 
 
+def paired_difference(first: Float[Tensor, " B"], second: Float[Tensor, " B"]) -> MeanInterval:
+    """Mean of first − second over the cases that have both (others are NaN), with the interval of the paired t-test.
+
+    NaN where no case has both.
+    """
+    differences = (first - second).double()
+    differences = differences[~differences.isnan()]
+    if not len(differences):
+        return MeanInterval(math.nan, math.nan, math.nan)
+    return student_t(differences.tolist())
+
+
 def mean_interval(values: Float[Tensor, " B"], *, least: float = -math.inf) -> tuple[float, float, float]:
     """Mean of independent values and the bounds of its 95 % interval (normal approximation).
 

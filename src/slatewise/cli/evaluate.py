@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
 from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text, progress
 from slatewise.cli._interrupts import command_again, nothing_written
+from slatewise.cli._runs import part_name
 
 if TYPE_CHECKING:
     from slatewise.data.splits import PartName
@@ -74,7 +75,7 @@ def evaluate(
     as_json: JsonFlag = False,
 ) -> None:
     """Evaluate; see EVALUATE."""
-    held_out = _held_out(part)
+    held_out = part_name(part)
     fit: Fit = "always" if fit_propensities else "where none is logged" if off_policy else "never"
     opened, result = _evaluate(run, held_out, (data, since), behaviour, seed=seed, fit=fit, allow_modules=allow_module)
     table = _table(result.metrics)
@@ -126,19 +127,11 @@ def ope(
     as_json: JsonFlag = False,
 ) -> None:
     """Estimate; see OPE."""
-    held_out = _held_out(part)
+    held_out = part_name(part)
     fit: Fit = "always" if fit_propensities else "where none is logged"
     opened, result = _evaluate(run, held_out, (data, since), behaviour, seed=0, fit=fit, allow_modules=allow_module)
     text = "\n".join([*_notes(opened), _verdict(opened, held_out, result)])
     answer(_value(run, opened, part, result), as_json=as_json, text=text)
-
-
-def _held_out(part: str) -> PartName:
-    from slatewise.errors import input_error
-
-    if part not in ("valid", "test"):
-        raise input_error(f'--part is "{part}"; expected valid or test')
-    return cast("PartName", part)
 
 
 def _evaluate(

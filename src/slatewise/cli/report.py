@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text
+from slatewise.cli._runs import label_runs, part_name
 from slatewise.errors import input_error
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def report(
     from slatewise.report.runs import page
     from slatewise.training.finished_run import open_run
 
-    if part not in ("valid", "test"):
-        raise input_error(f'--part is "{part}"; expected valid or test')
-    labels = _labels(runs, label)
+    held_out, labels = part_name(part), label_runs(runs, label)
     opened = [open_run(run, data=data, allow_modules=allow_module) for run in runs]
     _check_comparable(opened)
     results = [_stored_result(run, part) for run in opened]
@@ -59,7 +58,7 @@ def report(
     content = page(
         entries,
         detailed=entries[0],
-        part=part,  # type: ignore[arg-type]  # checked above
+        part=held_out,
         title=f"Learned from {dataset.name}: {', '.join(labels)}",
         commands=[f"slatewise serve {first.folder}"],
     )
@@ -76,21 +75,6 @@ def report(
         ],
     }
     answer(value, as_json=as_json, text=_text(value, content.comparison.protocol if content.comparison else ""))
-
-
-def _labels(runs: Sequence[Path], names: Sequence[str] | None) -> list[str]:
-    """A distinct name for each run."""
-    if names and len(names) != len(runs):
-        raise input_error(
-            f"--label was given {len(names)} times for {len(runs)} runs", advice="Name all of them or none."
-        )
-    labels = list(names or [run.resolve().name for run in runs])
-    if not names and len(set(labels)) < len(labels):
-        labels = [str(run) for run in runs]
-    if len(set(labels)) < len(labels):
-        repeated = next(label for label in labels if labels.count(label) > 1)
-        raise input_error(f'two runs are called "{repeated}"', advice="Name every run once; --label sets their names.")
-    return labels
 
 
 def _check_comparable(opened: Sequence[FinishedRun]) -> None:

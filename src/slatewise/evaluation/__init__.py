@@ -17,7 +17,7 @@ import torch
 from slatewise.config import EvaluateConfig
 from slatewise.data.prepared import Dataset
 from slatewise.evaluation.calibration import Calibration, calibrate
-from slatewise.evaluation.measurements import metric_names, ranking_metrics, users_of
+from slatewise.evaluation.measurements import metric_names, ranking_metrics, user_values, users_of
 from slatewise.evaluation.off_policy import (
     LoggedPropensities,
     count_propensities,
@@ -151,5 +151,6 @@ __all__ = [
     "relevance",
     "states_at",
     "used_items",
+    "user_values",
     "users_of",
 ]

@@ -48,6 +48,22 @@ def ranking_metrics(
     return tuple(result)
 
 
+def user_values(ranking: Ranking, config: EvaluateConfig) -> dict[str, Float[Tensor, " U"]]:
+    """The metrics of hits of every user, whose means `ranking_metrics` gives; NaN for users left out of one."""
+    values: dict[str, Float[Tensor, " U"]] = {}
+    kinds = [("", ranking.hits, ranking.relevance.relevant)]
+    if config.liked_at_least is not None:
+        kinds.append((LIKED, ranking.liked_hits, ranking.relevance.liked))
+    for k in sorted(config.k):
+        for prefix, hits, relevant in kinds:
+            findable = relevant > 0
+            for name, value in _hit_values(hits[findable][:, :k], relevant[findable]).items():
+                every = torch.full((len(findable),), math.nan, dtype=torch.float64)
+                every[findable] = value.double()
+                values[f"{prefix}{name}@{k}"] = every
+    return values
+
+
 def metric_names(config: EvaluateConfig) -> tuple[str, ...]:
     """Names of the metrics that `ranking_metrics` gives, in its order."""
     metrics_of_nobody = ranking_metrics(
@@ -69,18 +85,8 @@ def users_of(metric: str, summary: RelevanceSummary) -> int:
 
 def _hit_metrics(prefix: str, k: int, hits: Bool[Tensor, "U K"], relevant: Int[Tensor, "U"]) -> list[Measurement]:
     findable = relevant > 0
-    hits, relevant = hits[findable], relevant[findable]
-    values = {
-        "recall": metrics.recall(hits, relevant),
-        "precision": metrics.precision(hits),
-        "f1": metrics.f1(hits, relevant),
-        "ndcg": metrics.ndcg(hits, relevant),
-        "mrr": metrics.mrr(hits),
-        "hit": metrics.hit(hits),
-        "map": metrics.average_precision(hits, relevant),
-    }
     measurements = []
-    for name, value in values.items():
+    for name, value in _hit_values(hits[findable], relevant[findable]).items():
         mean, low, high = share_interval(value)
         measurements.append(
             Measurement(
@@ -93,6 +99,19 @@ def _hit_metrics(prefix: str, k: int, hits: Bool[Tensor, "U K"], relevant: Int[T
             )
         )
     return measurements
+
+
+def _hit_values(hits: Bool[Tensor, "V K"], relevant: Int[Tensor, " V"]) -> dict[str, Float[Tensor, " V"]]:
+    """The metrics of hits of each user; every user has something to find."""
+    return {
+        "recall": metrics.recall(hits, relevant),
+        "precision": metrics.precision(hits),
+        "f1": metrics.f1(hits, relevant),
+        "ndcg": metrics.ndcg(hits, relevant),
+        "mrr": metrics.mrr(hits),
+        "hit": metrics.hit(hits),
+        "map": metrics.average_precision(hits, relevant),
+    }
 
 
 def _share_of_hits(name: str, liked_hits: Bool[Tensor, "U K"], hits: Bool[Tensor, "U K"]) -> Measurement:
