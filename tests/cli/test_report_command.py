@@ -11,8 +11,10 @@ import pytest
 from tests.cli.conftest import Command, Trained
 
 from slatewise.config.run import RunConfig
+from slatewise.stats import student_t
 from slatewise.training.finished_run import evaluate_run, open_run
 from slatewise.training.loop import train
+from slatewise.training.seeds import train_seeds
 
 
 def judged(*folders: Path) -> None:
@@ -153,3 +155,27 @@ def test_a_run_is_called_served_when_its_service_decided_a_slate(trained: Traine
         log.write(json.dumps(decision) + "\n")
     assert slatewise("report", trained.counted).code == 0
     assert tag in page.read_text("utf-8")
+
+
+def test_a_folder_of_seeds_is_one_row(trained: Trained, slatewise: Command, tmp_path: Path) -> None:
+    group = tmp_path / "group"
+    config = RunConfig.from_toml(trained.learned / "config.toml")
+    train_seeds(config, group, 2)
+    said = slatewise("report", group, trained.counted)
+    assert said.code == 2
+    assert f"First: slatewise evaluate {group / 'seed-0'} --part test" in said.err
+    judged(group / "seed-0", group / "seed-1", trained.counted)
+    page = tmp_path / "page.html"
+    value = slatewise("report", group, trained.counted, "--out", page, "--json").value
+    row, counted = value["runs"]
+    assert (row["run"], row["label"], row["seeds"], row["interval_over"]) == (str(group), "group", 2, "seeds")
+    assert "seeds" not in counted
+    stored = [json.loads((group / f"seed-{seed}" / "evaluation.json").read_text("utf-8")) for seed in (0, 1)]
+    for number, metric in enumerate(row["metrics"]):
+        mean, low, high = student_t([each["parts"]["test"]["metrics"][number]["value"] for each in stored])
+        assert [metric[name] for name in ("value", "low", "high")] == pytest.approx([mean, low, high])
+    text = page.read_text("utf-8")
+    assert re.search(r">\s*group \(mean of 2 seeds\)", text)
+    assert "rows of several seeds are their mean, with the interval over seeds" in text
+    assert "group/seed-1" in text, "each seed has its curve"
+    assert "Recommended now by group/seed-0" in text

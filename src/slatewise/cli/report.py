@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,17 +13,19 @@ import typer
 from rich.table import Table
 
 from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text
-from slatewise.cli._runs import label_runs, part_name
+from slatewise.cli._runs import label_runs, open_group, part_name
 from slatewise.errors import input_error
 
 if TYPE_CHECKING:
+    from slatewise.data.splits import PartName
     from slatewise.training.finished_run import FinishedRun
 
 HELP = """Write one or several judged runs of the same data as one page that loads nothing from elsewhere.
 
 Learning curves, metrics with intervals, the verdict of the off-policy estimate, coverage. The first RUN is looked at
 closely: its propensities, and slates for some users beside what they used next. Runs are judged by `slatewise
-evaluate`; nothing is trained or judged here.
+evaluate`; nothing is trained or judged here. The folder of several seeds (`slatewise train --seeds`) is one row: their
+mean, with the interval over seeds; its first seed is the one looked at closely.
 
 Example: slatewise report runs/reinforce runs/cloning --out report.html
 """
@@ -47,14 +51,16 @@ def report(
     from slatewise.report import write
     from slatewise.report.comparison import Entry
     from slatewise.report.runs import page
-    from slatewise.training.finished_run import open_run
 
     held_out, labels = part_name(part), label_runs(runs, label)
-    opened = [open_run(run, data=data, allow_modules=allow_module) for run in runs]
-    _check_comparable(opened)
-    results = [_stored_result(run, part) for run in opened]
-    first, dataset = opened[0], opened[0].dataset
-    entries = [Entry(run=run, label=name) for run, name in zip(opened, labels, strict=True)]
+    groups = [open_group(run, data=data, allow_modules=allow_module) for run in runs]
+    _check_comparable([run for group in groups for run in group])
+    results = [_stored_results(group, held_out) for group in groups]
+    first, dataset = groups[0][0], groups[0][0].dataset
+    entries = [
+        Entry(run=group[0], label=name, seeds=group if len(group) > 1 else ())
+        for group, name in zip(groups, labels, strict=True)
+    ]
     content = page(
         entries,
         detailed=entries[0],
@@ -70,8 +76,8 @@ def report(
         "simulated": dataset.simulated,
         "part": part,
         "runs": [
-            {"run": str(run.folder), "label": name, "method": run.artifact.config.method.name, **result}
-            for run, name, result in zip(opened, labels, results, strict=True)
+            {"run": str(run), "label": name, "method": group[0].artifact.config.method.name, **result}
+            for run, group, name, result in zip(runs, groups, labels, results, strict=True)
         ],
     }
     answer(value, as_json=as_json, text=_text(value, content.comparison.protocol if content.comparison else ""))
@@ -117,6 +123,24 @@ def _stored_result(run: FinishedRun, part: str) -> dict[str, Any]:
             advice=f"First: slatewise evaluate {run.folder} --part {part}",
         )
     return result
+
+
+def _stored_results(group: Sequence[FinishedRun], part: PartName) -> dict[str, Any]:
+    """The stored evaluation of a run; of several seeds that of the first one, with the means of all in its metrics."""
+    from slatewise.report.runs import stored_measurements
+    from slatewise.training.comparison import metrics_of_seeds
+
+    results = [_stored_result(run, part) for run in group]
+    if len(group) == 1:
+        return results[0]
+    metrics = [
+        asdict(metric) for metric in metrics_of_seeds([stored_measurements(run, part) for run in group]).values()
+    ]
+    finite = [
+        {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in each.items()}
+        for each in metrics
+    ]
+    return results[0] | {"metrics": finite, "seeds": len(group), "interval_over": "seeds"}
 
 
 def _text(value: dict[str, Any], protocol: str) -> str:

@@ -27,7 +27,7 @@ CONFIG is a TOML file with the tables [data], [method] and, if wanted, [encoder]
 shipped ones lie in configs/. With --data it is used for that log. A stopped run goes on with --resume.
 
 --seeds N trains with N seeds and prints the mean of their validation values with its interval over seeds; --resume
-keeps finished ones. `slatewise compare` takes OUT as one row.
+keeps finished ones. `slatewise compare` and `slatewise report` take OUT as one row.
 
 --from RUN starts from the weights of a finished run, by the names of the items; with [data] learn_from, only events
 from that moment on are learned, such as --set data.learn_from=2026-05-05: a short update on what a day brought.

@@ -21,7 +21,24 @@ class Entry:
     """A run to show."""
 
     run: FinishedRun
+    """The run, or that of the first seed, which stands for all of them where a run is looked at closely."""
     label: str
+    seeds: tuple[FinishedRun, ...] = ()
+    """The runs of a folder of seeds, the first one included; empty for a single run."""
+
+    @property
+    def runs(self) -> tuple[FinishedRun, ...]:
+        """The run, or those of all seeds."""
+        return self.seeds or (self.run,)
+
+    @property
+    def row_label(self) -> str:
+        """Name of the row in the table."""
+        return f"{self.label} (mean of {len(self.seeds)} seeds)" if self.seeds else self.label
+
+    def label_of(self, run: FinishedRun) -> str:
+        """Name of a run by itself."""
+        return f"{self.label}/{run.folder.name}" if self.seeds else self.label
 
     @property
     def is_corrected(self) -> bool:
@@ -57,13 +74,19 @@ def measurements(evaluation: Mapping[str, Any]) -> dict[str, Measurement]:
 
 
 def comparison(
-    entries: Sequence[Entry], evaluations: Mapping[str, Mapping[str, Any]], *, detailed: Entry, part: PartName
+    entries: Sequence[Entry],
+    evaluations: Mapping[str, Mapping[str, Any]],
+    measured: Mapping[str, Mapping[str, Measurement]],
+    *,
+    detailed: Entry,
+    part: PartName,
 ) -> Comparison:
     """The table of a page.
 
     Args:
         entries: the runs, in the order of the table.
-        evaluations: the stored evaluation of the part, by label.
+        evaluations: the stored evaluation of the part, of the first seed where there are several, by label.
+        measured: the metrics of each row, by label.
         detailed: the run that the page looks at closely; its data and settings are those of all.
         part: the part.
     """
@@ -72,8 +95,8 @@ def comparison(
     names = {column.name for column in columns}
     rows = tuple(
         Row(
-            name=entry.label,
-            cells={name: cell for name, cell in measurements(evaluations[entry.label]).items() if name in names},
+            name=entry.row_label,
+            cells={name: cell for name, cell in measured[entry.label].items() if name in names},
             detailed=entry.label == detailed.label,
             served=entry.was_served,
             corrected=entry.is_corrected,
@@ -85,7 +108,7 @@ def comparison(
     exclusion = "items used before excluded" if settings.exclude_seen else "items used before not excluded"
     sentences = [
         f"Part “{part}” of the split, {relevance.users:,} users; full ranking over "
-        f"{detailed.run.dataset.catalog.num_items:,} items, {exclusion}; one seed.",
+        f"{detailed.run.dataset.catalog.num_items:,} items, {exclusion}; {_seeds(entries)}.",
         *relevance.sentences(),
     ]
     if short_lists := evaluations[detailed.label]["short_lists"]:
@@ -98,6 +121,13 @@ def comparison(
         rows=rows,
         protocol=" ".join(sentences),
     )
+
+
+def _seeds(entries: Sequence[Entry]) -> str:
+    """What the values of the rows are over, seeds apart."""
+    if not any(entry.seeds for entry in entries):
+        return "one seed"
+    return "rows of several seeds are their mean, with the interval over seeds (Student's t); others are of one seed"
 
 
 def finite_or_nan(value: float | None) -> float:

@@ -13,6 +13,9 @@ from slatewise.report.comparison import Entry, comparison, finite_or_nan, measur
 from slatewise.report.examples import examples
 from slatewise.report.page import Curve, Judgement, LineChart, Page, Reliability, Source
 from slatewise.report.recommended import exposure, propensity_histogram
+from slatewise.stats import Measurement
+from slatewise.training.comparison import metrics_of_seeds
+from slatewise.training.finished_run import FinishedRun
 from slatewise.types import Estimate
 
 
@@ -40,7 +43,10 @@ def page(
     evaluations = {entry.label: _evaluation(entry.run.folder, part) for entry in entries}
     run, artifact = detailed.run, detailed.run.artifact
     dataset, settings, held_out = run.dataset, artifact.config.evaluate, run.split.part(part)
-    measured = {label: measurements(evaluation) for label, evaluation in evaluations.items()}
+    measured = {
+        entry.label: metrics_of_seeds([stored_measurements(run, part) for run in entry.runs]) for entry in entries
+    }
+    close_label = detailed.label_of(run)
     return Page(
         title=title,
         created=time.strftime("%d %B %Y, %H:%M"),
@@ -53,25 +59,28 @@ def page(
             counts={name: getattr(dataset.manifest.counts, name) for name in ("users", "items", "rows")},
         ),
         summary=tuple(summary),
-        comparison=comparison(entries, evaluations, detailed=detailed, part=part),
+        comparison=comparison(entries, evaluations, measured, detailed=detailed, part=part),
         curves=_curves(entries, max(settings.k)),
         judgements=_judgements(entries, evaluations),
-        propensities=propensity_histogram(artifact.policy, dataset, held_out, settings, label=detailed.label),
+        propensities=propensity_histogram(artifact.policy, dataset, held_out, settings, label=close_label),
         reliability=_reliability(entries, evaluations),
         exposure=exposure(
-            {entry.label: entry.run.artifact.policy for entry in entries},
-            measured,
+            {entry.label_of(entry.run): entry.run.artifact.policy for entry in entries},
+            {entry.label_of(entry.run): stored_measurements(entry.run, part) for entry in entries},
             held_out,
             settings=settings,
             num_rows=dataset.catalog.num_rows,
         ),
-        examples=examples(
-            artifact.policy, artifact.config, dataset, held_out, label=detailed.label, number=num_examples
-        ),
+        examples=examples(artifact.policy, artifact.config, dataset, held_out, label=close_label, number=num_examples),
         commands=tuple(commands),
         configuration=artifact.config.to_toml(),
         versions=artifact.manifest.versions,
     )
+
+
+def stored_measurements(run: FinishedRun, part: PartName) -> dict[str, Measurement]:
+    """The metrics of a run's stored evaluation on a part; nothing where there is none."""
+    return measurements(_evaluation(run.folder, part))
 
 
 def _evaluation(folder: Path, part: PartName) -> dict[str, Any]:
@@ -84,17 +93,17 @@ def _evaluation(folder: Path, part: PartName) -> dict[str, Any]:
 def _curves(entries: Sequence[Entry], k: int) -> tuple[LineChart, ...]:
     """Validation and loss of the runs that were trained in more than one step."""
     loss, validation, metric = [], [], f"ndcg@{k}"
-    for entry in entries:
-        lines = [json.loads(line) for line in (entry.run.folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+    for label, run in ((entry.label_of(run), run) for entry in entries for run in entry.runs):
+        lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text("utf-8").splitlines()]
         updates = [line for line in lines if "loss" in line]
         validations = [line for line in lines if metric in line.get("valid", {})]
         if len(updates) > 1:
             steps = tuple(float(line["step"]) for line in updates)
-            loss.append(Curve(name=entry.label, x=steps, y=tuple(finite_or_nan(line["loss"]) for line in updates)))
+            loss.append(Curve(name=label, x=steps, y=tuple(finite_or_nan(line["loss"]) for line in updates)))
         if len(validations) > 1:
             steps = tuple(float(line["step"]) for line in validations)
             values = tuple(finite_or_nan(line["valid"][metric]) for line in validations)
-            validation.append(Curve(name=entry.label, x=steps, y=values))
+            validation.append(Curve(name=label, x=steps, y=values))
     step = "training step (updates)"
     charts = []
     if validation:
@@ -107,7 +116,7 @@ def _curves(entries: Sequence[Entry], k: int) -> tuple[LineChart, ...]:
 
 
 def _judgements(entries: Sequence[Entry], evaluations: Mapping[str, Mapping[str, Any]]) -> tuple[Judgement, ...]:
-    values = ((entry.label, evaluations[entry.label].get("off_policy")) for entry in entries)
+    values = ((entry.label_of(entry.run), evaluations[entry.label].get("off_policy")) for entry in entries)
     return tuple(
         Judgement(policy=label, estimate=_estimate(value), estimator="SNIPS, item by item")
         for label, value in values
@@ -129,7 +138,7 @@ def _reliability(entries: Sequence[Entry], evaluations: Mapping[str, Mapping[str
         value = evaluations[entry.label].get("behaviour")
         if value is not None:
             item = Reliability(
-                policy=entry.label,
+                policy=entry.label_of(entry.run),
                 predicted=tuple(value["predicted"]),
                 observed=tuple(value["observed"]),
                 shown=int(value["shown"]),

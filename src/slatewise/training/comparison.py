@@ -129,7 +129,7 @@ def compare(
             label=row.label,
             method="popularity" if row.label == BASELINE else row.runs[0].artifact.config.method.name,
             seeds=len(row.runs),
-            metrics=_metrics(results[row.label]),
+            metrics=metrics_of_seeds([metrics for metrics, _ in results[row.label]]),
             differences={} if row.label == reference else _differences(results[row.label], results[reference]),
         )
         for row in rows
@@ -188,6 +188,13 @@ def popularity_of(run: FinishedRun) -> popularity.Policy:
     return policy
 
 
+def metrics_of_seeds(measured: Sequence[Mapping[str, Measurement]]) -> dict[str, Measurement]:
+    """The metrics of a run, or of several seeds the mean of each with its interval over them."""
+    if len(measured) == 1:
+        return dict(measured[0])
+    return {name: mean_of_seeds([metrics[name] for metrics in measured]) for name in measured[0]}
+
+
 def mean_of_seeds(measurements: Sequence[Measurement]) -> Measurement:
     """The mean of a metric over seeds, and its 95 % interval over them (Student's t)."""
     first, values = measurements[0], [measurement.value for measurement in measurements]
@@ -195,13 +202,6 @@ def mean_of_seeds(measurements: Sequence[Measurement]) -> Measurement:
         return Measurement(name=first.name, value=math.nan, users=first.users, left_out=first.left_out)
     mean, low, high = student_t(values)
     return Measurement(name=first.name, value=mean, low=low, high=high, users=first.users, left_out=first.left_out)
-
-
-def _metrics(results: Sequence[Results]) -> dict[str, Measurement]:
-    measured = [metrics for metrics, _ in results]
-    if len(measured) == 1:
-        return dict(measured[0])
-    return {name: mean_of_seeds([metrics[name] for metrics in measured]) for name in measured[0]}
 
 
 def _differences(results: Sequence[Results], reference: Sequence[Results]) -> dict[str, MeanInterval]:
