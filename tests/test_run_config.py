@@ -77,7 +77,7 @@ def test_assignments_are_put_into_the_file(tmp_path: Path) -> None:
         ({"method": 5}, "run.toml: [method] is 5, which is no table."),
         (
             {"trian": {}},
-            'run.toml: unknown table "[trian]"; known: data, items, encoder, method, train, evaluate, serve.',
+            'run.toml: unknown table "[trian]"; known: data, items, encoder, method, train, retrieval, evaluate, serve',
         ),
         ({"method": {}}, "run.toml [method] has no name. One of: cloning, "),
         ({"method": {"name": "clonning"}}, 'methods has no "clonning"; did you mean "cloning"?'),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -30,13 +31,15 @@ from slatewise.config.run import RunConfig
 from slatewise.errors import InputError, input_error
 from slatewise.files import atomic_folder, sha256
 from slatewise.log import Catalog
-from slatewise.protocols import Policy
+from slatewise.protocols import KeepsIndex, Policy
 
 FORMAT = 2
 CONTENT = "catalog.content."
 """How the names of the arrays begin that encode content, in weights.safetensors."""
 FILES = ("config.toml", "items.parquet", "weights.safetensors")
 """What an artifact holds beside its manifest."""
+INDEX = "index.safetensors"
+"""Beside them, where the items of a large catalog are found by an index."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +80,11 @@ class Artifact:
     def version(self) -> str:
         """Name of this very policy: 12 digits of a SHA-256 of its weights, its items in their order, and its settings.
 
-        A user's memory is read under the version that wrote it alone, and all three say what the memory means.
+        A user's memory is read under the version that wrote it alone, and all three say what the memory means. An index
+        belongs to it, because propensities follow from what it finds.
         """
-        lines = "".join(f"{name} {self.manifest.files[name]}\n" for name in FILES)
+        names = [name for name in (*FILES, INDEX) if name in self.manifest.files]
+        lines = "".join(f"{name} {self.manifest.files[name]}\n" for name in names)
         return hashlib.sha256(lines.encode()).hexdigest()[:12]
 
 
@@ -107,6 +112,9 @@ def save(
         weights = {name: tensor.detach().contiguous().clone() for name, tensor in policy.state_dict().items()}
         save_file(weights | _content_arrays(catalog), folder / "weights.safetensors")
         write_catalog(folder / "items.parquet", catalog)
+        index = policy.index_arrays() if isinstance(policy, KeepsIndex) else {}
+        if index:
+            save_file(index, folder / INDEX)
         manifest = {
             "format": FORMAT,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -161,7 +169,32 @@ def load(path: Path, *, allow_modules: bool = False) -> Artifact:
         ) from error
     if isinstance(policy, nn.Module):
         policy.eval()
+    _open_index(path, policy, config.retrieval.uses_index(catalog.num_items))
     return Artifact(path=path, policy=policy, catalog=catalog, config=config, manifest=manifest)
+
+
+def _open_index(path: Path, policy: Policy, uses_index: bool) -> None:
+    """Let the policy find its items by the index beside it; one that should have an index and has none builds it."""
+    if not isinstance(policy, KeepsIndex):
+        return
+    file = path / INDEX
+    if file.is_file():
+        try:
+            policy.load_index(load_file(file))
+        except (SafetensorError, ValueError) as error:
+            raise input_error(
+                f"the index does not fit the policy: {error}",
+                file=file,
+                advice="Copy the artifact again, or train anew.",
+            ) from error
+    elif uses_index:
+        policy.build_index()
+        if policy.index_arrays():
+            warnings.warn(
+                f"{path} has no index for its large catalog: one was built, whose recall nobody measured. Train again "
+                'to keep one, or set retrieval.index = "exact".',
+                stacklevel=3,
+            )
 
 
 def _content_arrays(catalog: Catalog) -> dict[str, torch.Tensor]:
@@ -202,7 +235,7 @@ def read_manifest(path: Path) -> Manifest:
             advice=_train_again(path),
         )
     files = manifest.get("files")
-    if not isinstance(files, dict) or sorted(files) != sorted(FILES):
+    if not isinstance(files, dict) or sorted(files.keys() - {INDEX}) != sorted(FILES):
         named = ", ".join(map(repr, files)) if isinstance(files, dict) else repr(files)
         raise input_error(
             f"it names the files {named}; expected {', '.join(FILES)}",

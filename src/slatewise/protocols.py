@@ -106,6 +106,15 @@ class ScoresByInnerProduct(Protocol):
 
 
 @runtime_checkable
+class KeepsIndex(Protocol):
+    """A policy that can find the items it scores by an index, which an artifact keeps as plain arrays."""
+
+    def build_index(self) -> None: ...
+    def index_arrays(self) -> dict[str, Tensor]: ...
+    def load_index(self, arrays: Mapping[str, Tensor], /) -> None: ...
+
+
+@runtime_checkable
 class Learner(Protocol):
     """Trajectories → a better policy. ``state_dict`` is flat and all tensors, optimiser included."""
 

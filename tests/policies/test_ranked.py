@@ -103,6 +103,9 @@ class Circle(RankedPolicy):
     def vectors(self) -> Tensor:
         return self.points
 
+    def item_bias(self) -> Tensor | None:
+        return None
+
     def query(self, state: Tensor) -> Tensor:
         return state
 

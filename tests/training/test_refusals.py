@@ -73,7 +73,10 @@ def command(
         ("train.epoch=8", 'Error: --set train.epoch=8 has an unknown key "epoch"; did you mean "epochs"?'),
         ("evaluate.ks=[5]", 'Error: --set evaluate.ks=[5] has an unknown key "ks"'),
         ("data.folder=x", 'Error: --set data.folder=x has an unknown key "folder"'),
-        ("trian.epochs=8", 'unknown table "[trian]"; known: data, items, encoder, method, train, evaluate, serve'),
+        (
+            "trian.epochs=8",
+            'unknown table "[trian]"; known: data, items, encoder, method, train, retrieval, evaluate, serve',
+        ),
         ("method.lr=fast", 'Error: --set method.lr=fast: lr is "fast"; expected a number or a table.'),
         ("train.epochs=0", "[train] with --set train.epochs=0: epochs is 0; expected at least 1"),
         ("train.burn_in=-1", "[train] with --set train.burn_in=-1: burn_in is -1; expected 0 or more"),

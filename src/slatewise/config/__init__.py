@@ -1,7 +1,7 @@
 """Components by name, and settings between TOML and frozen Configs. A run's whole configuration: `config.run`."""
 
 from slatewise.config.components import DEFINES, components, find, name_of
-from slatewise.config.sections import DataConfig, EvaluateConfig, ServeConfig, SplitName, TrainConfig
+from slatewise.config.sections import DataConfig, EvaluateConfig, RetrievalConfig, ServeConfig, SplitName, TrainConfig
 from slatewise.config.tables import (
     convert,
     dump_toml,
@@ -17,6 +17,7 @@ __all__ = [
     "DEFINES",
     "DataConfig",
     "EvaluateConfig",
+    "RetrievalConfig",
     "ServeConfig",
     "SplitName",
     "TrainConfig",

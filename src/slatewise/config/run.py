@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from slatewise.config.components import find, name_of
-from slatewise.config.sections import DataConfig, EvaluateConfig, ItemsConfig, ServeConfig, TrainConfig
+from slatewise.config.sections import DataConfig, EvaluateConfig, ItemsConfig, RetrievalConfig, ServeConfig, TrainConfig
 from slatewise.config.tables import convert, dump_toml, override, read_toml, sections, to_table
 from slatewise.errors import input_error
 from slatewise.log import LogPart
@@ -17,7 +17,7 @@ from slatewise.protocols import ResolvesFromLog, Settings
 C = TypeVar("C")
 COMPONENTS = ("encoder", "method")
 """Tables that name a component beside its settings."""
-SECTIONS = ("data", "items", "encoder", "method", "train", "evaluate", "serve")
+SECTIONS = ("data", "items", "encoder", "method", "train", "retrieval", "evaluate", "serve")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,7 @@ class RunConfig:
     """None: what is trained reads no prepared data set (a policy that learned in memory)."""
     items: ItemsConfig = field(default_factory=ItemsConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
 
@@ -99,6 +100,7 @@ class RunConfig:
             encoder=Component(name=encoder, settings=read("encoder", find("encoders", encoder).Config)),
             items=read("items", ItemsConfig),
             train=read("train", TrainConfig),
+            retrieval=read("retrieval", RetrievalConfig),
             evaluate=read("evaluate", EvaluateConfig),
             serve=read("serve", ServeConfig),
         )
@@ -123,6 +125,7 @@ class RunConfig:
                 "encoder": self.encoder.to_table(),
                 "method": self.method.to_table(),
                 "train": to_table(self.train),
+                "retrieval": to_table(self.retrieval),
                 "evaluate": to_table(self.evaluate),
                 "serve": to_table(self.serve),
             }

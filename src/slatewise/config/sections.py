@@ -115,6 +115,29 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RetrievalConfig:
+    """[retrieval]: how a policy that scores by inner products finds the items with the largest scores."""
+
+    index: Literal["auto", "exact", "approximate"] = "auto"
+    """exact: every item is scored. approximate: those that an index finds are. auto: exact up to exact_up_to items."""
+    exact_up_to: int = 200_000
+    recall: float = 0.95
+    """Share of the top_m best items ([serve]) that the index must find; it reads more of its lists until it does."""
+    states: int = 1000
+    """States of the validation part on which that is measured."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.recall <= 1:
+            raise ValueError(f"recall is {self.recall}; expected a share above 0, at most 1")
+        if self.exact_up_to < 0 or self.states < 1:
+            raise ValueError(f"exact_up_to {self.exact_up_to}, states {self.states}; expected at least 0 and 1")
+
+    def uses_index(self, num_items: int) -> bool:
+        """Whether the items of a catalog of this size are found by an index."""
+        return self.index == "approximate" or (self.index == "auto" and num_items > self.exact_up_to)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """[evaluate]: how a policy is evaluated on held-out events."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -12,8 +13,13 @@ from slatewise.log import FIRST_ITEM, PAD
 from slatewise.ops import sampling
 from slatewise.policies.slate_policy import SlatePolicy
 from slatewise.protocols import Retriever, ScoresByInnerProduct, StateEncoder
+from slatewise.retrieval.approximate import Approximate
+from slatewise.retrieval.approximate import Config as IndexConfig
 from slatewise.retrieval.inner_products import extend_query, fold_bias
 from slatewise.types import SlateRequest, Slates
+
+LEAST_CANDIDATES = 100
+"""Of an index, whose order is approximate; the best of them are found by their scores."""
 
 
 class RankedPolicy(SlatePolicy, nn.Module):
@@ -85,10 +91,8 @@ class RankedPolicy(SlatePolicy, nn.Module):
     ) -> tuple[Float[Tensor, "B M"], Int[Tensor, "B M"]]:
         """Scores, descending, ties by item number, and the items that may be shown; −inf where nothing is left."""
         k, candidates, exclude, exploration = request.k, request.candidates, request.exclude, request.exploration
-        if candidates is None and self.retriever is not None and isinstance(self, ScoresByInnerProduct):
-            number = k if exploration is None else exploration.top_m
-            query = extend_query(self.query(state), width=self._folded_width)
-            candidates, _ = search_allowed(self.retriever, query, number, request)
+        if candidates is None and self.retriever is not None:
+            candidates = self._nearest(state, request, self.retriever)
         scores = self.scores(state, candidates)
         if candidates is not None:
             # columns in the order of the item numbers; scored before, in the order that was given: what looks into an
@@ -106,6 +110,58 @@ class RankedPolicy(SlatePolicy, nn.Module):
         free = sampling.available(candidates, exclude, first=FIRST_ITEM)
         values, columns = sampling.shortlist(scores.masked_fill(~free, sampling.NEG_INF), k, exploration)
         return values, candidates.gather(1, columns)
+
+    def _nearest(self, state: Float[Tensor, "B D"], request: SlateRequest, retriever: Retriever) -> Int[Tensor, "B C"]:
+        """The items that are scored: as many of the nearest that may be shown as a slate is drawn from, or more."""
+        assert isinstance(self, ScoresByInnerProduct)
+        number = max(request.k if request.exploration is None else request.exploration.top_m, LEAST_CANDIDATES)
+        query = extend_query(self.query(state), width=self._folded_width)
+        near, closeness = search_allowed(retriever, query, number, request)
+        if near.shape[1] <= number:
+            return near
+        # more were looked for, because others in the batch exclude more; nobody's candidates depend on that
+        free = sampling.available(near, request.exclude, first=FIRST_ITEM)
+        closeness, columns = torch.topk(closeness.masked_fill(~free, sampling.NEG_INF), number, dim=1)
+        return near.gather(1, columns).masked_fill(closeness == sampling.NEG_INF, PAD)
+
+    @property
+    def takes_index(self) -> bool:
+        """Whether items can be found by an index: scores are inner products, and not counts in double precision."""
+        return isinstance(self, ScoresByInnerProduct) and self.vectors().dtype == torch.float32
+
+    def build_index(self) -> None:
+        """Find items by an approximate index of lists from now on, where the policy takes one."""
+        if self.takes_index:
+            self.retrieve_with(Approximate(IndexConfig(flat_below=0)))
+
+    def index_arrays(self) -> dict[str, Tensor]:
+        """What `load_index` reads; empty where there is no index of lists."""
+        index = self.retriever
+        return index.arrays() if self.takes_index and isinstance(index, Approximate) and not index.flat else {}
+
+    def load_index(self, arrays: Mapping[str, Tensor]) -> None:
+        """Find items by a stored index; items of the policy that it does not hold are added to it.
+
+        Raises:
+            ValueError: arrays that make no index, or not one of this policy.
+        """
+        if not isinstance(self, ScoresByInnerProduct):
+            raise ValueError("the policy does not score by inner products; it has no use for an index")
+        index = Approximate.from_arrays(arrays, IndexConfig(flat_below=0))
+        vectors = fold_bias(self.vectors(), self.item_bias())
+        held = arrays["ids"]
+        if index.width != vectors.shape[1] or not bool(((held >= FIRST_ITEM) & (held < self.num_rows)).all()):
+            raise ValueError(
+                f"it holds items up to {int(held.max())} by {index.width} numbers; the policy has {self.num_rows} rows "
+                f"of {vectors.shape[1]}"
+            )
+        is_missing = torch.ones(self.num_rows, dtype=torch.bool)
+        is_missing[:FIRST_ITEM] = False
+        is_missing[held] = False
+        missing = is_missing.nonzero().squeeze(1)
+        if len(missing):
+            index.add(vectors[missing - FIRST_ITEM], missing)
+        self.retriever, self._folded_width = index, vectors.shape[1]
 
 
 def search_allowed(

@@ -62,6 +62,16 @@ class Approximate:
         return self._positions.count
 
     @property
+    def lists(self) -> int:
+        """Number of lists; 0 for the flat form."""
+        return 0 if self._lists is None else int(self._lists.nlist)
+
+    @property
+    def width(self) -> int:
+        """E"""
+        return self._width
+
+    @property
     def flat(self) -> bool:
         """True where every vector is compared."""
         return self._lists is None

@@ -33,6 +33,7 @@ from slatewise.protocols import ConstraintAware, HasNotes, HasPhases, KnowsUsers
 from slatewise.training import checkpoint
 from slatewise.training.checkpoint import Checkpoint, Progress
 from slatewise.training.fit import fit
+from slatewise.training.index import give_index
 from slatewise.training.run import Run, lay_out
 from slatewise.training.validation import sample_users, validate
 from slatewise.types import Phase, Trajectories
@@ -112,7 +113,8 @@ def train(
     if state.progress == start:
         manifest = _read_manifest(run.folder / "artifact")
         if manifest is not None:
-            return _result(run, start, sample, manifest.metrics.get(run.config.train.select))
+            ended = _result(run, start, sample, manifest.metrics.get(run.config.train.select))
+            return replace(ended, notes=_stored_notes(run.folder, ended.notes))
     return _finish(run, state.progress, state.best, sample)
 
 
@@ -293,20 +295,22 @@ def _weights(policy: Policy) -> dict[str, Tensor]:
 def _finish(run: Run, progress: Progress, best: dict[str, Tensor], sample: LogPart) -> Result:
     policy, select = run.learner.policy, run.config.train.select
     policy.load_state_dict(best)
+    report, notes = give_index(run)
     value = progress.best
-    if len(sample.users()) < len(run.split.valid.users()):
-        value = validate(run, run.split.part("valid"))[select]
+    if not sample.empty and (report is not None or len(sample.users()) < len(run.split.valid.users())):
+        value = validate(run, run.split.part("valid"))[select]  # of the policy that is served
     artifact.save(
         run.folder / "artifact",
         policy=policy,
         catalog=run.dataset.catalog,
         config=run.config,
-        metrics={select: value} if math.isfinite(value) else {},
+        metrics=({select: value} if math.isfinite(value) else {}) | ({} if report is None else report.metrics()),
         source=artifact.Source(
             name=run.dataset.name, fingerprint=run.dataset.fingerprint, simulated=run.dataset.simulated
         ),
     )
     result = _result(run, progress, sample, value)
+    result = replace(result, notes=result.notes + notes)
     ended = {name: value for name, value in asdict(result).items() if name not in BY_CLOCK}
     with atomic_file(run.folder / "training.json") as temporary:
         temporary.write_text(json.dumps(ended, indent=2), encoding="utf-8")
@@ -320,6 +324,14 @@ def _read_manifest(folder: Path) -> artifact.Manifest | None:
         return artifact.load(folder, allow_modules=True).manifest
     except InputError:
         return None
+
+
+def _stored_notes(folder: Path, notes: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the end of training; runs of earlier versions kept none."""
+    try:
+        return tuple(json.loads((folder / "training.json").read_text(encoding="utf-8"))["notes"])
+    except (OSError, ValueError, KeyError):
+        return notes
 
 
 def _notes(run: Run, progress: Progress, sample: LogPart) -> tuple[str, ...]:
