@@ -86,6 +86,12 @@ def test_only_items_whose_columns_match(tmp_path: Path, slatewise: Command) -> N
     (tmp_path / "these.txt").write_text("item_id\ni4\ni9\n", encoding="utf-8")
     both = slatewise(*arguments, "--where", "price <= 5", "--candidates", tmp_path / "these.txt", "--json").value
     assert (both["rows"], set(pl.read_csv(out)["item_id"])) == (3, {"i4"})
+    (tmp_path / "mask.csv").write_text("item_id\ni1\ni2\nnever heard of\n", encoding="utf-8")
+    masked = slatewise(*arguments, "--where", "price <= 5", "--mask", tmp_path / "mask.csv", "--json").value
+    assert masked["notes"][1] == "1 items of mask.csv are not in the catalog of the run"
+    assert set(pl.read_csv(out)["item_id"]) <= {"i0", "i3", "i4", "i5"}
+    refused = slatewise(*arguments, "--where", "price in (1, 2)", "--mask", tmp_path / "mask.csv")
+    assert (refused.code, "mask.csv: every item that may be shown is masked" in refused.err) == (2, True)
     for where, message in (
         (
             "prise <= 5",

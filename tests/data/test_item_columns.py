@@ -127,6 +127,16 @@ def test_recbole_json_and_flag_columns(tmp_path: Path) -> None:
     ]
 
 
+def test_bars_and_sequences_make_lists_of_any_column_but_the_title(tmp_path: Path) -> None:
+    table = "item_id,title,tags,note\na,A|B,p|q,one | two\nb,C,p,three|four\nc,D,,\n"
+    assert rows(imported(tmp_path, written(tmp_path / "items.csv", table)).columns)[:2] == [
+        {"title": "A|B", "tags": ["p", "q"], "note": "one | two"},
+        {"title": "C", "tags": ["p"], "note": "three|four"},
+    ]
+    recbole = "item_id:token\tcast:token_seq\nb\tann bob\n"
+    assert rows(imported(tmp_path, written(tmp_path / "set.item", recbole)).columns)[0] == {"cast": ["ann", "bob"]}
+
+
 def test_the_file_keeps_the_columns_and_files_without_them_still_open(tmp_path: Path) -> None:
     items = catalog("ab", price=pl.Series([1.5, None]), tags=pl.Series([["p"], []], dtype=pl.List(pl.String)))
     write_catalog(tmp_path / "items.parquet", items)

@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from slatewise.data import Dataset, import_path, load
-from slatewise.data.catalogs import RecordedItems, catalog_version, write_items
+from slatewise.data.catalogs import catalog_version, mask_version, read_mask, write_items, write_mask
 from slatewise.data.decisions_and_outcomes import CatalogRecord, Decision, Outcome, Record, decode, encode
 from slatewise.data.event_log import load_events
+from slatewise.data.item_columns import ItemColumns
 from slatewise.data.prepared import read_manifest
 from slatewise.data.reading.validation import validate
 from slatewise.data.requests import excluded_items, like_conditions, logged_slates, seen_items, slate_request
@@ -60,7 +61,7 @@ RECORDS: list[Record] = [
 def log(tmp_path: Path) -> Path:
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "events-1.jsonl").write_bytes(encode(RECORDS))
-    write_items(tmp_path / "log", "v1", RecordedItems(names=pa.array(["a", "b", "c", "d", "e", "f"], pa.string())))
+    write_items(tmp_path / "log", "v1", ItemColumns(names=pa.array(["a", "b", "c", "d", "e", "f"], pa.string())))
     return tmp_path / "log"
 
 
@@ -260,17 +261,22 @@ def test_a_version_names_the_items_and_the_mask(tmp_path: Path) -> None:
     version = catalog_version(items)
     assert len(version) == 16
     assert version == catalog_version(pa.array(["x", "ab", "c"], pa.string())[1:])
-    assert version == catalog_version(items, masked=np.zeros(2, np.bool_))
+    assert version == mask_version(version, pa.array([], pa.string()))
     others = {
         catalog_version(pa.array(["a", "bc"], pa.string())),
         catalog_version(pa.array(["c", "ab"], pa.string())),
-        catalog_version(items, masked=np.array([True, False])),
-        catalog_version(items, masked=np.array([False, True])),
+        mask_version(version, pa.array(["ab"])),
+        mask_version(version, pa.array(["c"])),
         catalog_version(pa.array([], pa.string())),
     }
     assert len(others | {version}) == 6
-    name = write_items(tmp_path, version, RecordedItems(names=items, masked=np.array([False, True])))
-    assert pq.read_table(tmp_path / name).to_pydict() == {"item_id": ["ab", "c"], "masked": [False, True]}
+    name = write_items(tmp_path, version, ItemColumns(names=items, columns=pa.table({"price": [1, None]})))
+    assert pq.read_table(tmp_path / name).to_pydict() == {
+        "item_id": ["ab", "c"],
+        "columns": [{"price": 1}, {"price": None}],
+    }
+    name = write_mask(tmp_path, "m", pa.array(["c"]))
+    assert read_mask(tmp_path / name).to_pylist() == ["c"]
 
 
 def test_a_changed_byte_in_the_items_of_a_catalog_is_noticed(log: Path) -> None:

@@ -10,12 +10,12 @@ import typer
 
 from slatewise.cli._console import AllowModule, JsonFlag, answer, progress
 from slatewise.cli._interrupts import command_again, nothing_written
-from slatewise.cli.serve import AllowRepeats, Greedy, Keep, Temperature, TopM
+from slatewise.cli.serve import AllowRepeats, Greedy, Keep, Mask, Temperature, TopM
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
-    from jaxtyping import Int
+    from jaxtyping import Bool, Int
 
     from slatewise.artifact import Artifact
     from slatewise.data.prepared import Dataset
@@ -52,6 +52,7 @@ def recommend(
         Path | None, typer.Option(help="File of items never to show: one a line, or a table with item_id (user_id).")
     ] = None,
     candidates: Annotated[Path | None, typer.Option(help="File of the only items to show.")] = None,
+    mask: Mask = None,
     where: Annotated[
         str | None, typer.Option(metavar="FILTER", help="Show only items whose columns match, such as price <= 50.")
     ] = None,
@@ -89,7 +90,8 @@ def recommend(
         exploration=None if config.greedy else config.exploration(k),
         exclude_seen=not config.allow_repeats,
         seed=seed,
-        **_rules(artifact, audience, exclude, candidates, where, notes),
+        allowed=_matching_items(artifact, where, mask, notes),
+        **_rules(artifact, audience, exclude, candidates, notes),
     )
     summary = _write(SlateWriter(artifact, dataset), out, audience, conditions, overwrite=overwrite)
     notes += summary.notes(k)
@@ -149,51 +151,26 @@ def read_audience(artifact: Artifact, dataset: Dataset, users: Path | None, note
 
 
 def _rules(
-    artifact: Artifact,
-    audience: Audience,
-    exclude: Path | None,
-    candidates: Path | None,
-    where: str | None,
-    notes: list[str],
+    artifact: Artifact, audience: Audience, exclude: Path | None, candidates: Path | None, notes: list[str]
 ) -> dict[str, Any]:
-    """Exclusions, candidates and the filter in item numbers; items that the policy does not know are noted.
-
-    Args:
-        artifact: its catalog has the numbers and the columns.
-        audience: whose exclusions count.
-        exclude: file of items, of everybody or by user.
-        candidates: file of items.
-        where: filter on the columns of the items.
-        notes: what is to be said of the files, added to.
-    """
+    """Exclusions and candidates in item numbers; items that the policy does not know are noted."""
     import numpy as np
     import pyarrow as pa
 
-    from slatewise.data.item_columns import ItemColumns
-    from slatewise.data.item_filter import ItemFilters
     from slatewise.data.reading.request_lists import read_name_list
     from slatewise.errors import input_error
     from slatewise.log import FIRST_ITEM, Vocabulary
     from slatewise.logged_requests import ItemLists
 
-    def numbers(file: Path, names: pl.Series) -> Int[np.ndarray, "N"]:
-        number = artifact.catalog.vocabulary.encode(names.to_arrow().cast(pa.string()))
-        if unknown := int((number < FIRST_ITEM).sum()):
-            notes.append(f"{unknown:,} items of {file.name} are not in the catalog of the run")
-        return number
-
     rules: dict[str, Any] = {}
     if candidates is not None:
-        item = numbers(candidates, read_name_list(candidates, ["item_id"])["item_id"])
+        item = _item_numbers(artifact, candidates, read_name_list(candidates, ["item_id"])["item_id"], notes)
         rules["candidates"] = np.unique(item[item >= FIRST_ITEM])
         if not len(rules["candidates"]):
             raise input_error("none of its items is in the catalog of the run", file=candidates)
-    if where is not None:
-        rules["allowed"] = ItemFilters(ItemColumns.of(artifact.catalog)).at_least_one(where)
-        notes.append(f"{int(rules['allowed'].sum()):,} of {artifact.catalog.num_items:,} items match --where")
     if exclude is not None:
         frame = read_name_list(exclude, ["item_id", "user_id"])
-        item = numbers(exclude, frame["item_id"])
+        item = _item_numbers(artifact, exclude, frame["item_id"], notes)
         if "user_id" not in frame.columns:
             rules["exclude"] = np.unique(item[item >= FIRST_ITEM])
             return rules
@@ -204,3 +181,43 @@ def _rules(
         offsets = np.searchsorted(place[rows], np.arange(len(users) + 1))
         rules["exclude_of_user"] = ItemLists(offsets=offsets, item=item[rows])
     return rules
+
+
+def _matching_items(
+    artifact: Artifact, where: str | None, mask: Path | None, notes: list[str]
+) -> Bool[np.ndarray, "rows"] | None:
+    """What a filter and a mask leave, by item number; None = everything."""
+    import numpy as np
+
+    from slatewise.data.item_columns import ItemColumns
+    from slatewise.data.item_filter import ItemFilters
+    from slatewise.data.reading.request_lists import read_name_list
+    from slatewise.errors import input_error
+    from slatewise.log import FIRST_ITEM
+
+    if where is None and mask is None:
+        return None
+    allowed = np.ones(artifact.catalog.num_rows, np.bool_)
+    if where is not None:
+        allowed &= ItemFilters(ItemColumns.of(artifact.catalog)).at_least_one(where)
+        notes.append(f"{int(allowed.sum()):,} of {artifact.catalog.num_items:,} items match --where")
+    if mask is not None:
+        allowed[_item_numbers(artifact, mask, read_name_list(mask, ["item_id"])["item_id"], notes)] = False
+        if not allowed[FIRST_ITEM:].any():
+            raise input_error(
+                "every item that may be shown is masked",
+                file=mask,
+                advice="Take items out of the mask, or loosen --where.",
+            )
+    return allowed
+
+
+def _item_numbers(artifact: Artifact, file: Path, names: pl.Series, notes: list[str]) -> Int[np.ndarray, "N"]:
+    import pyarrow as pa
+
+    from slatewise.log import FIRST_ITEM
+
+    number = artifact.catalog.vocabulary.encode(names.to_arrow().cast(pa.string()))
+    if unknown := int((number < FIRST_ITEM).sum()):
+        notes.append(f"{unknown:,} items of {file.name} are not in the catalog of the run")
+    return number

@@ -40,6 +40,9 @@ AllowRepeats = Annotated[
     bool | None,
     typer.Option("--allow-repeats/--no-repeats", help="Recommend items from the user's history.", show_default=False),
 ]
+Mask = Annotated[
+    Path | None, typer.Option(help="File of items not to show until they are lifted: one a line, or with item_id.")
+]
 Seed = Annotated[
     int | None, typer.Option(help="Of the draws; default from the operating system.", min=0, max=2**63 - 1)
 ]
@@ -68,6 +71,10 @@ def serve(
     greedy: Greedy = None,
     allow_repeats: AllowRepeats = None,
     seed: Seed = None,
+    mask: Mask = None,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="Let everybody who reaches the service mask and lift items: /masks.")
+    ] = False,
     fsync: Annotated[
         Fsync, typer.Option(help="When the disk must have a record: every second, or before each answer.")
     ] = "interval",
@@ -97,11 +104,12 @@ def serve(
         greedy=greedy,
         allow_repeats=allow_repeats,
         allow_modules=allow_module,
+        mask=mask,
     )
-    _serve(run, options, address=(host, port), max_body=max_body, as_json=as_json)
+    _serve(run, options, address=(host, port), max_body=max_body, admin=admin, as_json=as_json)
 
 
-def _serve(run: Path, options: Options, *, address: tuple[str, int], max_body: int, as_json: bool) -> None:
+def _serve(run: Path, options: Options, *, address: tuple[str, int], max_body: int, admin: bool, as_json: bool) -> None:
     """Serve until Ctrl-C; the address is printed once the service answers."""
     from slatewise.serve import create_app, open_recommender
     from slatewise.serve.http.server import listen, run_server, url_of
@@ -114,6 +122,7 @@ def _serve(run: Path, options: Options, *, address: tuple[str, int], max_body: i
             "policy_version": recommender.artifact.version,
             "events": str(recommender.events_folder),
             "simulated": recommender.simulated,
+            "masked": len(recommender.served.masked),
         }
 
         def say() -> None:
@@ -124,10 +133,12 @@ def _serve(run: Path, options: Options, *, address: tuple[str, int], max_body: i
                 print("The policy was trained on a simulated log.")
             if options.without_history:
                 print("Started without the log of the users' histories: known users begin as unknown ones.")
+            if ready["masked"]:
+                print(f"{ready['masked']:,} items are masked; they stay so after a restart, until DELETE /masks.")
             print(f"Serving policy {ready['policy_version']} at {url} (Ctrl-C stops it). Events: {ready['events']}")
             print(f'Ask: curl -s {url}/recommend -d \'{{"user_id": "1"}}\'', flush=True)
 
-        app = create_app(recommender, max_body=max_body, sync_seconds=None if options.fsync else 1.0)
+        app = create_app(recommender, max_body=max_body, sync_seconds=None if options.fsync else 1.0, admin=admin)
         run_server(app, listening, on_ready=say)
     if not as_json:
         print(f"Stopped. The next log: slatewise data import {ready['events']}", file=sys.stderr)

@@ -33,15 +33,12 @@ class RecordedItems(ItemColumns):
     """True where an item could not be shown; None = all could."""
 
 
-def catalog_version(
-    names: pa.StringArray, *, columns: pa.Table | None = None, masked: Bool[np.ndarray, "N"] | None = None
-) -> str:
-    """First 16 digits of the SHA-256 of item names, in the order of their numbers, of their columns and of the mask.
+def catalog_version(names: pa.StringArray, *, columns: pa.Table | None = None) -> str:
+    """First 16 digits of the SHA-256 of item names, in the order of their numbers, and of their columns.
 
     Args:
         names: of the items.
         columns: what filters read of them; None = nothing.
-        masked: True where an item may not be shown; None = all may.
     """
     names = pa.concat_arrays([names])  # whole: without the offset of a slice
     digest = hashlib.sha256()
@@ -57,30 +54,57 @@ def catalog_version(
         with pa.ipc.new_stream(sink, whole.schema) as stream:
             stream.write_table(whole)
         digest.update(memoryview(sink.getvalue()))
-    if masked is not None and masked.any():
-        digest.update(np.packbits(masked).tobytes())
     return digest.hexdigest()[:16]
 
 
-def write_items(folder: Path, version: str, items: RecordedItems) -> str:
+def mask_version(base: str, masked: pa.StringArray) -> str:
+    """Version of a catalog under a mask; that of the catalog itself where nothing is masked.
+
+    Args:
+        base: version of the catalog.
+        masked: names of the masked items, in the order of the names.
+    """
+    return hashlib.sha256(f"{base} {catalog_version(masked)}".encode()).hexdigest()[:16] if len(masked) else base
+
+
+def write_items(folder: Path, version: str, items: ItemColumns) -> str:
     """Write the items of a version, unless they lie there already; gives the name of the file.
 
     Raises:
         SlatewiseError: the folder cannot be written, or the disk is full.
     """
-    file = folder / f"catalog-{version}.parquet"
+    columns: dict[str, pa.Array] = {"item_id": items.names}
+    if items.columns is not None:
+        columns["columns"] = columns_struct(items.columns)
+    return _write_once(folder / f"catalog-{version}.parquet", columns)
+
+
+def write_mask(folder: Path, version: str, masked: pa.StringArray) -> str:
+    """Write the names of the masked items of a version, unless they lie there already; gives the name of the file.
+
+    Raises:
+        SlatewiseError: the folder cannot be written, or the disk is full.
+    """
+    return _write_once(folder / f"mask-{version}.parquet", {"item_id": masked})
+
+
+def _write_once(file: Path, columns: dict[str, pa.Array]) -> str:
     if not file.is_file():
-        columns: dict[str, pa.Array] = {"item_id": items.names}
-        if items.columns is not None:
-            columns["columns"] = columns_struct(items.columns)
-        if items.masked is not None and items.masked.any():
-            columns["masked"] = pa.array(items.masked)
         try:
             with atomic_file(file) as temporary:
                 pq.write_table(pa.table(columns), temporary, write_page_checksum=True)
         except OSError as error:
             raise SlatewiseError(f"{file}: {error.strerror or error}. Make room, or name another folder.") from error
     return file.name
+
+
+def read_mask(file: Path) -> pa.StringArray:
+    """Read the names that `write_mask` wrote.
+
+    Raises:
+        InputError: a file that does not hold names, or has changed since it was written.
+    """
+    return _read_items(file).names
 
 
 def with_items_of(dataset: Dataset, catalog: Catalog) -> tuple[Interactions, int]:
@@ -110,14 +134,29 @@ def recorded_items(
     items: dict[str, RecordedItems] = {}
     missing: dict[str, None] = {}
     for folder, record in catalogs:
-        file = folder / record.file
+        files = [folder / record.file]
+        if record.base is not None:
+            files.insert(0, folder / f"catalog-{record.base}.parquet")
         if record.catalog_version in items:
             items[record.catalog_version] = items.pop(record.catalog_version)
-        elif file.is_file():
-            items[record.catalog_version] = _read_items(file)
+        elif absent := [file.name for file in files if not file.is_file()]:
+            missing |= dict.fromkeys(absent)
         else:
-            missing[file.name] = None
+            items[record.catalog_version] = _recorded_version(files, items.get(record.base or ""))
     return items, tuple(missing)
+
+
+def _recorded_version(files: Sequence[Path], base: RecordedItems | None) -> RecordedItems:
+    """The items of a version from their file, and from that of a mask where there is one.
+
+    Args:
+        files: both.
+        base: the items without the mask, where they were read before.
+    """
+    items = base or _read_items(files[0])
+    if len(files) == 1:
+        return items
+    return replace(items, masked=pc.is_in(items.names, value_set=read_mask(files[1])).to_numpy(zero_copy_only=False))
 
 
 def _read_items(file: Path) -> RecordedItems:
@@ -126,7 +165,6 @@ def _read_items(file: Path) -> RecordedItems:
         return RecordedItems(
             names=table["item_id"].combine_chunks().cast(pa.string()),
             columns=pa.Table.from_struct_array(table["columns"]) if "columns" in table.column_names else None,
-            masked=table["masked"].to_numpy() if "masked" in table.column_names else None,
         )
     except (pa.ArrowException, OSError, KeyError, TypeError) as error:
         raise input_error(f"no items of a catalog: {error}", file=file, advice="Copy the log again, whole.") from error

@@ -141,17 +141,21 @@ class CatalogRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     timestamp: Microseconds
     catalog_version: Name
-    """Hash of the items' names, columns and masks."""
+    """Hash of the items' names and columns, and of the mask."""
     policy_version: Name | None = None
     items: Annotated[int, Meta(ge=0)]
     """How many there are."""
     masked: Annotated[int, Meta(ge=0)] = 0
     """How many of them may not be shown."""
+    base: Name | None = None
+    """Version of the same items without the mask, whose file holds them; left out where nothing is masked."""
     file: Annotated[str, Meta(pattern=r"^[^/\\]+$")]
-    """Parquet beside the log, once for each version: item_id, columns where there are any, masked where an item is."""
+    """Parquet beside the log, once for each version: item_id, and columns where there are any; of a version with a base
+    item_id of the masked items."""
 
     def __post_init__(self) -> None:
-        check_names(self, [self.catalog_version, *([] if self.policy_version is None else [self.policy_version])])
+        names = (self.catalog_version, self.policy_version, self.base)
+        check_names(self, [name for name in names if name is not None])
 
 
 Record = Decision | Outcome | CatalogRecord

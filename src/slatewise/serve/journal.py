@@ -73,7 +73,7 @@ class Journal:
             position = START
         if position == START:
             with self._store.transaction():
-                self._store.put_catalog("")
+                self._store.put_catalog(None)
         unusable_before = self._unusable.count
         lines = self._log.lines(position)
         while block := list(islice(lines, BLOCK)):
@@ -85,14 +85,19 @@ class Journal:
             for reason in self.set_aside:
                 _logger.warning("%s: %s", self._log.folder, reason)
 
-    def record_catalog(self, record: CatalogRecord) -> None:
+    def record_catalog(self, record: CatalogRecord, abandoned: Callable[[], bool] = lambda: False) -> None:
         """Append what can be shown from now on, unless the log ends with that catalog in force.
+
+        Args:
+            record: of it.
+            abandoned: True once nobody waits for the answer any more.
 
         Raises:
             SlatewiseError: nothing was recorded.
         """
-        with self.recording() as apply:
-            if self._log.position == START or self._store.catalog() != record.catalog_version:
+        with self.recording(abandoned) as apply:
+            in_force = self._store.catalog()
+            if self._log.position == START or in_force is None or in_force.catalog_version != record.catalog_version:
                 apply(record)
 
     @contextmanager
@@ -172,7 +177,7 @@ class Journal:
             LineError: a record that no state can hold; nothing of it was applied.
         """
         if isinstance(record, CatalogRecord):
-            self._store.put_catalog(record.catalog_version)
+            self._store.put_catalog(record)
             return False
         if isinstance(record, Decision):
             if self._store.play(record.event_id) is None:

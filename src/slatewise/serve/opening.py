@@ -14,6 +14,7 @@ from slatewise.artifact import Artifact
 from slatewise.config import ServeConfig
 from slatewise.data import prepared
 from slatewise.data.prepared import Dataset
+from slatewise.data.reading.request_lists import read_name_list
 from slatewise.errors import InputError, input_error
 from slatewise.names import are_names, name_fault
 from slatewise.serve.events.files import SegmentedLog
@@ -48,6 +49,8 @@ class Options:
     allow_repeats: bool | None = None
     allow_modules: bool = False
     """Import modules that the artifact names beside the components of this package."""
+    mask: Path | None = None
+    """File of items that are masked from the start, beside those that the event log says are masked."""
 
 
 def find_artifact(run: Path) -> Path:
@@ -76,6 +79,7 @@ def open_recommender(run: Path, options: Options) -> Recommender:
     if data is not None:
         artifact, _ = score_items_of(artifact, data.catalog)
     _check_item_names(artifact)
+    masked = frozenset() if options.mask is None else frozenset(read_name_list(options.mask, ["item_id"])["item_id"])
     longest = artifact.config.evaluate.max_history
     history = None if data is None else LoggedHistory(data, artifact.catalog, max_history=longest)
     # never inside the artifact: training anew replaces that folder
@@ -90,7 +94,10 @@ def open_recommender(run: Path, options: Options) -> Recommender:
     seed = int.from_bytes(os.urandom(8)) >> 1 if options.seed is None else options.seed
     generator.manual_seed(seed)
     try:
-        return Recommender(artifact, log=log, store=store, history=history, config=config, generator=generator)
+        recommender = Recommender(artifact, log=log, store=store, history=history, config=config, generator=generator)
+        if masked - recommender.served.masked:
+            recommender.put_mask(recommender.served.masked | masked)
+        return recommender
     except BaseException:
         log.close()
         store.close()

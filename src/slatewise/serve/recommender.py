@@ -11,15 +11,14 @@ same states (`ops.history`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Generator, nn
 
 from slatewise.artifact import Artifact
 from slatewise.config import ServeConfig
-from slatewise.data.catalogs import RecordedItems, catalog_version, write_items
-from slatewise.data.decisions_and_outcomes import CatalogRecord, Decision, LineError, LoggedExploration, Outcome
+from slatewise.data.decisions_and_outcomes import Decision, LineError, LoggedExploration, Outcome
 from slatewise.data.set_aside import SetAside
 from slatewise.log import PAD
 from slatewise.protocols import ReadsContext
@@ -28,6 +27,7 @@ from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.history import LoggedHistory
 from slatewise.serve.http.schema import Feedback, FeedbackAnswer, Receipt, RecommendAnswer, RecommendRequest, Shown
 from slatewise.serve.journal import REWARDS_EXPECTED, Journal
+from slatewise.serve.masks import ServedItems, recorded_mask
 from slatewise.serve.refused import RefusedError
 from slatewise.serve.requests import Door
 from slatewise.serve.stores.lmdb import Store
@@ -85,15 +85,13 @@ class Recommender:
             history=history,
             context_width=width,
         )
-        self._door = Door(artifact.catalog, self.config, store, context_width=width)
+        self.served = ServedItems(artifact.catalog, log.folder)
+        """The items, and which of them are masked."""
+        self._door = Door(artifact.catalog, self.config, store, served=self.served, context_width=width)
         self._journal = Journal(log, store, self.users, reward=self._reward)
         self.store = store
         self._generator = generator
         self._clock = clock or Clock()
-        catalog = artifact.catalog
-        self._items = RecordedItems(names=catalog.vocabulary.names, columns=catalog.columns)
-        self.catalog_version = catalog_version(self._items.names, columns=self._items.columns)
-        """Of the items that are served."""
         self._take_up_log()
 
     def _take_up_log(self) -> None:
@@ -102,15 +100,36 @@ class Recommender:
             self._journal.follow()
         with self.store.transaction():
             self._clock.start_after(self.store.latest_time())
-        self._journal.record_catalog(
-            CatalogRecord(
-                timestamp=self._clock(),
-                catalog_version=self.catalog_version,
-                policy_version=self.artifact.version,
-                items=len(self._items.names),
-                file=write_items(self.events_folder, self.catalog_version, self._items),
-            )
-        )
+            in_force = self.store.catalog()
+        self.served.put_mask(recorded_mask(in_force, self.events_folder))
+        self._record_items()
+
+    def _record_items(self, abandoned: Callable[[], bool] = lambda: False) -> None:
+        record = self.served.record(timestamp=self._clock(), policy_version=self.artifact.version)
+        self._journal.record_catalog(record, abandoned)
+
+    @property
+    def catalog_version(self) -> str:
+        """Of the items that are served, and of the mask."""
+        return self.served.version
+
+    def put_mask(self, masked: Collection[str], abandoned: Callable[[], bool] = lambda: False) -> None:
+        """Mask these items and no others, from the next slate on and after every start, until they are lifted.
+
+        Args:
+            masked: names of items; those that the catalog does not have hold for a later one.
+            abandoned: True once nobody waits for the answer any more.
+
+        Raises:
+            SlatewiseError: it could not be recorded; what was masked before is masked.
+        """
+        earlier = self.served.masked
+        self.served.put_mask(masked)
+        try:
+            self._record_items(abandoned)
+        except BaseException:
+            self.served.put_mask(earlier)
+            raise
 
     @property
     def set_aside(self) -> tuple[SetAside, ...]:

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from slatewise.config import ServeConfig
 from slatewise.data.decisions_and_outcomes import Outcome
-from slatewise.data.item_columns import ItemColumns
 from slatewise.data.item_filter import FilterError, ItemFilters
 from slatewise.data.requests import excluded_items
-from slatewise.log import PAD, UNKNOWN, Catalog
+from slatewise.log import FIRST_ITEM, PAD, UNKNOWN, Catalog
 from slatewise.serve.clock import DAY, event_name, system_clock
 from slatewise.serve.http.schema import Feedback, RecommendRequest
 from slatewise.serve.journal import outcome_key, position_in
+from slatewise.serve.masks import ServedItems
 from slatewise.serve.refused import RefusedError, UnknownEventError
 from slatewise.serve.stores.lmdb import Store
 from slatewise.types import Exploration, SlateRequest
@@ -39,12 +39,24 @@ class Arrival:
 class Door:
     """Checks requests against the catalog, the configuration and what was served."""
 
-    def __init__(self, catalog: Catalog, config: ServeConfig, store: Store, *, context_width: int) -> None:
+    def __init__(
+        self, catalog: Catalog, config: ServeConfig, store: Store, *, served: ServedItems, context_width: int
+    ) -> None:
+        """Checks for one policy.
+
+        Args:
+            catalog: of the policy.
+            config: of the service.
+            store: what was served.
+            served: the items that are not masked.
+            context_width: numbers that are seen of a user.
+        """
         self._catalog = catalog
+        self._served = served
         self._config = config
         self._store = store
         self._context_width = context_width
-        self._filters = ItemFilters(ItemColumns.of(catalog))
+        self._filters = ItemFilters(served.items)
 
     def conditions(self, request: RecommendRequest) -> SlateRequest:
         """The conditions that a request names; `with_seen` adds what the user used before.
@@ -108,12 +120,24 @@ class Door:
         return torch.tensor([numbers])
 
     def _matching_items(self, request: RecommendRequest) -> Bool[Tensor, " rows"] | None:
+        """What filter and mask leave."""
+        unmasked = self._served.allowed
+        if unmasked is not None and not bool(unmasked[FIRST_ITEM:].any()):
+            raise RefusedError("every item is masked", expected="an item to show", advice="Lift masks: DELETE /masks.")
         if request.where is None:
-            return None
+            return unmasked
         try:
-            return torch.tensor(self._filters.at_least_one(request.where))
+            matches = torch.tensor(self._filters.at_least_one(request.where))
         except FilterError as error:
             raise RefusedError(f"where: {error.what}", expected=error.expected, advice=error.advice) from error
+        allowed = matches if unmasked is None else matches & unmasked
+        if not bool(allowed.any()):
+            raise RefusedError(
+                f"where: every item that matches {request.where!r} is masked",
+                expected="a filter that leaves an item to show",
+                advice="Loosen the filter, or lift masks.",
+            )
+        return allowed
 
     def _fixed_items(self, request: RecommendRequest, exclude: Sequence[int]) -> Int[Tensor, "1 K"] | None:
         if not request.fixed:
@@ -145,6 +169,12 @@ class Door:
                     f"{where}: the item is excluded",
                     expected="items that are not in exclude",
                     advice="Leave it out of fixed, or out of exclude.",
+                )
+            if self._served.is_masked(number):
+                raise RefusedError(
+                    f"{where}: the item is masked",
+                    expected="items that may be shown",
+                    advice="Fix another, or lift it.",
                 )
             items[fixed.position] = number
         return torch.tensor([[items.get(position, PAD) for position in range(request.k)]])

@@ -301,7 +301,11 @@ def test_the_description_is_valid_and_complete(client: TestClient) -> None:
     assert described == json.loads(json.dumps(document()))
     OpenAPIV31SpecValidator(described).validate()
     routes = {(path, method) for path, methods in described["paths"].items() for method in methods}
-    assert routes == {("/recommend", "post"), ("/feedback", "post"), ("/health", "get")}
+    assert routes == {
+        ("/recommend", "post"), ("/feedback", "post"), ("/health", "get"), ("/masks", "get"), ("/masks", "put"),
+        ("/masks", "delete"), ("/masks/{item_id}", "parameters"), ("/masks/{item_id}", "put"),
+        ("/masks/{item_id}", "delete"),
+    }  # fmt: skip
     assert set(described["components"]["schemas"]["RecommendRequest"]["properties"]) == {
         "user_id", "k", "explore", "exclude", "candidates", "where", "fixed", "context", "session_id",
     }  # fmt: skip

@@ -66,7 +66,7 @@ def item_frame(table: Table, assigned: Mapping[str, str] | None = None) -> tuple
                 items[f"{FEATURE}{plain(name).removeprefix(FEATURE)}"] = values
                 used.add(name)
     labels_column = columns.get("labels") if not flags else None
-    typed = typed_columns(table, id_column, items.get("labels"), labels_column)
+    typed = typed_columns(table, columns, items.get("labels"), labels_column)
     items |= {f"{COLUMN}{values.name}": values for values in typed}
     for_filters = {values.name for values in typed}
     described = [name for name in raw.columns if name not in used and {name, recbole(name)[0]} & for_filters]

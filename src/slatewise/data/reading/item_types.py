@@ -16,7 +16,9 @@ GENRES = "genres"
 """The column that holds the labels of a table with one 0/1 column a label."""
 
 
-def typed_columns(table: Table, id_column: str, labels: pl.Series | None, labels_column: str | None) -> list[pl.Series]:
+def typed_columns(
+    table: Table, columns: Mapping[str, str], labels: pl.Series | None, labels_column: str | None
+) -> list[pl.Series]:
     """The columns of an item table but that of the names, each with the type that all of its cells have.
 
     Text that is a number, true or false, an ISO 8601 date or time in every filled cell has that type; a feature is a
@@ -25,12 +27,12 @@ def typed_columns(table: Table, id_column: str, labels: pl.Series | None, labels
 
     Args:
         table: one item a row.
-        id_column: holds the names of the items.
+        columns: canonical name → name in the file: item_id, and text where there is one.
         labels: lists of text, read off `labels_column` or off columns of 0 and 1.
         labels_column: name of the column with labels; None where there is none.
     """
     typed: dict[str, pl.Series] = {}
-    for name, values in _columns(table, id_column, labels, labels_column):
+    for name, values in _columns(table, columns, labels, labels_column):
         heading = recbole(name)[0]
         if len(values) and values.null_count() < len(values):
             typed.setdefault(name if heading in typed else heading, values)
@@ -38,14 +40,17 @@ def typed_columns(table: Table, id_column: str, labels: pl.Series | None, labels
 
 
 def _columns(
-    table: Table, id_column: str, labels: pl.Series | None, labels_column: str | None
+    table: Table, columns: Mapping[str, str], labels: pl.Series | None, labels_column: str | None
 ) -> Iterator[tuple[str, pl.Series]]:
+    id_column, text_column = columns["item_id"], columns.get("text")
     for name, values in table.frame.to_dict().items():
         if name == id_column or name.startswith(FLAG):
             continue
         if labels is not None and name == labels_column and _is_list(table, name, values):
             yield name, labels
-        elif name in table.nested:
+        elif name in table.nested or (
+            name != text_column and values.dtype == pl.String and _is_list(table, name, values)
+        ):
             if (lists := _lists(table, name, values)) is not None:
                 yield name, lists
         elif is_feature(name) and values.dtype == pl.String:
@@ -57,10 +62,11 @@ def _columns(
 
 
 def _is_list(table: Table, name: str, values: pl.Series) -> bool:
-    """Whether a column of labels holds several a cell, and not one word that a filter compares with `=`."""
+    """Whether a column holds several texts a cell, with bars and no spaces between them, or a RecBole type for that."""
     if name in table.nested or recbole(name)[1] == "token_seq":
         return True
-    return values.dtype == pl.String and bool(values.str.contains("|", literal=True).any())
+    bars = values.str.contains("|", literal=True).any() if values.dtype == pl.String else False
+    return bool(bars) and not values.str.contains(r"\|\s|\s\|").any()
 
 
 def _lists(table: Table, name: str, values: pl.Series) -> pl.Series | None:
@@ -69,6 +75,9 @@ def _lists(table: Table, name: str, values: pl.Series) -> pl.Series | None:
         inner = values.dtype.inner
         is_text = inner == pl.String or isinstance(inner, pl.Categorical | pl.Enum)
         return values.cast(pl.List(pl.String)) if is_text else None
+    if name not in table.nested:
+        words = values.str.strip_chars().replace("", None)
+        return words.str.split(" " if recbole(name)[1] == "token_seq" else "|")
     # JSON lines: lists of text were joined, other cells are null
     is_text = table.nested[name].kind == "a list" and values.dtype == pl.String and table.is_nested(name)
     return values.str.split("|") if is_text else None

@@ -82,6 +82,10 @@ def _conditions(requests: LoggedRequests | None, num_rows: int) -> list[Check]:
         ),
         _of("temperatures are above 0", ~(np.asarray(requests.temperature) > 0), "event"),
     ]
+    if requests.parts is not None:
+        part = np.asarray(requests.parts.part)
+        outside = (part < 0) | (part > len(requests.parts.bits))
+        checks.append(_of("parts of the catalog are those that there are", outside, "event"))
     for role, lists in (
         ("excluded", requests.exclude),
         ("candidate", requests.candidates),

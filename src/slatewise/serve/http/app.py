@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib import metadata, resources
 from string import Template
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ from slatewise.errors import SlatewiseError
 from slatewise.serve.events.segment import UncertainError
 from slatewise.serve.http.limits import MAX_BODY, MOST_OUTCOMES, read_body
 from slatewise.serve.http.openapi import document
-from slatewise.serve.http.schema import Feedback, Health, Problem, RecommendRequest
+from slatewise.serve.http.schema import Feedback, Health, MaskRequest, Masks, Problem, RecommendRequest
 from slatewise.serve.recommender import Recommender
 from slatewise.serve.refused import RefusedError, UnknownEventError
 
@@ -38,10 +39,13 @@ R = TypeVar("R")
 _logger = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 _recommend = msgspec.json.Decoder(RecommendRequest)
+_mask = msgspec.json.Decoder(MaskRequest)
 _feedback = msgspec.json.Decoder(Feedback | list[Feedback])
 
 
-def create_app(recommender: Recommender, *, max_body: int = MAX_BODY, sync_seconds: float | None = 1.0) -> Starlette:
+def create_app(
+    recommender: Recommender, *, max_body: int = MAX_BODY, sync_seconds: float | None = 1.0, admin: bool = False
+) -> Starlette:
     """The service as an ASGI application; it closes the recommender when it is shut down.
 
     Args:
@@ -49,13 +53,16 @@ def create_app(recommender: Recommender, *, max_body: int = MAX_BODY, sync_secon
         max_body: largest body of a request, in bytes.
         sync_seconds: how often log and store are brought to the disk; None = never here, because every record waits
             for the disk by itself.
+        admin: whether /masks is open: everybody who reaches the service may mask and lift items then.
     """
-    service = _Service(recommender, max_body=max_body, sync_seconds=sync_seconds)
+    service = _Service(recommender, max_body=max_body, sync_seconds=sync_seconds, admin=admin)
     return Starlette(
         routes=[
             Route("/", service.page, methods=["GET"]),
             Route("/recommend", service.recommend, methods=["POST"]),
             Route("/feedback", service.feedback, methods=["POST"]),
+            Route("/masks", service.masks, methods=["GET", "PUT", "DELETE"]),
+            Route("/masks/{item_id:path}", service.masks, methods=["PUT", "DELETE"]),
             Route("/health", service.health, methods=["GET"]),
             Route("/openapi.json", service.openapi, methods=["GET"]),
         ],
@@ -67,8 +74,9 @@ def create_app(recommender: Recommender, *, max_body: int = MAX_BODY, sync_secon
 class _Service:
     """The recommender, its thread, and when it started."""
 
-    def __init__(self, recommender: Recommender, *, max_body: int, sync_seconds: float | None) -> None:
+    def __init__(self, recommender: Recommender, *, max_body: int, sync_seconds: float | None, admin: bool) -> None:
         self._recommender = recommender
+        self._admin = admin
         self._max_body = max_body
         self._sync_seconds = sync_seconds
         self._started = time.monotonic()
@@ -115,6 +123,44 @@ class _Service:
 
         return await _respond(answer)
 
+    async def masks(self, request: Request) -> Response:
+        """GET, PUT and DELETE /masks, PUT and DELETE /masks/ITEM."""
+        if not self._admin:
+            raise HTTPException(403)
+
+        async def answer() -> Masks:
+            item = request.path_params.get("item_id")
+            if item is None and request.method == "PUT":
+                names = _mask.decode(await read_body(request, self._max_body)).item_ids
+            else:
+                names = msgspec.convert({"item_ids": [] if item is None else [item]}, MaskRequest).item_ids
+            return await self._record(partial(self._change_mask, request.method, item is None), names)
+
+        return await _respond(answer)
+
+    def _change_mask(
+        self, method: str, whole: bool, names: list[str], abandoned: Callable[[], bool] = lambda: False
+    ) -> Masks:
+        """The mask in force afterwards; for the recommender's thread.
+
+        Args:
+            method: GET reads, PUT masks, DELETE lifts.
+            whole: whether `names` is all of the mask, or items to add to it and take from it.
+            names: of items.
+            abandoned: True once nobody waits for the answer any more.
+        """
+        recommender = self._recommender
+        masked = recommender.served.masked
+        if method == "PUT":
+            masked = frozenset(names) if whole else masked.union(names)
+        elif method == "DELETE":
+            masked = frozenset() if whole else masked.difference(names)
+        if masked != recommender.served.masked:
+            recommender.put_mask(masked, abandoned)
+        return Masks(
+            item_ids=sorted(masked), unknown=recommender.served.unknown(), catalog_version=recommender.catalog_version
+        )
+
     async def health(self, _: Request) -> Response:
         """GET /health."""
         recommender = self._recommender
@@ -127,6 +173,7 @@ class _Service:
                 decisions=recommender.decisions,
                 outcomes=recommender.outcomes,
                 items=recommender.artifact.catalog.num_items,
+                masked=len(recommender.served.numbers(recommender.served.masked)),
                 simulated=recommender.simulated,
             )
         )
@@ -210,8 +257,13 @@ def _problem(status: int, error: str, expected: str, advice: str, headers: dict[
     return response
 
 
-_PATHS = "POST /recommend, POST /feedback, GET /health, GET /openapi.json or GET /"
+_PATHS = "POST /recommend, POST /feedback, /masks, GET /health, GET /openapi.json or GET /"
 _WORDS = {
+    403: (
+        "masks are closed",
+        "a service that was started with --admin",
+        "Start it with --admin where only administrators reach it, or mask items with serve --mask FILE.",
+    ),
     404: ("there is nothing at this path", _PATHS, "See /openapi.json."),
     405: ("this path does not take that method", _PATHS, "See /openapi.json."),
     413: ("the body is too large", "a smaller body", "Send fewer outcomes or candidates, or start with --max-body."),

@@ -8,14 +8,23 @@ from typing import Any
 import msgspec
 
 from slatewise.serve.http.limits import MOST_OUTCOMES
-from slatewise.serve.http.schema import Feedback, FeedbackAnswer, Health, Problem, RecommendAnswer, RecommendRequest
+from slatewise.serve.http.schema import (
+    Feedback,
+    FeedbackAnswer,
+    Health,
+    MaskRequest,
+    Masks,
+    Problem,
+    RecommendAnswer,
+    RecommendRequest,
+)
 
 REF = "#/components/schemas/{name}"
 
 
 def document() -> dict[str, Any]:
     """The OpenAPI 3.1 description of the service."""
-    types = (RecommendRequest, Feedback, RecommendAnswer, FeedbackAnswer, Health, Problem)
+    types = (RecommendRequest, Feedback, RecommendAnswer, FeedbackAnswer, MaskRequest, Masks, Health, Problem)
     _, components = msgspec.json.schema_components(types, ref_template=REF)
     outcome = {"$ref": REF.format(name="Feedback")}
     outcomes = {"type": "array", "items": outcome, "minItems": 1, "maxItems": MOST_OUTCOMES}
@@ -46,6 +55,7 @@ def document() -> dict[str, Any]:
                     ),
                 }
             },
+            **_mask_paths(),
             "/health": {
                 "get": {
                     "operationId": "health",
@@ -58,13 +68,52 @@ def document() -> dict[str, Any]:
     }
 
 
+_MASKED = "The mask in force from now on."
 _REFUSALS = {
     "400": "The body is no JSON.",
+    "403": "The service was not started with --admin.",
     "404": "The event is not known.",
     "413": "The body is too large.",
     "422": "The body is JSON, but cannot be used.",
     "503": "It could not be recorded; nothing was.",
 }
+
+
+def _mask_paths() -> dict[str, Any]:
+    """What an administrator may do."""
+    return {
+        "/masks": {
+            "get": {
+                "operationId": "masks",
+                "summary": "The items that are not shown until they are lifted.",
+                "responses": _responses("Masks", "The mask in force.", "403"),
+            },
+            "put": {
+                "operationId": "putMask",
+                "summary": "Mask these items and lift all others.",
+                "requestBody": _body({"$ref": REF.format(name="MaskRequest")}),
+                "responses": _responses("Masks", _MASKED, "400", "403", "413", "422", "503"),
+            },
+            "delete": {
+                "operationId": "liftMask",
+                "summary": "Lift all masks.",
+                "responses": _responses("Masks", _MASKED, "403", "503"),
+            },
+        },
+        "/masks/{item_id}": {
+            "parameters": [{"name": "item_id", "in": "path", "required": True, "schema": {"type": "string"}}],
+            "put": {
+                "operationId": "maskItem",
+                "summary": "Mask one more item.",
+                "responses": _responses("Masks", _MASKED, "403", "422", "503"),
+            },
+            "delete": {
+                "operationId": "liftItem",
+                "summary": "Lift the mask of an item.",
+                "responses": _responses("Masks", _MASKED, "403", "422", "503"),
+            },
+        },
+    }
 
 
 def _body(schema: dict[str, Any]) -> dict[str, Any]:

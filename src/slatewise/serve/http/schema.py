@@ -143,6 +143,23 @@ class FeedbackAnswer(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: list[Receipt]
 
 
+class MaskRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole mask."""
+
+    item_ids: Annotated[list[Id], Meta(description="Items that are not shown until they are lifted.")]
+
+    def __post_init__(self) -> None:
+        check_names(self, self.item_ids)
+
+
+class Masks(msgspec.Struct, frozen=True, kw_only=True):
+    """The items that are not shown."""
+
+    item_ids: Annotated[list[str], Meta(description="Masked until they are lifted, in the order of the names.")]
+    unknown: Annotated[list[str], Meta(description="Those that the catalog does not have; they hold for a later one.")]
+    catalog_version: Annotated[str, Meta(description="Of the items and the mask, as decisions name it from now on.")]
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The service is up."""
 
@@ -153,6 +170,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     decisions: Annotated[int, Meta(description="Slates served since the start.")]
     outcomes: Annotated[int, Meta(description="Outcomes accepted since the start.")]
     items: Annotated[int, Meta(description="Items in the catalog.")]
+    masked: Annotated[int, Meta(description="How many of them are masked.")]
     simulated: bool
 
 

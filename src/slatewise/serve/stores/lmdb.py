@@ -17,6 +17,7 @@ from typing import TypeVar
 import lmdb
 import msgspec
 
+from slatewise.data.decisions_and_outcomes import CatalogRecord
 from slatewise.errors import SlatewiseError
 from slatewise.serve.events.files import START, Position, lock_folder
 
@@ -181,14 +182,18 @@ class Store:
         """Remember that it was taken."""
         self._transaction.put(_key(outcome), event_id.encode(), db=self._outcomes)
 
-    def catalog(self) -> str:
-        """The version of the catalog that the log named last; "" = none."""
-        version = self._transaction.get(b"catalog", db=self._meta)
-        return "" if version is None else version.decode()
+    def catalog(self) -> CatalogRecord | None:
+        """The catalog that the log named last; None where it named none, or an earlier version kept only its hash."""
+        record = self._transaction.get(b"catalog", db=self._meta)
+        try:
+            return None if record is None else msgspec.json.decode(record, type=CatalogRecord)
+        except msgspec.DecodeError:
+            return None
 
-    def put_catalog(self, version: str) -> None:
+    def put_catalog(self, record: CatalogRecord | None) -> None:
         """Remember it."""
-        self._transaction.put(b"catalog", version.encode(), db=self._meta)
+        content = b"" if record is None else msgspec.json.encode(record)
+        self._transaction.put(b"catalog", content, db=self._meta)
 
     def followed_to(self, log: str) -> Position:
         """How far the log of this name was followed; the start for one it has not seen."""
