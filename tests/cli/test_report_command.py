@@ -83,8 +83,7 @@ def test_figures_of_an_older_policy_do_not_count(trained: Trained, slatewise: Co
     ("change", "named"),
     [
         ({"data": {"split": "by_user"}}, "[data] split"),
-        ({"evaluate": {"k": [5]}}, "[evaluate] k is [5]"),
-        ({"evaluate": {"liked_at_least": 3.0}}, "[evaluate] liked_at_least is 3.0"),
+        ({"evaluate": {"k": [5]}}, "the runs share no metric: [evaluate] k differs, [10] (counted), [5] (other): not"),
     ],
 )
 def test_runs_that_were_measured_otherwise_are_not_put_into_one_table(
@@ -104,7 +103,34 @@ def test_runs_that_were_measured_otherwise_are_not_put_into_one_table(
     said = slatewise("report", trained.counted, tmp_path / "other")
     assert said.code == 2
     assert named in said.err
-    assert str(tmp_path / "other") in said.err
+    assert "other" in said.err
+
+
+def test_the_metrics_that_runs_share_stand_in_one_table(trained: Trained, slatewise: Command, tmp_path: Path) -> None:
+    tables: dict[str, dict[str, object]] = {
+        "method": {"name": "popularity"},
+        "data": {"path": str(trained.data)},
+        "evaluate": {"k": [5, 10], "liked_at_least": 3.0},
+        "train": {"select": "ndcg@5"},
+    }
+    train(RunConfig.from_tables(tables), tmp_path / "other")
+    judged(trained.counted, tmp_path / "other")
+    said = slatewise("report", tmp_path / "other", trained.counted)
+    assert said.code == 0, said.err
+    header = said.out.split("\n\n")[1].splitlines()[0].split()
+    assert header[:4] == ["run", "recall@10", "ndcg@10", "coverage@10"]
+    assert "[evaluate] k differs, [5, 10] (other), [10] (counted): not compared are recall@5, " in said.out
+    assert "[evaluate] liked_at_least differs, 3.0 (other), 4.0 (counted): not compared are liked_" in said.out
+    text = (tmp_path / "other" / "report.html").read_text("utf-8")
+    assert "liked_at_least differs" in text
+    assert "rated ≥" not in text
+    value = slatewise("report", tmp_path / "other", trained.counted, "--json").value
+    assert not any(name.startswith("liked_") or name.endswith("@5") for name in value["shared_metrics"])
+    tables["evaluate"] = {"k": [10], "liked_at_least": 4.0, "exclude_seen": False}
+    train(RunConfig.from_tables({**tables, "train": {"select": "ndcg@10"}}), tmp_path / "repeats")
+    judged(tmp_path / "repeats")
+    value = slatewise("report", trained.counted, tmp_path / "repeats", "--json").value
+    assert value["shared_metrics"] == ["coverage@10", "gini@10", "avg_popularity@10"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 HELP = """Write one or several judged runs of the same data as one page that loads nothing from elsewhere.
 
-Learning curves, metrics with intervals, the verdict of the off-policy estimate, coverage. The first RUN is looked at
+Learning curves, metrics with intervals, the verdict of the off-policy estimate, coverage. Where the runs' [evaluate]
+differs, the metrics that mean the same for all are compared, and the others named. The first RUN is looked at
 closely: its propensities, and slates for some users beside what they used next. Runs are judged by `slatewise
 evaluate`; nothing is trained or judged here. The folder of several seeds (`slatewise train --seeds`) is one row: their
 mean, with the interval over seeds; its first seed is the one looked at closely.
@@ -51,11 +52,21 @@ def report(
     from slatewise.report import write
     from slatewise.report.comparison import Entry
     from slatewise.report.runs import page
+    from slatewise.report.shared_metrics import shared_metrics
 
     held_out, labels = part_name(part), label_runs(runs, label)
     groups = [open_group(run, data=data, allow_modules=allow_module) for run in runs]
     _check_comparable([run for group in groups for run in group])
     results = [_stored_results(group, held_out) for group in groups]
+    shared = shared_metrics(
+        {name: group[0].artifact.config.evaluate for name, group in zip(labels, groups, strict=True)},
+        {name: [metric["name"] for metric in result["metrics"]] for name, result in zip(labels, results, strict=True)},
+    )
+    if not shared.names:
+        raise input_error(
+            "the runs share no metric: " + " ".join(shared.notes).rstrip("."),
+            advice="Report the runs one by one, or train one of them again.",
+        )
     first, dataset = groups[0][0], groups[0][0].dataset
     entries = [
         Entry(run=group[0], label=name, seeds=group if len(group) > 1 else ())
@@ -75,6 +86,7 @@ def report(
         "data": dataset.name,
         "simulated": dataset.simulated,
         "part": part,
+        "shared_metrics": list(shared.names),
         "runs": [
             {"run": str(run), "label": name, "method": group[0].artifact.config.method.name, **result}
             for run, group, name, result in zip(runs, groups, labels, results, strict=True)
@@ -84,23 +96,19 @@ def report(
 
 
 def _check_comparable(opened: Sequence[FinishedRun]) -> None:
-    """Refuse runs whose metrics were measured on different events or in different ways."""
+    """Refuse runs whose metrics were measured on different events."""
     first = opened[0]
     for run in opened[1:]:
         ours, theirs = (side.artifact.config.to_tables() for side in (first, run))
-        for table, names in (
-            ("data", ("fingerprint", "split", "valid_share", "test_share", "split_seed")),
-            ("evaluate", ("k", "liked_at_least", "exclude_seen")),
-        ):
-            for name in names:
-                if theirs[table].get(name) != ours[table].get(name):
-                    raise input_error(
-                        f"[{table}] {name} is {_toml(theirs[table].get(name))} here and "
-                        f"{_toml(ours[table].get(name))} in {first.folder}, "
-                        "so the metrics cannot stand in one table",
-                        file=run.folder / "config.toml",
-                        advice="Report the runs one by one, or train one of them again.",
-                    )
+        for name in ("fingerprint", "split", "valid_share", "test_share", "split_seed"):
+            value, expected = theirs["data"].get(name), ours["data"].get(name)
+            if value != expected:
+                raise input_error(
+                    f"[data] {name} is {_toml(value)} here and {_toml(expected)} in {first.folder}, so the metrics "
+                    "cannot stand in one table",
+                    file=run.folder / "config.toml",
+                    advice="Report the runs one by one, or train one of them again.",
+                )
 
 
 def _toml(value: Any) -> str:
@@ -145,8 +153,11 @@ def _stored_results(group: Sequence[FinishedRun], part: PartName) -> dict[str, A
 
 def _text(value: dict[str, Any], protocol: str) -> str:
     label = " (simulated log)" if value["simulated"] else ""
-    names = [metric["name"] for metric in value["runs"][0]["metrics"]]
-    shown = [name for name in names if name.partition("@")[0] in ("ndcg", "recall", "liked_recall", "coverage")]
+    shown = [
+        name
+        for name in value["shared_metrics"]
+        if name.partition("@")[0] in ("ndcg", "recall", "liked_recall", "coverage")
+    ]
     table = Table("run", box=None, pad_edge=False)
     for name in shown:
         table.add_column(name, justify="right")

@@ -12,6 +12,7 @@ from slatewise.evaluation import RelevanceSummary
 from slatewise.methods import reinforce
 from slatewise.report.columns import ranking_columns
 from slatewise.report.page import Column, Comparison, Row
+from slatewise.report.shared_metrics import SharedMetrics
 from slatewise.stats import Measurement
 from slatewise.training.finished_run import FinishedRun
 
@@ -77,6 +78,7 @@ def comparison(
     entries: Sequence[Entry],
     evaluations: Mapping[str, Mapping[str, Any]],
     measured: Mapping[str, Mapping[str, Measurement]],
+    shared: SharedMetrics,
     *,
     detailed: Entry,
     part: PartName,
@@ -87,11 +89,13 @@ def comparison(
         entries: the runs, in the order of the table.
         evaluations: the stored evaluation of the part, of the first seed where there are several, by label.
         measured: the metrics of each row, by label.
-        detailed: the run that the page looks at closely; its data and settings are those of all.
+        shared: the metrics that mean the same for all runs.
+        detailed: the run that the page looks at closely; its data are those of all.
         part: the part.
     """
     settings = detailed.run.artifact.config.evaluate
-    columns = ranking_columns(max(settings.k), settings.liked_at_least)
+    columns = ranking_columns(shared.k, settings.liked_at_least)
+    columns = tuple(column for column in columns if column.name in shared.names)
     names = {column.name for column in columns}
     rows = tuple(
         Row(
@@ -113,6 +117,7 @@ def comparison(
     ]
     if short_lists := evaluations[detailed.label]["short_lists"]:
         sentences.append(f"{short_lists:,} lists are shorter: fewer items may be shown to their users.")
+    sentences += shared.notes
     return Comparison(
         columns=tuple(
             replace(column, over=_users(column, rows), reason=_reason(column, relevance, settings.liked_at_least))

@@ -58,7 +58,7 @@ def exposure(
     measured: Mapping[str, Mapping[str, Measurement]],
     part: LogPart,
     *,
-    settings: EvaluateConfig,
+    settings: Mapping[str, EvaluateConfig],
     num_rows: int,
 ) -> tuple[Exposure, ...]:
     """How each run spreads its recommendations over the catalog.
@@ -67,14 +67,14 @@ def exposure(
         policies: by label.
         measured: by label, the metrics of the evaluation by their names.
         part: whose users get lists.
-        settings: length of the lists.
+        settings: by label; of the same length of lists.
         num_rows: rows of the item table.
     """
     shares = []
     for label, policy in policies.items():
-        ranking = evaluation.rank(policy, part, settings, num_rows=num_rows)
+        ranking = evaluation.rank(policy, part, settings[label], num_rows=num_rows)
         count = torch.bincount(ranking.items.flatten(), minlength=num_rows)[FIRST_ITEM:].double()
-        k = max(settings.k)
+        k = max(settings[label].k)
         shares.append(
             Exposure(
                 name=label,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from slatewise.data.splits import PartName
+from slatewise.log import LogPart
 from slatewise.report.comparison import Entry, comparison, finite_or_nan, measurements
 from slatewise.report.examples import examples
-from slatewise.report.page import Curve, Judgement, LineChart, Page, Reliability, Source
+from slatewise.report.page import Curve, Exposure, Judgement, LineChart, Page, Reliability, Source
 from slatewise.report.recommended import exposure, propensity_histogram
+from slatewise.report.shared_metrics import SharedMetrics, shared_metrics
 from slatewise.stats import Measurement
 from slatewise.training.comparison import metrics_of_seeds
 from slatewise.training.finished_run import FinishedRun
@@ -33,7 +36,7 @@ def page(
 
     Args:
         entries: the runs, in the order of the table.
-        detailed: the run that is looked at closely; its data and split are those of all.
+        detailed: the run that is looked at closely; its data and split are those of all. They share a metric at least.
         part: the part they were judged on.
         title: of the page.
         commands: what to type next.
@@ -47,6 +50,7 @@ def page(
         entry.label: metrics_of_seeds([stored_measurements(run, part) for run in entry.runs]) for entry in entries
     }
     close_label = detailed.label_of(run)
+    shared = _shared_metrics(entries, measured)
     return Page(
         title=title,
         created=time.strftime("%d %B %Y, %H:%M"),
@@ -59,18 +63,12 @@ def page(
             counts={name: getattr(dataset.manifest.counts, name) for name in ("users", "items", "rows")},
         ),
         summary=tuple(summary),
-        comparison=comparison(entries, evaluations, measured, detailed=detailed, part=part),
-        curves=_curves(entries, max(settings.k)),
+        comparison=comparison(entries, evaluations, measured, shared, detailed=detailed, part=part),
+        curves=_curves(entries, shared.k),
         judgements=_judgements(entries, evaluations),
         propensities=propensity_histogram(artifact.policy, dataset, held_out, settings, label=close_label),
         reliability=_reliability(entries, evaluations),
-        exposure=exposure(
-            {entry.label_of(entry.run): entry.run.artifact.policy for entry in entries},
-            {entry.label_of(entry.run): stored_measurements(entry.run, part) for entry in entries},
-            held_out,
-            settings=settings,
-            num_rows=dataset.catalog.num_rows,
-        ),
+        exposure=_exposure(entries, part, held_out, k=shared.k),
         examples=examples(artifact.policy, artifact.config, dataset, held_out, label=close_label, number=num_examples),
         commands=tuple(commands),
         configuration=artifact.config.to_toml(),
@@ -81,6 +79,23 @@ def page(
 def stored_measurements(run: FinishedRun, part: PartName) -> dict[str, Measurement]:
     """The metrics of a run's stored evaluation on a part; nothing where there is none."""
     return measurements(_evaluation(run.folder, part))
+
+
+def _shared_metrics(entries: Sequence[Entry], measured: Mapping[str, Mapping[str, Measurement]]) -> SharedMetrics:
+    settings = {entry.label: entry.run.artifact.config.evaluate for entry in entries}
+    return shared_metrics(settings, {label: list(metrics) for label, metrics in measured.items()})
+
+
+def _exposure(entries: Sequence[Entry], part: PartName, held_out: LogPart, *, k: int) -> tuple[Exposure, ...]:
+    """How each run, of several seeds the first one, spreads lists of k items."""
+    runs = {entry.label_of(entry.run): entry.run for entry in entries}
+    return exposure(
+        {label: run.artifact.policy for label, run in runs.items()},
+        {label: stored_measurements(run, part) for label, run in runs.items()},
+        held_out,
+        settings={label: replace(run.artifact.config.evaluate, k=(k,)) for label, run in runs.items()},
+        num_rows=entries[0].run.dataset.catalog.num_rows,
+    )
 
 
 def _evaluation(folder: Path, part: PartName) -> dict[str, Any]:
