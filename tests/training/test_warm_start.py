@@ -297,8 +297,7 @@ def test_the_command_goes_on_with_the_settings_of_the_run(
     assert config.encoder == RunConfig.from_toml(runs / "cloning" / "config.toml").encoder
     assert command()[0::2] == (
         2,
-        "Error: CONFIG is missing. --data DIR chooses settings for a prepared log; or pass a TOML file, or --from "
-        "RUN.\n",
+        "Error: CONFIG is missing. --data DIR chooses settings for a log; or name a TOML file, or --from RUN.\n",
     )
     code, _, said = command("--from", runs / "cloning")
     assert (code, said) == (2, "Error: the new run needs a folder of its own. Name it with --out DIR.\n")

@@ -212,7 +212,7 @@ def _files(config: Path | None, start: Path | None, out: Path | None) -> tuple[P
     if config is None and start is None:
         raise input_error(
             "CONFIG is missing",
-            advice="--data DIR chooses settings for a prepared log; or pass a TOML file, or --from RUN.",
+            advice="--data DIR chooses settings for a log; or name a TOML file, or --from RUN.",
         )
     file = config or (start or Path()) / "config.toml"
     folder = out or (Path("runs") / config.stem if config is not None else None)

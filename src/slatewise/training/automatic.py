@@ -9,6 +9,7 @@ below.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
@@ -43,7 +44,7 @@ class Choice:
     def text(self) -> str:
         """The kind of the log, and every chosen setting with its reason, one a line."""
         tables = self.config.to_tables()
-        lines = {f"{path} = {_value(tables, path)}": why for path, why in self.reasons.items()}
+        lines = {f"{path} = {json.dumps(_value(tables, path))}": why for path, why in self.reasons.items()}
         width = min(max(map(len, lines), default=0), 40)
         return "\n".join(
             [
@@ -117,7 +118,8 @@ def _derive(kind: LogKind, tables: Tables) -> Iterator[tuple[str, str, str]]:
     if metric in ("ndcg", "liked_ndcg"):
         of = "liked items, which the method learns from" if metric == "liked_ndcg" else "the next items"
         yield "train.select", f"{metric}@{max(lists)}", f"validation measures how high {of} stand"
-    if keys.get("slate_size") is not None:  # None is filled in from the log
+    reads_size = tables["method"].get("correction", "top_k") == "top_k"  # REINFORCE has other corrections as well
+    if reads_size and keys.get("slate_size") is not None:  # None is filled in from the log
         size = max(min(max(lists), kind.items), kind.slate_size)
         yield "method.slate_size", str(size), "the length of the lists, and of the longest slate of the log"
     windows = min(max(kind.users // BATCHES, FEWEST_WINDOWS), MOST_WINDOWS)
@@ -164,12 +166,18 @@ def _value(tables: Tables, path: str) -> Any:
     value: Any = tables
     for key in path.split("."):
         value = value.get(key) if isinstance(value, dict) else None
-    return list(value) if isinstance(value, tuple) else value
+    return value
+
+
+def _paths(tables: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The path of every setting, as it is written: the tables inside a table come last."""
+    for key, value in sorted(tables.items(), key=lambda item: bool(prefix) and isinstance(item[1], dict)):
+        if isinstance(value, dict):
+            yield from _paths(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
 
 
 def _in_order(config: RunConfig, reasons: Mapping[str, str]) -> dict[str, str]:
     """The reasons in the order in which the configuration is written, without those of what it does not have."""
-    tables = config.to_tables()
-    sections = list(tables)
-    paths = sorted(reasons, key=lambda path: sections.index(path.partition(".")[0]))
-    return {path: reasons[path] for path in paths if _value(tables, path) is not None}
+    return {path: reasons[path] for path in _paths(config.to_tables()) if path in reasons}

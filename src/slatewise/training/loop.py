@@ -35,7 +35,7 @@ from slatewise.training.checkpoint import Checkpoint, Progress
 from slatewise.training.fit import fit
 from slatewise.training.index import give_index
 from slatewise.training.run import Run, lay_out
-from slatewise.training.validation import sample_users, validate
+from slatewise.training.validation import popularity_note, sample_users, validate
 from slatewise.types import Phase, Trajectories
 
 MOST_CELLS = 1 << 20
@@ -336,6 +336,7 @@ def _stored_notes(folder: Path, notes: tuple[str, ...]) -> tuple[str, ...]:
 
 def _notes(run: Run, progress: Progress, sample: LogPart) -> tuple[str, ...]:
     notes = run.notes + (run.learner.notes() if isinstance(run.learner, HasNotes) else ())
+    notes += popularity_note(run, sample, progress.best)
     select = run.config.train.select
     num_users, num_sampled = len(run.split.valid.users()), len(sample.users())
     if num_sampled < num_users:

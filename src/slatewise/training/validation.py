@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
+import torch
 from torch import nn
 
 from slatewise import evaluation
+from slatewise.encoders import stateless
+from slatewise.evaluation.measurements import LIST_METRICS
 from slatewise.log import LogPart
-from slatewise.protocols import SelfEvaluating
+from slatewise.methods import popularity
+from slatewise.protocols import Policy, SelfEvaluating
 from slatewise.training.run import Run
 
 SAMPLE_STREAM = 0x5A
@@ -40,6 +45,34 @@ def validate(run: Run, part: LogPart) -> dict[str, float]:
         policy.eval()  # a learner resumed at the end of an epoch has not updated yet, and its dropout is still on
     if isinstance(run.learner, SelfEvaluating):
         return dict(run.learner.evaluate(part))
+    return _metrics(run, policy, part)
+
+
+def popularity_note(run: Run, part: LogPart, value: float) -> tuple[str, ...]:
+    """A sentence where popularity, which needs no learning, is at least as good on a part as a run's policy.
+
+    Args:
+        run: of any method; counting methods and user models are not compared.
+        part: what validated.
+        value: of the selecting metric there.
+    """
+    select, learner = run.config.train.select, run.learner
+    compares = not (learner.single_pass or isinstance(learner, SelfEvaluating) or part.empty)
+    if not compares or not math.isfinite(value) or select.partition("@")[0] in LIST_METRICS:
+        return ()
+    catalog = run.dataset.catalog
+    policy = popularity.Policy(popularity.Config(), stateless.Encoder(), catalog)
+    policy.count += torch.from_numpy(run.split.part("train").counts(catalog.num_rows))
+    counted = _metrics(run, policy, part)[select]
+    if not counted >= value:
+        return ()
+    return (
+        f"popularity alone reaches {select} = {counted:.4f} on validation, this policy {value:.4f}: more events may "
+        "help, --method popularity trains it",
+    )
+
+
+def _metrics(run: Run, policy: Policy, part: LogPart) -> dict[str, float]:
     result = evaluation.evaluate(
         policy,
         run.dataset,
