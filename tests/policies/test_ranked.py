@@ -127,6 +127,33 @@ def test_a_search_goes_on_until_it_has_met_enough_allowed_items() -> None:
     torch.testing.assert_close(scanning.log_prob(states, slates.items, drawn), slates.logp)
 
 
+class ReadsTen(Exact):
+    """Like an index whose lists hold no more than ten items."""
+
+    def fit(self, vectors: Tensor, items: Tensor | None = None) -> ReadsTen:
+        super().fit(vectors, items)
+        return self
+
+    def search(self, query: Tensor, c: int) -> tuple[Tensor, Tensor]:
+        items, scores = super().search(query, c)
+        return items.index_fill(1, torch.arange(10, c), 0), scores.index_fill(1, torch.arange(10, c), -math.inf)
+
+
+def test_all_items_are_scored_where_the_lists_of_an_index_have_no_allowed_ones() -> None:
+    scanning, searching = Circle(), Circle()
+    searching.retrieve_with(ReadsTen())
+    # of the first state, all that is allowed lies opposite
+    states = torch.tensor([[1.0, 0.1], [-1.0, 0.3]])
+    allowed = (torch.arange(42) >= 17) & (torch.arange(42) < 27)
+    for exclude in (None, torch.tensor([[20, 21], [22, 0]])):
+        request = SlateRequest(k=12, allowed=allowed, exclude=exclude)
+        slates = searching.recommend(states, request)
+        assert torch.equal(slates.items, scanning.recommend(states, request).items)
+        assert (slates.items[0] > 0).sum() == (10 if exclude is None else 8)
+        alone = searching.recommend(states[:1], request.rows(slice(0, 1)))
+        assert torch.equal(alone.items, slates.items[:1])
+
+
 def test_allowed_items_by_hand() -> None:
     allowed = torch.tensor([True, True, False, True, True, False])
     request = SlateRequest(k=3, allowed=allowed)

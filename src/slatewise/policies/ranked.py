@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -116,7 +116,9 @@ class RankedPolicy(SlatePolicy, nn.Module):
         assert isinstance(self, ScoresByInnerProduct)
         number = max(request.k if request.exploration is None else request.exploration.top_m, LEAST_CANDIDATES)
         query = extend_query(self.query(state), width=self._folded_width)
-        near, closeness = search_allowed(retriever, query, number, request)
+        near, closeness = search_allowed(
+            retriever, query, number, request, score_all=lambda users: self.scores(state[users], None)
+        )
         if near.shape[1] <= number:
             return near
         # more were looked for, because others in the batch exclude more; nobody's candidates depend on that
@@ -165,18 +167,25 @@ class RankedPolicy(SlatePolicy, nn.Module):
 
 
 def search_allowed(
-    retriever: Retriever, query: Float[Tensor, "B E"], number: int, request: SlateRequest
+    retriever: Retriever,
+    query: Float[Tensor, "B E"],
+    number: int,
+    request: SlateRequest,
+    *,
+    score_all: Callable[[Int[Tensor, " U"]], Float[Tensor, "U N"]],
 ) -> tuple[Int[Tensor, "B C"], Float[Tensor, "B C"]]:
     """Nearest items among which `number` are that a request allows and does not exclude, if there are so many.
 
-    The search is repeated with twice as many neighbours for the users whose neighbours are not allowed; so nobody's
-    items depend on those of others. Items that are not allowed become padding with score −inf.
+    The search is repeated with twice as many neighbours for the users whose neighbours are not allowed; where it has no
+    more, because an index reads only some of its lists, all items are scored. So nobody's items depend on those of
+    others. Items that are not allowed become padding with score −inf.
 
     Args:
         retriever: of the items.
         query: of each user.
         number: how many items that may be shown are looked for.
         request: conditions without candidates.
+        score_all: scores of every item number for some users, in the order of the inner products.
     """
     size = min(number + (0 if request.exclude is None else request.exclude.shape[1]), len(retriever))
     allowed = request.allowed
@@ -188,14 +197,24 @@ def search_allowed(
     breadth = min(2 * size, len(retriever))
     while len(users):
         near, closeness = retriever.search(query[users], breadth)
+        ends = near[:, -1] == PAD
         near = near.masked_fill(~allowed[near], PAD)
         wider = breadth - items.shape[1]
         items = nn.functional.pad(items, (0, wider), value=PAD)
         scores = nn.functional.pad(scores, (0, wider), value=sampling.NEG_INF)
         items[users], scores[users] = near, closeness.masked_fill(near == PAD, sampling.NEG_INF)
-        too_few = (near != PAD).sum(dim=1) < fewest
+        too_few = ((near != PAD).sum(dim=1) < fewest) & ~ends
         users = users[too_few] if breadth < len(retriever) else users[:0]
         breadth = min(2 * breadth, len(retriever))
+    short = sampling.available(items, request.exclude, first=FIRST_ITEM).sum(dim=1) < min(number, items.shape[1])
+    users = short.nonzero().flatten()
+    if len(users):
+        every = score_all(users).masked_fill(~allowed, sampling.NEG_INF)
+        every[:, :FIRST_ITEM] = sampling.NEG_INF
+        best, near = torch.topk(every, min(items.shape[1], every.shape[1]), dim=1)
+        wider = items.shape[1] - near.shape[1]
+        items[users] = nn.functional.pad(near.masked_fill(best == sampling.NEG_INF, PAD), (0, wider), value=PAD)
+        scores[users] = nn.functional.pad(best, (0, wider), value=sampling.NEG_INF).to(scores.dtype)
     return items, scores
 
 

@@ -200,7 +200,13 @@ class NearestItemsPolicy(RankedPolicy):
         if request.allowed is None:
             size = count + (0 if request.exclude is None else request.exclude.shape[1])
             return self.nearest(proto, min(size, self.num_rows - FIRST_ITEM))
-        return search_allowed(self._retriever(), proto.detach(), count, request)
+        return search_allowed(
+            self._retriever(),
+            proto.detach(),
+            count,
+            request,
+            score_all=lambda users: nn.functional.pad(proto[users] @ self.positions.T, (FIRST_ITEM, 0)),
+        )
 
     def _rank_all(
         self, state: Float[Tensor, "B D"], request: SlateRequest
