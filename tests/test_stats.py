@@ -134,6 +134,8 @@ def test_students_interval_by_hand() -> None:
     assert high - mean == pytest.approx(4.302653 / 3**0.5)
     assert mean - low == pytest.approx(high - mean)
     assert student_t([5.0]) == (5.0, -math.inf, math.inf)
+    # t of one degree of freedom is 12.7: the interval of .6 and .8 is .7 ± 1.27
+    assert list(student_t([0.6, 0.8], within=(0.0, 1.0))) == pytest.approx([0.7, 0.0, 1.0])
 
 
 def test_the_jackknife_of_a_share_by_hand() -> None:

@@ -59,14 +59,18 @@ class MeanInterval(NamedTuple):
         return f"{self.mean:{spec}}{unit}{bounds}"
 
 
-def student_t(values: Sequence[float]) -> MeanInterval:
-    """Mean of independent values and the bounds of its 95 % interval by Student's t; infinite for a single value."""
+def student_t(values: Sequence[float], *, within: tuple[float, float] = (-math.inf, math.inf)) -> MeanInterval:
+    """Mean of independent values and the bounds of its 95 % interval by Student's t, cut to the range of the values.
+
+    The bounds are those of the range for a single value, infinite where it is.
+    """
+    least, largest = within
     numbers = np.asarray(values, dtype=float)
     mean = float(numbers.mean())
     if len(numbers) < 2:
-        return MeanInterval(mean, -math.inf, math.inf)
+        return MeanInterval(mean, least, largest)
     half = float(quantile_t(len(numbers) - 1) * numbers.std(ddof=1) / math.sqrt(len(numbers)))
-    return MeanInterval(mean, mean - half, mean + half)
+    return MeanInterval(mean, max(least, mean - half), min(largest, mean + half))
 
 
 def paired_difference(first: Float[Tensor, " B"], second: Float[Tensor, " B"]) -> MeanInterval:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.cli.conftest import Command, Trained
 
+from slatewise.cli._console import Stage
 from slatewise.config.run import RunConfig
 from slatewise.data.simulated import prepare_simulated
 from slatewise.stats import student_t
@@ -119,7 +123,7 @@ def test_seeds_are_trained_resumed_and_compared_as_one_row(
     value = slatewise(*command, "--seeds", 2, "--json").value
     runs = [tmp_path / "group" / f"seed-{seed}" for seed in (3, 4)]
     assert [(each["seed"], each["folder"]) for each in value["seeds"]] == [(3, str(runs[0])), (4, str(runs[1]))]
-    mean, low, high = student_t([each["value"] for each in value["seeds"]])
+    mean, low, high = student_t([each["value"] for each in value["seeds"]], within=(0.0, 1.0))
     assert (value["mean"], value["interval_over_seeds"]) == (pytest.approx(mean), pytest.approx([low, high]))
     assert value["seeds"][0]["value"] != value["seeds"][1]["value"]
     said = slatewise(*command, "--seeds", 3)
@@ -137,13 +141,37 @@ def test_seeds_are_trained_resumed_and_compared_as_one_row(
     folders = [*runs, tmp_path / "group" / "seed-5"]
     values = [slatewise("evaluate", folder, "--json").value["metrics"] for folder in folders]
     for number, metric in enumerate(group["metrics"]):
-        mean, low, high = student_t([each[number]["value"] for each in values])
+        largest = math.inf if metric["name"].startswith("avg_popularity") else 1.0
+        mean, low, high = student_t([each[number]["value"] for each in values], within=(0.0, largest))
         assert [metric[name] for name in ("value", "low", "high")] == pytest.approx([mean, low, high])
     difference = rows[2]["differences"]["ndcg@10"]
     expected = metrics_of(rows[2])["ndcg@10"]["value"] - metrics_of(group)["ndcg@10"]["value"]
     assert difference["value"] == pytest.approx(expected)
     text = slatewise("compare", tmp_path / "group").out
     assert "of several seeds over seeds (Student's t)" in text
+
+
+def test_stopped_seeds_go_on(
+    trained: Trained, slatewise: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "own.toml").write_text(TRAIN.format(data=trained.data), encoding="utf-8")
+    group, report = tmp_path / "group", Stage.report
+
+    def stop_in_the_second(self: Stage, done: int, *rest: Any, **more: Any) -> None:
+        report(self, done, *rest, **more)
+        if (group / "seed-4" / "checkpoint").exists():
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Stage, "report", stop_in_the_second)
+    arguments = ["train", tmp_path / "own.toml", "--seeds", 2, "--set", "train.checkpoint_every=1", "--out", group]
+    said = slatewise(*arguments)
+    assert said.code == 143
+    assert f"The checkpoint in {group / 'seed-4'} is of step" in said.err
+    command = shlex.split(said.err.rpartition("Go on: ")[2])
+    assert command == ["slatewise", *map(str, arguments), "--resume"]
+    monkeypatch.setattr(Stage, "report", report)
+    value = slatewise(*command[1:], "--json").value
+    assert [each["seed"] for each in value["seeds"]] == [3, 4]
 
 
 def test_a_folder_of_seeds_is_no_run(trained: Trained, slatewise: Command, tmp_path: Path) -> None:

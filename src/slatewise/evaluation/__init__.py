@@ -17,7 +17,7 @@ import torch
 from slatewise.config import EvaluateConfig
 from slatewise.data.prepared import Dataset
 from slatewise.evaluation.calibration import Calibration, calibrate
-from slatewise.evaluation.measurements import metric_names, ranking_metrics, user_values, users_of
+from slatewise.evaluation.measurements import metric_names, metric_range, ranking_metrics, user_values, users_of
 from slatewise.evaluation.off_policy import (
     LoggedPropensities,
     count_propensities,
@@ -146,6 +146,7 @@ __all__ = [
     "evaluate",
     "held_out_log_pi",
     "metric_names",
+    "metric_range",
     "rank",
     "ranking_metrics",
     "relevance",

@@ -20,6 +20,7 @@ from slatewise.stats import Measurement, jackknife_of_share, mean_interval, shar
 
 JACKKNIFE_GROUPS = 20
 LIKED = "liked_"
+HIT_METRICS = ("recall", "precision", "f1", "ndcg", "mrr", "hit", "map")
 LIST_METRICS = ("liked_share", "coverage", "gini", "avg_popularity")
 """Metrics of all lists, of users with nothing to find, too; the others are of users with something to find."""
 
@@ -73,6 +74,14 @@ def metric_names(config: EvaluateConfig) -> tuple[str, ...]:
         count=torch.zeros(FIRST_ITEM + 1, dtype=torch.int64),
     )
     return tuple(metric.name for metric in metrics_of_nobody)
+
+
+def metric_range(metric: str) -> tuple[float, float]:
+    """The smallest and the largest value that a metric can have; infinite for names that are none of these metrics."""
+    kind = metric.partition("@")[0].removeprefix(LIKED)
+    if kind == "avg_popularity":
+        return 0.0, math.inf
+    return (0.0, 1.0) if kind in (*HIT_METRICS, "share", "coverage", "gini") else (-math.inf, math.inf)
 
 
 def users_of(metric: str, summary: RelevanceSummary) -> int:

@@ -196,11 +196,11 @@ def metrics_of_seeds(measured: Sequence[Mapping[str, Measurement]]) -> dict[str,
 
 
 def mean_of_seeds(measurements: Sequence[Measurement]) -> Measurement:
-    """The mean of a metric over seeds, and its 95 % interval over them (Student's t)."""
+    """The mean of a metric over seeds, and its 95 % interval over them (Student's t), within the metric's range."""
     first, values = measurements[0], [measurement.value for measurement in measurements]
     if any(math.isnan(value) for value in values):
         return Measurement(name=first.name, value=math.nan, users=first.users, left_out=first.left_out)
-    mean, low, high = student_t(values)
+    mean, low, high = student_t(values, within=evaluation.metric_range(first.name))
     return Measurement(name=first.name, value=mean, low=low, high=high, users=first.users, left_out=first.left_out)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from slatewise import evaluation
 from slatewise.config.run import RunConfig
 from slatewise.errors import input_error
 from slatewise.stats import MeanInterval, student_t
@@ -21,6 +22,8 @@ class SeedResults:
     """How the runs of all seeds ended."""
 
     folder: Path
+    select: str
+    """The metric that validates."""
     results: dict[int, Result]
     """By seed."""
 
@@ -28,7 +31,9 @@ class SeedResults:
     def mean(self) -> MeanInterval | None:
         """Mean of the validation values and its 95 % interval over seeds (Student's t); None where a run has none."""
         values = [result.value for result in self.results.values() if result.value is not None]
-        return student_t(values) if len(values) == len(self.results) else None
+        if len(values) < len(self.results):
+            return None
+        return student_t(values, within=evaluation.metric_range(self.select))
 
 
 def train_seeds(
@@ -69,7 +74,7 @@ def train_seeds(
         settings = replace(config, train=replace(config.train, seed=seed))
         run = seed_folder(folder, seed)
         results[seed] = train(settings, run, reasons=reasons, resume=resume, overwrite=overwrite, on_step=count_step)
-    return SeedResults(folder=folder, results=results)
+    return SeedResults(folder=folder, select=config.train.select, results=results)
 
 
 def seed_folder(folder: Path, seed: int) -> Path:
