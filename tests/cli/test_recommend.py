@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from tests.cli.conftest import Command
 from tests.serve.world import catalog, priced, save_artifact
@@ -102,3 +103,15 @@ def test_only_items_whose_columns_match(tmp_path: Path, slatewise: Command) -> N
         refused = slatewise(*arguments, "--where", where)
         assert refused.code == 2
         assert message in refused.err
+
+
+def test_columns_of_a_later_log_count(tmp_path: Path, slatewise: Command) -> None:
+    users = [[{"items": [FIRST_ITEM]}]]
+    prices = pa.table({"price": pa.array([99.0, 98.0, *[None] * 38])})
+    toy_dataset(tmp_path / "data", written_log(users), catalog=catalog(columns=prices))
+    save_artifact(tmp_path / "run" / "artifact", tables={"data": {"path": str(tmp_path / "data")}}, columns=priced())
+    out = tmp_path / "recs.csv"
+    arguments = ("recommend", tmp_path / "run", "--all", "--k", "40", "--allow-repeats", "--out", out)
+    slatewise(*arguments, "--where", "price > 37")
+    # i0 and i1 have new prices, the others those of the run
+    assert set(pl.read_csv(out)["item_id"]) == {"i0", "i1", "i38", "i39"}

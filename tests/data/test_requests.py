@@ -270,6 +270,14 @@ def test_a_version_names_the_items_and_the_mask(tmp_path: Path) -> None:
         catalog_version(pa.array([], pa.string())),
     }
     assert len(others | {version}) == 6
+    priced = catalog_version(items, columns=pa.table({"price": [1.0, None]}))
+    changed = [{"price": [1.0, 2.0]}, {"price": [None, 1.0]}, {"cost": [1.0, None]}, {"price": ["1.0", None]}]
+    assert len({version, priced, *(catalog_version(items, columns=pa.table(table)) for table in changed)}) == 6
+    # as another file would hold the same values
+    halves = pa.concat_tables(
+        [pa.table({"price": [1.0]}), pa.table({"price": [None]}).cast(pa.schema({"price": "f8"}))]
+    )
+    assert catalog_version(items, columns=halves) == priced
     name = write_items(tmp_path, version, ItemColumns(names=items, columns=pa.table({"price": [1, None]})))
     assert pq.read_table(tmp_path / name).to_pydict() == {
         "item_id": ["ab", "c"],

@@ -48,11 +48,14 @@ def catalog_version(names: pa.StringArray, *, columns: pa.Table | None = None) -
     if letters is not None:
         first, last = np.frombuffer(offsets, np.int32, 1)[0], np.frombuffer(offsets, np.int32, len(names) + 1)[-1]
         digest.update(memoryview(letters)[int(first) : int(last)])
-    if columns is not None:
+    named = {} if columns is None else dict(zip(columns.column_names, columns.columns, strict=True))
+    for name, values in named.items():
+        digest.update(np.packbits(values.is_valid().to_numpy()).tobytes())
+        # without the unknown values, under which a buffer may hold anything
+        filled = pa.table({name: values.drop_null()}).combine_chunks()
         sink = pa.BufferOutputStream()
-        whole = columns.combine_chunks()
-        with pa.ipc.new_stream(sink, whole.schema) as stream:
-            stream.write_table(whole)
+        with pa.ipc.new_stream(sink, filled.schema) as stream:
+            stream.write_table(filled)
         digest.update(memoryview(sink.getvalue()))
     return digest.hexdigest()[:16]
 

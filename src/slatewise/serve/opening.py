@@ -13,9 +13,11 @@ from slatewise import artifact as artifacts
 from slatewise.artifact import Artifact
 from slatewise.config import ServeConfig
 from slatewise.data import prepared
+from slatewise.data.item_columns import ItemColumns, join_columns
 from slatewise.data.prepared import Dataset
 from slatewise.data.reading.request_lists import read_name_list
 from slatewise.errors import InputError, input_error
+from slatewise.log import Catalog
 from slatewise.names import are_names, name_fault
 from slatewise.serve.events.files import SegmentedLog
 from slatewise.serve.history import LoggedHistory
@@ -78,6 +80,7 @@ def open_recommender(run: Path, options: Options) -> Recommender:
     data = open_data(artifact, options)
     if data is not None:
         artifact, _ = score_items_of(artifact, data.catalog)
+        artifact = with_columns_of(artifact, data.catalog)
     _check_item_names(artifact)
     masked = frozenset() if options.mask is None else frozenset(read_name_list(options.mask, ["item_id"])["item_id"])
     longest = artifact.config.evaluate.max_history
@@ -141,6 +144,7 @@ def open_history(artifact: Artifact, data: Path | None) -> tuple[Artifact, Datas
         raise input_error("the run names no prepared log", file=artifact.path, advice="Name one with --data.")
     dataset = _load_data(artifact, data)
     artifact, num_new = score_items_of(artifact, dataset.catalog)
+    artifact = with_columns_of(artifact, dataset.catalog)
     note = f"{num_new:,} items of {dataset.name} are new to the policy: they are scored by their content"
     return artifact, dataset, [note] if num_new else []
 
@@ -153,6 +157,13 @@ def _config(artifact: Artifact, options: Options) -> ServeConfig:
         return replace(config, **overrides)
     except ValueError as error:
         raise InputError(f"{error}.") from error
+
+
+def with_columns_of(artifact: Artifact, catalog: Catalog) -> Artifact:
+    """A policy whose items have what a later catalog says of them in its columns: prices change, weights do not."""
+    items = ItemColumns.of(artifact.catalog)
+    columns, _ = join_columns(items.names, items, ItemColumns.of(catalog))
+    return replace(artifact, catalog=replace(artifact.catalog, columns=columns))
 
 
 def open_data(artifact: Artifact, options: Options) -> Dataset | None:
