@@ -207,3 +207,8 @@ def test_its_settings_keep_the_contract(settings: dict[str, Any]) -> None:
 def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         item_knn.Config(**settings)
+
+
+def test_item_knn_refuses_states_that_are_no_windows() -> None:
+    with pytest.raises(ValueError, match='it needs the encoder "window"'):
+        item_knn.Learner(item_knn.Config(), StatelessEncoder(), toy_catalog(4), generator=Generator())

@@ -173,7 +173,8 @@ def _live(recommender: Recommender) -> dict[int, torch.Tensor]:
 def test_states_rebuilt_from_the_log_are_those_that_were_served(
     tmp_path: Path, serve: Open, encoder: dict[str, object]
 ) -> None:
-    method = {"name": "item_knn"} if encoder["name"] in ("window", "tests.serve.summing") else {"name": "cloning"}
+    methods = {"window": "item_knn", "tests.serve.summing": "popularity"}
+    method = {"name": methods.get(str(encoder["name"]), "cloning")}
     save_artifact(tmp_path / "run" / "artifact", tables={"encoder": encoder, "method": method})
     recommender = serve(tmp_path / "run", keep=2, allow_modules=True)
     served = _live(recommender)

@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from scipy import sparse
 from torch import Generator, Tensor
 
+from slatewise.encoders.window import Encoder as WindowEncoder
 from slatewise.errors import input_error
 from slatewise.log import FIRST_ITEM, Catalog
 from slatewise.ops.largest import DECIMALS
@@ -70,6 +71,11 @@ class Policy(RankedPolicy):
         self, config: Config, encoder: StateEncoder, catalog: Catalog, *, generator: Generator | None = None
     ) -> None:
         del generator
+        if not isinstance(encoder, WindowEncoder):
+            raise ValueError(
+                'item_knn reads the last used items off its state, so it needs the encoder "window"; leave [encoder] '
+                'out, or set name = "window" alone'
+            )
         super().__init__(encoder, catalog.num_rows)
         self.config = config
         size = min(config.neighbours, catalog.num_items)

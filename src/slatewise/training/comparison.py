@@ -17,12 +17,11 @@ from torch import Tensor
 from slatewise import evaluation
 from slatewise.config import EvaluateConfig
 from slatewise.data.splits import PartName
-from slatewise.encoders import stateless
 from slatewise.errors import input_error
-from slatewise.methods import popularity
 from slatewise.protocols import Policy
 from slatewise.stats import MeanInterval, Measurement, paired_difference, student_t
 from slatewise.training.finished_run import FinishedRun
+from slatewise.training.validation import popularity_of
 
 BASELINE = "popularity (baseline)"
 
@@ -119,7 +118,11 @@ def compare(
         def report(done: int, label: str = row.label) -> None:
             on_users(label, done, users)
 
-        policies = [popularity_of(first)] if row.label == BASELINE else [run.artifact.policy for run in row.runs]
+        policies = (
+            [popularity_of(first.dataset.catalog, first.split.part("train"))]
+            if row.label == BASELINE
+            else [run.artifact.policy for run in row.runs]
+        )
         pairs = zip(row.runs, policies, strict=True)
         results[row.label] = [
             _evaluate(run, policy, settings, part, seed=seed, on_batch=report) for run, policy in pairs
@@ -178,14 +181,6 @@ def shared_settings(runs: Sequence[FinishedRun]) -> tuple[EvaluateConfig, tuple[
         notes.append("Metrics of liked items are left out: the runs differ in [evaluate] liked_at_least.")
     threshold = configs[0].liked_at_least if len(liked) == 1 else None
     return replace(configs[0], k=tuple(sorted(shared)), liked_at_least=threshold), tuple(notes)
-
-
-def popularity_of(run: FinishedRun) -> popularity.Policy:
-    """Popularity, counted on the training part of a run's data."""
-    catalog = run.dataset.catalog
-    policy = popularity.Policy(popularity.Config(), stateless.Encoder(), catalog)
-    policy.count.copy_(torch.from_numpy(run.split.part("train").counts(catalog.num_rows)))
-    return policy
 
 
 def metrics_of_seeds(measured: Sequence[Mapping[str, Measurement]]) -> dict[str, Measurement]:

@@ -12,7 +12,7 @@ from torch import nn
 from slatewise import evaluation
 from slatewise.encoders import stateless
 from slatewise.evaluation.measurements import LIST_METRICS
-from slatewise.log import LogPart
+from slatewise.log import Catalog, LogPart
 from slatewise.methods import popularity
 from slatewise.protocols import Policy, SelfEvaluating
 from slatewise.training.run import Run
@@ -60,16 +60,20 @@ def popularity_note(run: Run, part: LogPart, value: float) -> tuple[str, ...]:
     compares = not (learner.single_pass or isinstance(learner, SelfEvaluating) or part.empty)
     if not compares or not math.isfinite(value) or select.partition("@")[0] in LIST_METRICS:
         return ()
-    catalog = run.dataset.catalog
-    policy = popularity.Policy(popularity.Config(), stateless.Encoder(), catalog)
-    policy.count += torch.from_numpy(run.split.part("train").counts(catalog.num_rows))
-    counted = _metrics(run, policy, part)[select]
+    counted = _metrics(run, popularity_of(run.dataset.catalog, run.split.part("train")), part)[select]
     if not counted >= value:
         return ()
     return (
         f"popularity alone reaches {select} = {counted:.4f} on validation, this policy {value:.4f}: more events may "
         "help, --method popularity trains it",
     )
+
+
+def popularity_of(catalog: Catalog, part: LogPart) -> popularity.Policy:
+    """Popularity, counted on a part of a log."""
+    policy = popularity.Policy(popularity.Config(), stateless.Encoder(), catalog)
+    policy.count += torch.from_numpy(part.counts(catalog.num_rows))
+    return policy
 
 
 def _metrics(run: Run, policy: Policy, part: LogPart) -> dict[str, float]:
