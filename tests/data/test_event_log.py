@@ -264,12 +264,12 @@ def test_outcomes_without_their_decision(tmp_path: Path, caplog: pytest.LogCaptu
     assert outside["event_id"][1] != "8"
     assert set(uses(events.frame).values()) == {(2_000, 4.0), (2_500, 1.0)}
     tally = events.tally
-    assert (tally.uses, tally.orphans, tally.strangers, tally.repeated_outcomes) == (2, 2, 3, 1)
+    assert (tally.uses, tally.orphans.count, tally.strangers.count, tally.repeated_outcomes) == (2, 2, 3, 1)
     with caplog.at_level("WARNING"):
         assert read_events(tmp_path).equals(events.frame)
     assert [record.getMessage() for record in caplog.records] == tally.sentences()
-    assert (
-        tally.sentences()[2] == "outcomes dropped, their decision is not in the log and they name no user and item: 2"
+    assert tally.sentences()[0].startswith(
+        "records set aside, outcomes whose decision is not in the log, without a user and an item: 2 (1.jsonl, line "
     )
 
 
@@ -292,7 +292,8 @@ def test_outcomes_of_a_type_without_reward_are_set_aside(tmp_path: Path) -> None
     events = load_events(tmp_path, rewards={"click": 2.0})
     assert rewards(events.frame) == {("e", "a"): (0.0, False), ("e", "b"): (2.0, True)}
     assert events.tally.sentences() == [
-        'records set aside, outcomes of type "x", the table of rewards names click: 2 (event "e"; event "e")'
+        'records set aside, outcomes of type "x", the table of rewards names click: 2 (1.jsonl, line 2: event "e"; '
+        '1.jsonl, line 4: event "e")'
     ]
 
 
@@ -310,7 +311,9 @@ def test_a_reward_that_no_sum_can_hold_is_set_aside(tmp_path: Path) -> None:
         ("e", "b"): (20.0, True),
         ("e", "c"): (pytest.approx(-1e30), False),
     }
-    assert events.tally.sentences() == ['records set aside, outcomes with a reward beyond ±1e+30: 1 (event "e")']
+    assert events.tally.sentences() == [
+        'records set aside, outcomes with a reward beyond ±1e+30: 1 (1.jsonl, line 2: event "e")'
+    ]
 
 
 @pytest.mark.parametrize("tail", [b'{"record":"decision","event_id":"e9","times', b"\x00\x00\x00"])
@@ -437,17 +440,56 @@ def test_a_decision_that_comes_again_counts_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "other", [decision("e1", "b a"), decision("e1", "a b", time=7), decision("e1", "a b", logp=None)]
 )
-def test_two_decisions_with_one_name_are_refused(tmp_path: Path, other: Decision) -> None:
-    write(tmp_path / "1.jsonl", decision("e1", "a b"), other)
-    with pytest.raises(InputError, match='two different decisions carry the event_id "e1"'):
-        read_events(tmp_path)
+def test_different_decisions_with_one_name_are_set_aside_with_their_outcomes(tmp_path: Path, other: Decision) -> None:
+    write(tmp_path / "1.jsonl", decision("e1", "a b"), decision("e2", "b a"), outcome("e1", "b", user_id="ann"))
+    write(tmp_path / "2.jsonl", outcome("e2", "a"), other, decision("e1", "a b"))
+    events = load_events(tmp_path)
+    assert rewards(events.frame) == {("e2", "b"): (0.0, False), ("e2", "a"): (1.0, True)}
+    assert events.tally.sentences() == [
+        "records set aside, different decisions with one event_id: 3 "
+        '(1.jsonl, line 1: event "e1"; 2.jsonl, line 2: event "e1"; 2.jsonl, line 3: event "e1")',
+        'records set aside, outcomes of decisions that were set aside: 1 (1.jsonl, line 3: event "e1")',
+    ]
+    write(tmp_path / "one" / "1.jsonl", decision("e1", "a b"), other)
+    message = r"no decision can be used: records set aside, different decisions with one event_id: 2 \(1.jsonl, line 1"
+    with pytest.raises(InputError, match=message):
+        read_events(tmp_path / "one")
 
 
-def test_contexts_of_two_widths_are_refused(tmp_path: Path) -> None:
-    write(tmp_path / "1.jsonl", decision("e1", "a", context=[1.0]))
-    write(tmp_path / "2.jsonl", decision("e2", "a"), decision("e3", "a", context=[1.0, 2.0]))
-    with pytest.raises(InputError, match="1 and 2 numbers of context"):
-        read_events(tmp_path)
+def test_contexts_of_another_width_than_most_are_set_aside(tmp_path: Path) -> None:
+    write(tmp_path / "1.jsonl", decision("e1", "a", context=[1.0]), decision("e2", "b", context=[3.0, 4.0]))
+    write(tmp_path / "2.jsonl", decision("e3", "a"), decision("e4", "a", context=[5.0, 6.0]), outcome("e1", "a"))
+    events = load_events(tmp_path)
+    assert events.frame.select("event_id", "context_0", "context_1").rows() == [
+        ("e2", 3.0, 4.0),
+        ("e3", 0.0, 0.0),
+        ("e4", 5.0, 6.0),
+    ]
+    assert events.tally.sentences() == [
+        'records set aside, contexts of another width than 2: 1 (1.jsonl, line 1: event "e1")',
+        'records set aside, outcomes of decisions that were set aside: 1 (2.jsonl, line 3: event "e1")',
+    ]
+    data = import_path(tmp_path, tmp_path / "data")
+    assert Report.of(data).notes[0].startswith("records set aside, contexts of another width than 2: 1 (1.jsonl, line")
+
+
+def test_of_two_widths_that_are_as_frequent_the_earlier_one_stays(tmp_path: Path) -> None:
+    write(tmp_path / "1.jsonl", decision("e1", "a", context=[1.0]), decision("e2", "b", context=[3.0, 4.0]))
+    assert read_events(tmp_path)["event_id"].to_list() == ["e1"]
+
+
+def test_lines_are_counted_over_blank_and_broken_ones(tmp_path: Path) -> None:
+    lines = encode([decision("e1", "a b"), outcome("e1", "z"), outcome("e1", "y")]).splitlines(keepends=True)
+    (tmp_path / "1.jsonl").write_bytes(lines[0] + b"\n" + lines[1] + b"\n\n" + lines[2])
+    assert load_events(tmp_path).tally.strangers.places == (
+        '1.jsonl, line 3: event "e1"',
+        '1.jsonl, line 6: event "e1"',
+    )
+    (tmp_path / "1.jsonl").write_bytes(lines[0] + b"broken\n" + lines[1] + lines[2].rstrip())
+    assert load_events(tmp_path).tally.strangers.places == (
+        '1.jsonl, line 3: event "e1"',
+        '1.jsonl, line 4: event "e1"',
+    )
 
 
 def test_an_early_block_without_context_is_filled(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_decisions_that_differ_in_their_conditions_are_different(tmp_path: Path)
     assert load_events(file).tally.repeated_decisions == 1
     for fields in ({"k": 4}, {"k": 3, "candidates": ["c", "a"]}):
         file.write_bytes(encode([decision("2", "c a", time=20, k=3), decision("2", "c a", time=20, **fields)]))
-        with pytest.raises(InputError, match='two different decisions carry the event_id "2"'):
+        with pytest.raises(InputError, match="different decisions with one event_id: 2"):
             load_events(file)
 
 

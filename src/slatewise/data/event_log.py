@@ -20,11 +20,14 @@ from slatewise.data.conditions import Conditions
 from slatewise.data.decisions_and_outcomes import LARGEST_REWARD
 from slatewise.data.item_columns import ItemColumns
 from slatewise.data.preparation import hash_names
-from slatewise.data.segments import Columns, read_columns, segments
-from slatewise.data.set_aside import EXAMPLES, SetAside
+from slatewise.data.segments import read_columns, segments
+from slatewise.data.set_aside import SetAside, set_aside_rows
+from slatewise.data.usable_decisions import usable_decisions
 from slatewise.errors import input_error
 
 _log = logging.getLogger(__name__)
+_ORPHANS = "outcomes whose decision is not in the log, without a user and an item"
+_STRANGERS = "outcomes of an item or position that is not in the slate of their decision"
 _PAYS = pl.col("reward") > 0
 _SUMS = (
     pl.col("reward").sum().cast(pl.Float32),
@@ -47,16 +50,16 @@ class Tally:
     """The same outcome again, passed over."""
     uses: int
     """Events made of outcomes that name a user and an item, but a decision that the log does not have."""
-    orphans: int
-    """Outcomes of decisions that the log does not have, with no user and item to make an event of: dropped."""
-    strangers: int
-    """Outcomes of an item or position that is not in the slate of their decision: dropped."""
+    orphans: SetAside
+    """Outcomes of decisions that the log does not have, with no user and item to make an event of."""
+    strangers: SetAside
+    """Outcomes of an item or position that is not in the slate of their decision."""
     early: int
     """Uses that arrived before their slate was decided on: counted at the time of the decision."""
     torn: tuple[str, ...]
     """Files whose last line was cut short."""
     set_aside: tuple[SetAside, ...] = ()
-    """Lines that hold no usable record, and outcomes whose reward is not known or too large."""
+    """Lines that hold no usable record, decisions that contradict others, and outcomes without a usable reward."""
     without_filter: int = 0
     """Decisions whose filter cannot be applied to the items of their catalog again: their conditions are not known."""
     catalogs_missing: tuple[str, ...] = ()
@@ -68,8 +71,6 @@ class Tally:
             "repeated decisions, counted once": self.repeated_decisions,
             "repeated outcomes, counted once": self.repeated_outcomes,
             "events made of outcomes whose decision is not in the log (propensity unknown)": self.uses,
-            "outcomes dropped, their decision is not in the log and they name no user and item": self.orphans,
-            "outcomes dropped, their item or position is not in the slate of their decision": self.strangers,
             "uses that came before their decision, counted at its time": self.early,
             "decisions whose filter cannot be applied again, the conditions of their slates are not known": (
                 self.without_filter
@@ -82,7 +83,8 @@ class Tally:
             f"for an item: {file}"
             for file in self.catalogs_missing
         ]
-        return [*map(str, self.set_aside), *counted, *torn, *missing]
+        outcomes = [str(each) for each in (self.orphans, self.strangers) if each.count]
+        return [*map(str, self.set_aside), *outcomes, *counted, *torn, *missing]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +129,13 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
         rewards: type of outcome → reward of one unit of its value; without it an outcome's reward is its value.
 
     Raises:
-        InputError: no files, more lines that are no records than records, two different decisions with one event_id,
-            contexts of different widths, or `rewards` that name no type of the outcomes.
+        InputError: no files, more lines that are no records than records, no usable decision among some, or `rewards`
+            that name no type of the outcomes.
     """
     columns = read_columns(segments(path))
-    decisions, rows, repeated = _distinct(columns, path)
-    outcomes, without_reward = _add_rewards(columns.outcomes, rewards, path)
+    usable = usable_decisions(columns, path)
+    decisions, rows = usable.decisions.drop("file", "line"), usable.rows
+    outcomes, without_reward = _add_rewards(usable.outcomes, rewards, path, columns.files)
 
     numbers = decisions.select("event_id", "event")
     outcomes = outcomes.join(numbers, on="event_id", how="left", maintain_order="left")
@@ -140,6 +143,8 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
     unmatched = outcomes.filter(pl.col("event").is_null())
 
     positioned = _match_positions(matched, rows)
+    strangers = matched.join(positioned.select("order"), on="order", how="anti", maintain_order="left")
+    lost = unmatched.filter(pl.col("user_id").is_null() | pl.col("item_id").is_null())
     counted = _once(positioned, ["event", "position"])
     whole = unmatched.filter(pl.col("user_id").is_not_null() & pl.col("item_id").is_not_null())
     outside = _once(whole, ["event_id", "user_id", "item_id"])
@@ -159,14 +164,14 @@ def load_events(path: Path, *, rewards: Mapping[str, float] | None = None) -> Ev
         tally=Tally(
             decisions=len(decisions),
             outcomes=len(outcomes),
-            repeated_decisions=repeated,
+            repeated_decisions=usable.repeated,
             repeated_outcomes=len(positioned) - len(counted) + len(whole) - len(outside),
             uses=len(uses),
-            orphans=len(unmatched) - len(whole),
-            strangers=len(matched) - len(positioned),
+            orphans=set_aside_rows(lost, columns.files, _ORPHANS),
+            strangers=set_aside_rows(strangers, columns.files, _STRANGERS),
             early=int(shown.select(early.sum()).item()),
             torn=tuple(str(file) for file in columns.torn),
-            set_aside=(*columns.set_aside, *without_reward),
+            set_aside=(*columns.set_aside, *usable.set_aside, *without_reward),
             without_filter=without_filter,
             catalogs_missing=missing,
         ),
@@ -186,43 +191,8 @@ def _existing_items(conditions: Conditions, catalogs: Sequence[pa.StringArray], 
     return replace(conditions, items=items)
 
 
-def _distinct(columns: Columns, path: Path) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """Decisions with their number `event` and their context, the rows of their slates, and how many were repeats."""
-    width = columns.context.shape[1]
-    names = [f"context_{index:0{len(str(width - 1))}d}" for index in range(width)]  # padded: sorts as it counts
-    decisions = columns.decisions.with_columns(
-        pl.int_range(pl.len(), dtype=pl.Int64).alias("event"),
-        *(pl.Series(name, columns.context[:, index]) for index, name in enumerate(names)),
-    )
-    if decisions["event_id"].n_unique() == len(decisions):
-        return decisions, columns.rows, 0
-    again = decisions.filter(pl.col("event_id").is_duplicated())
-    slates = columns.rows.join(again.select("event"), on="event", how="semi")
-    slates = slates.group_by("event", maintain_order=True).agg("item_id", "logp")
-    listed = columns.conditions.items.group_by("event", maintain_order=True).agg(
-        "role", pl.col("item_id").alias("listed")
-    )
-    contents = (
-        again.join(slates, on="event")
-        .join(columns.conditions.events, on="event", how="left")
-        .join(listed, on="event", how="left")
-        .drop("event")
-        .unique(maintain_order=True)
-    )
-    clash = contents.filter(pl.col("event_id").is_duplicated())
-    if len(clash):
-        raise input_error(
-            f'two different decisions carry the event_id "{clash["event_id"][0]}"',
-            file=path,
-            advice="Nothing was imported. Writers that number events alike must be imported one by one.",
-        )
-    first = decisions.unique("event_id", keep="first", maintain_order=True)
-    rows = columns.rows.join(first.select("event"), on="event", how="semi", maintain_order="left")
-    return first, rows, len(decisions) - len(first)
-
-
 def _add_rewards(
-    outcomes: pl.DataFrame, rewards: Mapping[str, float] | None, path: Path
+    outcomes: pl.DataFrame, rewards: Mapping[str, float] | None, path: Path, files: Sequence[Path]
 ) -> tuple[pl.DataFrame, list[SetAside]]:
     """Outcomes in the order of arrival (ties: as logged), with their reward; those without a usable one are set aside.
 
@@ -246,19 +216,15 @@ def _add_rewards(
                 advice="Nothing was imported. Name the types of the log: --outcome click=1.",
             )
         for kind, rows in strange.group_by("type", maintain_order=True):
-            set_aside.append(_set_aside(rows, f'outcomes of type "{kind[0]}", the table of rewards names {names}'))
+            reason = f'outcomes of type "{kind[0]}", the table of rewards names {names}'
+            set_aside.append(set_aside_rows(rows, files, reason))
         weight = pl.col("type").replace_strict(dict(rewards), default=None, return_dtype=pl.Float64)
         rewarded = ordered.join(strange.select("order"), on="order", how="anti", maintain_order="left")
         rewarded = rewarded.with_columns((pl.col("value") * weight).alias("reward"))
     usable = (pl.col("reward").abs() <= LARGEST_REWARD).fill_null(value=False)
     if len(large := rewarded.filter(~usable)):
-        set_aside.append(_set_aside(large, f"outcomes with a reward beyond ±{LARGEST_REWARD:g}"))
+        set_aside.append(set_aside_rows(large, files, f"outcomes with a reward beyond ±{LARGEST_REWARD:g}"))
     return rewarded.filter(usable), set_aside
-
-
-def _set_aside(outcomes: pl.DataFrame, reason: str) -> SetAside:
-    places = tuple(f'event "{event}"' for event in outcomes["event_id"].head(EXAMPLES).to_list())
-    return SetAside(reason=reason, count=len(outcomes), places=places)
 
 
 def _match_positions(outcomes: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:

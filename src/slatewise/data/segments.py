@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from slatewise.data.conditions import Conditions, concatenate, read_conditions
 from slatewise.data.decisions_and_outcomes import (
@@ -29,6 +30,7 @@ from slatewise.data.decisions_and_outcomes import (
 from slatewise.data.set_aside import SetAside, UnusableLines
 from slatewise.errors import input_error
 
+R = TypeVar("R", Decision, Outcome)
 BLOCK = 16 << 20
 """Bytes of a file that are decoded at a time."""
 _TEXT = ("event_id", "user_id", "session_id", "policy_version", "item_id", "type", "outcome_id")
@@ -45,15 +47,21 @@ class Columns:
     """The records of a log as columns, in the order of the files."""
 
     decisions: pl.DataFrame
-    """event_id, timestamp, user_id, session_id, policy_version, size (length of the slate); one row a decision."""
+    """event_id, timestamp, user_id, session_id, policy_version, size (length of the slate), file (its number) and line;
+    one row a decision."""
     rows: pl.DataFrame
     """event (number of the decision), position, item_id, logp; one row a shown item."""
-    context: Float[np.ndarray, "V X"]
-    """Zeros where a decision has none."""
+    context_width: Int[np.ndarray, " V"]
+    """How many numbers of context each decision has."""
+    context: Float[np.ndarray, " X"]
+    """Those of one decision after the other."""
     outcomes: pl.DataFrame
-    """event_id, timestamp, received, item_id, position, type, value, outcome_id, user_id; one row an outcome."""
+    """event_id, timestamp, received, item_id, position, type, value, outcome_id, user_id, file, line; one row an
+    outcome."""
     conditions: Conditions
     """By the number of the decision."""
+    files: tuple[Path, ...]
+    """By their number."""
     catalogs: tuple[tuple[Path, CatalogRecord], ...]
     """The folder of the file in which a catalog was recorded, and the record."""
     torn: tuple[Path, ...]
@@ -88,29 +96,30 @@ def read_columns(files: Sequence[Path]) -> Columns:
     """Every record of some files.
 
     Raises:
-        InputError: a file that cannot be read, more lines that are no records than records, or contexts of different
-            widths. A last line without a newline that is no record is left out: its writer was stopped.
+        InputError: a file that cannot be read, or more lines that are no records than records. A last line without a
+            newline that is no record is left out: its writer was stopped.
     """
     decisions: list[pl.DataFrame] = []
     rows: list[pl.DataFrame] = []
-    contexts: list[Float[np.ndarray, "V X"]] = []
+    widths: list[Int[np.ndarray, " V"]] = []
+    contexts: list[Float[np.ndarray, " X"]] = []
     outcomes: list[pl.DataFrame] = []
     conditions: list[Conditions] = []
     catalogs: list[tuple[Path, CatalogRecord]] = []
     faults, torn = UnusableLines(), list[Path]()
     events = count = 0
-    width = 0
     with _no_collection():
-        for file in files:
-            for records in _blocks(file, faults, torn):
+        for number, file in enumerate(files):
+            for records, lines in _blocks(file, faults, torn):
                 count += len(records)
-                served = [record for record in records if isinstance(record, Decision)]
-                decisions.append(_decisions(served))
+                served, lines_served = _of_kind(Decision, records, lines)
+                decisions.append(_decisions(served).with_columns(*_places(number, lines_served)))
                 rows.append(_rows(served, events))
-                context = _context(served, width, file)
-                width = max(width, context.shape[1])
-                contexts.append(context)
-                outcomes.append(_table([record for record in records if isinstance(record, Outcome)], _OUTCOME))
+                widths.append(np.array([len(record.context or ()) for record in served], np.int64))
+                context = chain.from_iterable(record.context or () for record in served)
+                contexts.append(np.fromiter(context, np.float32, int(widths[-1].sum())))
+                arrived, lines_arrived = _of_kind(Outcome, records, lines)
+                outcomes.append(_table(arrived, _OUTCOME).with_columns(*_places(number, lines_arrived)))
                 conditions.append(read_conditions(served, events))
                 catalogs += [(file.parent, record) for record in records if isinstance(record, CatalogRecord)]
                 events += len(served)
@@ -124,18 +133,32 @@ def read_columns(files: Sequence[Path]) -> Columns:
         ) from error
     none: list[Decision] = []
     return Columns(
-        decisions=pl.concat([_decisions(none), *decisions]),
+        decisions=pl.concat([_decisions(none).with_columns(*_places(0, [])), *decisions]),
         rows=pl.concat([_rows(none, 0), *rows]),
-        context=np.concatenate([np.zeros((0, width), np.float32), *(_widen(context, width) for context in contexts)]),
-        outcomes=pl.concat([_table([], _OUTCOME), *outcomes]),
+        context_width=np.concatenate([np.zeros(0, np.int64), *widths]),
+        context=np.concatenate([np.zeros(0, np.float32), *contexts]),
+        outcomes=pl.concat([_table([], _OUTCOME).with_columns(*_places(0, [])), *outcomes]),
         conditions=concatenate(conditions),
+        files=tuple(files),
         catalogs=tuple(catalogs),
         torn=tuple(torn),
         set_aside=faults.by_reason(),
     )
 
 
-def _blocks(file: Path, faults: UnusableLines, torn: list[Path]) -> Iterator[list[Record]]:
+def _of_kind(kind: type[R], records: Sequence[Record], lines: Sequence[int]) -> tuple[list[R], list[int]]:
+    """The records of one kind, and their lines."""
+    of_kind = [(record, line) for record, line in zip(records, lines, strict=True) if isinstance(record, kind)]
+    return [record for record, _ in of_kind], [line for _, line in of_kind]
+
+
+def _places(file: int, lines: Sequence[int]) -> tuple[pl.Series, pl.Series]:
+    """Columns that say where records stand."""
+    return pl.Series("file", [file] * len(lines), dtype=pl.Int64), pl.Series("line", lines, dtype=pl.Int64)
+
+
+def _blocks(file: Path, faults: UnusableLines, torn: list[Path]) -> Iterator[tuple[list[Record], Sequence[int]]]:
+    """Records, and the line of each."""
     line = 1
     rest = b""
     try:
@@ -157,22 +180,26 @@ def _blocks(file: Path, faults: UnusableLines, torn: list[Path]) -> Iterator[lis
         except LineError:
             torn.append(file)
         else:
-            yield [last]
+            yield [last], [line]
 
 
-def _decode_lines(lines: bytes, file: Path, first: int, faults: UnusableLines) -> list[Record]:
+def _decode_lines(lines: bytes, file: Path, first: int, faults: UnusableLines) -> tuple[list[Record], Sequence[int]]:
     try:
-        return decode(lines)
+        records = decode(lines)
     except (LineError, *UNREADABLE):
         # once more, line by line, to set aside what cannot be used
-        records = []
+        records, numbers = [], []
         for number, line in enumerate(lines.split(b"\n"), start=first):
             if line.strip():
                 try:
                     records.append(decode_line(line))
+                    numbers.append(number)
                 except LineError as error:
                     faults.add(error, file, number)
-        return records
+        return records, numbers
+    if len(records) == lines.count(b"\n"):
+        return records, range(first, first + len(records))
+    return records, [number for number, line in enumerate(lines.split(b"\n"), start=first) if line.strip()]
 
 
 @contextmanager
@@ -218,21 +245,3 @@ def _rows(records: Sequence[Decision], first: int) -> pl.DataFrame:
             "known": shown,
         }
     ).select("event", "position", "item_id", pl.when("known").then("logp").alias("logp"))
-
-
-def _context(records: Sequence[Decision], width: int, file: Path) -> Float[np.ndarray, "V X"]:
-    widths = {len(record.context) for record in records if record.context} | ({width} if width else set())
-    if len(widths) > 1:
-        raise input_error(
-            f"decisions with {' and '.join(map(str, sorted(widths)))} numbers of context; expected as many in all",
-            file=file,
-            advice="Nothing was imported. Import logs of different contexts one by one.",
-        )
-    width = max(widths, default=0)
-    empty = [0.0] * width
-    flat = chain.from_iterable(record.context or empty for record in records)
-    return np.fromiter(flat, np.float32, width * len(records)).reshape(len(records), width)
-
-
-def _widen(context: Float[np.ndarray, "V X"], width: int) -> Float[np.ndarray, "V W"]:
-    return context if context.shape[1] == width else np.zeros((len(context), width), np.float32)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import polars as pl
 
 from slatewise.data.decisions_and_outcomes import LineError
 
@@ -24,6 +27,21 @@ class SetAside:
     def __str__(self) -> str:
         rest = f"; and {self.count - len(self.places):,} more" if self.count > len(self.places) else ""
         return f"records set aside, {self.reason}: {self.count:,} ({'; '.join(self.places)}{rest})"
+
+
+def set_aside_rows(records: pl.DataFrame, files: Sequence[Path], reason: str) -> SetAside:
+    """Records that are set aside for one reason, the first of them named by file and line.
+
+    Args:
+        records: file (number), line and event_id.
+        files: by their number.
+        reason: why.
+    """
+    places = tuple(
+        f'{files[file].name}, line {line:,}: event "{event}"'
+        for file, line, event in records.select("file", "line", "event_id").head(EXAMPLES).iter_rows()
+    )
+    return SetAside(reason=reason, count=len(records), places=places)
 
 
 class UnusableLines:
