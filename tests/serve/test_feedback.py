@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -245,10 +246,15 @@ NOW = time.time_ns() // 1000
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"event_id": "EVENT"}, "item_id None and position None name nothing in the slate; expected a position from 0"),
-        ({"event_id": "EVENT", "position": 5}, "position 5 name nothing"),
-        ({"event_id": "EVENT", "item_id": "i999"}, "item_id 'i999'"),
-        ({"event_id": "EVENT", "item_id": "SECOND", "position": 0}, "both must agree"),
+        (
+            {"event_id": "EVENT"},
+            'the slate of event "EVENT" is named, and nothing of it; expected an item',
+        ),
+        ({"event_id": "EVENT", "position": 5}, 'the slate of event "EVENT" has no position 5; expected an item or'),
+        ({"event_id": "EVENT", "position": 5}, 'a position of the slate ("FIRST", "SECOND", '),
+        ({"event_id": "EVENT", "position": 5}, "; positions 0 to 4); both must agree. Send what /recommend answered"),
+        ({"event_id": "EVENT", "item_id": "i999"}, 'the slate of event "EVENT" does not show "i999"'),
+        ({"event_id": "EVENT", "item_id": "SECOND", "position": 0}, 'shows "SECOND" at position 1, not at position 0'),
         ({"event_id": "EVENT", "position": 0, "user_id": "ben"}, 'was not served to "ben"'),
         ({"user_id": "ann"}, "without event_id it is not clear who used what"),
         ({"item_id": "i1"}, "expected event_id with item_id or position, or user_id with item_id"),
@@ -262,10 +268,12 @@ def test_an_outcome_that_does_not_fit_is_refused(
 ) -> None:
     recommender = serve(run)
     event, items = slate(recommender)
-    named = {"EVENT": event, "SECOND": items[1]}
+    named = {"EVENT": event, "FIRST": items[0], "SECOND": items[1]}
     filled = {key: named.get(str(value), value) for key, value in fields.items()}
+    for word, name in named.items():
+        message = message.replace(word, name)
     feedback = msgspec.convert(filled, Feedback)
-    with pytest.raises(RefusedError, match=message):
+    with pytest.raises(RefusedError, match=re.escape(message)):
         recommender.feedback([feedback])
     assert len(lines(recommender)) == 1
 

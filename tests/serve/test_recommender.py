@@ -152,6 +152,7 @@ def test_a_user_of_the_training_log_starts_with_that_history(tmp_path: Path, ser
     dataset = prepare(frame, out=tmp_path / "data", name="toy")
     save_artifact(tmp_path / "run" / "artifact", tables={"data": {"path": str(tmp_path / "data")}})
     recommender = serve(tmp_path / "run")
+    assert recommender.example_user == "ann"
     answer = recommender.recommend(RecommendRequest(user_id="ann", k=NUM_ITEMS))
     assert {f"i{item}" for item in range(NUM_ITEMS)} - set(names(answer)) == {"i5", "i7"}
     with torch.inference_mode():

@@ -112,6 +112,7 @@ def serve(
 def _serve(run: Path, options: Options, *, address: tuple[str, int], max_body: int, admin: bool, as_json: bool) -> None:
     """Serve until Ctrl-C; the address is printed once the service answers."""
     from slatewise.serve import create_app, open_recommender
+    from slatewise.serve.http.app import example_request
     from slatewise.serve.http.server import listen, run_server, url_of
 
     with listen(*address) as listening:
@@ -136,9 +137,12 @@ def _serve(run: Path, options: Options, *, address: tuple[str, int], max_body: i
             if ready["masked"]:
                 print(f"{ready['masked']:,} items are masked; they stay so after a restart, until DELETE /masks.")
             print(f"Serving policy {ready['policy_version']} at {url} (Ctrl-C stops it). Events: {ready['events']}")
-            print(f'Ask: curl -s {url}/recommend -d \'{{"user_id": "1"}}\'', flush=True)
+            if (user := recommender.example_user) is None:
+                print(f"Ask: POST {url}/recommend; no log of users is open, every user is new.", flush=True)
+            else:
+                print(f"Ask: {example_request(url, user)}", flush=True)
 
-        app = create_app(recommender, max_body=max_body, sync_seconds=None if options.fsync else 1.0, admin=admin)
+        app = create_app(recommender, max_body=max_body, admin=admin)
         run_server(app, listening, on_ready=say)
     if not as_json:
         print(f"Stopped. The next log: slatewise data import {ready['events']}", file=sys.stderr)

@@ -42,7 +42,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Journal:
-    """What was served and what came of it. All but `sync` is for one thread."""
+    """What was served and what came of it. All but `sync` and `fault` is for one thread."""
 
     def __init__(self, log: SegmentedLog, store: Store, users: Users, *, reward: Callable[[Outcome], float]) -> None:
         self._log = log
@@ -146,6 +146,10 @@ class Journal:
         self._store.put_followed(self._name, position)
         moments = [record.received or 0 if isinstance(record, Outcome) else record.timestamp for record in records]
         self._store.put_latest_time(max([self._store.latest_time(), *moments]))
+
+    def fault(self) -> str:
+        """Why nothing can be recorded at the moment; "" where it can. May be called from another thread."""
+        return self._log.fault()
 
     def sync(self) -> None:
         """Wait until the disk has all; may be called from another thread."""

@@ -137,6 +137,11 @@ class Recommender:
         return self._journal.set_aside
 
     @property
+    def example_user(self) -> str | None:
+        """Name of a user of the log that users start from; None where there is no such log."""
+        return self.users.example
+
+    @property
     def simulated(self) -> bool:
         """True where the policy learned from a simulated log."""
         return self.artifact.manifest.source.simulated
@@ -205,6 +210,10 @@ class Recommender:
         accepted = sum(receipt.status == "accepted" for receipt in receipts)
         self.outcomes += accepted
         return FeedbackAnswer(accepted=accepted, duplicates=len(receipts) - accepted, outcomes=receipts)
+
+    def fault(self) -> str:
+        """Why nothing can be recorded at the moment; "" where it can. May be called from another thread."""
+        return self._journal.fault()
 
     def sync(self) -> None:
         """Wait until the disk has all; may be called from another thread."""

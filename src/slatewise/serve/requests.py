@@ -25,6 +25,8 @@ from slatewise.types import Exploration, SlateRequest
 
 EARLIEST = 946_684_800_000_000
 """2000-01-01: milliseconds or seconds in place of microseconds fall before it."""
+MOST_NAMED = 10
+"""Items of a slate that a message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,11 +272,7 @@ class Door:
             )
         position = position_in(play, item_id=feedback.item_id, position=feedback.position)
         if position is None:
-            raise RefusedError(
-                f"{where}item_id {feedback.item_id!r} and position {feedback.position} name nothing in the slate",
-                expected=f"a position from 0 to {len(play.slate) - 1}, or an item of the slate (both must agree)",
-                advice="Send what /recommend answered; for another item leave event_id out and send user_id.",
-            )
+            raise _not_in_slate(feedback, play.slate, f'{where}the slate of event "{event_id}"')
         received = clock()
         outcome = Outcome(
             event_id=event_id,
@@ -287,3 +285,28 @@ class Door:
             outcome_id=feedback.outcome_id,
         )
         return outcome, position
+
+
+def _not_in_slate(feedback: Feedback, slate: Sequence[str], subject: str) -> RefusedError:
+    """The error about an item or a position that a slate does not have.
+
+    Args:
+        feedback: names them.
+        slate: names of the items.
+        subject: the slate in words.
+    """
+    last = len(slate) - 1
+    positions = "position 0" if last == 0 else f"positions 0 to {last}"
+    shown = ", ".join(f'"{name}"' for name in slate[:MOST_NAMED]) + (", …" if len(slate) > MOST_NAMED else "")
+    if feedback.item_id is None:
+        what = "is named, and nothing of it" if feedback.position is None else f"has no position {feedback.position}"
+    elif feedback.item_id not in slate:
+        what = f'does not show "{feedback.item_id}"'
+    else:
+        place = slate.index(feedback.item_id)
+        what = f'shows "{feedback.item_id}" at position {place}, not at position {feedback.position}'
+    return RefusedError(
+        f"{subject} {what}",
+        expected=f"an item or a position of the slate ({shown}; {positions}); both must agree",
+        advice="Send what /recommend answered; for another item leave event_id out and send user_id.",
+    )

@@ -56,6 +56,12 @@ class Users:
         self._history = history
         self.context_width = context_width
 
+    @property
+    def example(self) -> str | None:
+        """Name of a user of the log; None where there is no log."""
+        names = None if self._history is None else self._history.dataset.users.names
+        return names[0].as_py() if names is not None and len(names) else None
+
     def find(self, user_id: str) -> User:
         """A user, with the memory brought up to date if another policy saved it last."""
         record = self._store.user(user_id)

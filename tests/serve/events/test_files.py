@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -165,6 +166,26 @@ def test_after_a_failed_fsync_nothing_is_taken_until_the_disk_has_all(
     assert file.read_bytes() == whole
     log.append([{"n": 3}])
     assert [record["n"] for record in log] == [0, 1, 2, 3]
+    log.close()
+
+
+def test_why_records_cannot_be_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, file = SegmentedLog(tmp_path, fsync=True), tmp_path / "events-00000001.jsonl"
+    log.append([{"n": 0}])
+    assert log.fault() == ""
+    with failing_fsync(monkeypatch):
+        with pytest.raises(SlatewiseError, match="Nothing was recorded"):
+            log.append([{"n": 1}])
+        assert log.fault() == f"{file}: Input/output error"
+    assert log.fault() == ""  # asked again, the disk answers
+    with monkeypatch.context() as patched:
+        full = SimpleNamespace(f_blocks=100, f_bavail=0)
+        patched.setattr(os, "fstatvfs", lambda handle: full)
+        assert log.fault() == f"{file}: No space left on device"
+    file.rename(tmp_path / "away")
+    assert log.fault() == f"{file}: No such file or directory"
+    file.write_bytes(b"")
+    assert log.fault() == f"{file}: another file has its name"
     log.close()
 
 

@@ -26,6 +26,7 @@ from tests.serve.world import NUM_ITEMS, save_artifact
 from slatewise.errors import SlatewiseError
 from slatewise.serve import Options, create_app, open_recommender
 from slatewise.serve.events.files import SegmentedLog
+from slatewise.serve.http.app import example_request
 from slatewise.serve.http.limits import MAX_BODY
 from slatewise.serve.http.openapi import document
 from slatewise.serve.users import Users
@@ -206,6 +207,32 @@ def test_what_the_disk_may_lack_is_no_answer(tmp_path: Path, monkeypatch: pytest
         recommender.sync()
         assert started.post("/recommend", json={"user_id": "a"}).status_code == 200
     assert (tmp_path / "serve" / "events" / "events-00000001.jsonl").read_text().count('"decision"') == 2
+
+
+def test_health_says_that_the_log_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_artifact(tmp_path / "artifact")
+    recommender = open_recommender(tmp_path, Options())
+    with TestClient(create_app(recommender, sync_seconds=None)) as started:
+        assert started.post("/recommend", json={"user_id": "a"}).status_code == 200
+        with failing_fsync(monkeypatch), pytest.raises(SlatewiseError, match="Input/output error"):
+            recommender.sync()
+        error = problem(started.get("/health"), 503)["error"]
+        assert error.startswith("the log cannot be written: ")
+        assert error.endswith("events-00000001.jsonl: the disk did not take earlier records (Input/output error)")
+        recommender.sync()
+        assert started.get("/health").json()["status"] == "ok"
+
+
+def test_the_page_asks_for_a_user_of_the_log(tmp_path: Path) -> None:
+    save_artifact(tmp_path / "artifact")
+    with TestClient(create_app(open_recommender(tmp_path, Options()))) as started:
+        assert "-d &#x27;{&quot;user_id&quot;: &quot;NAME&quot;}&#x27;" in started.get("/").text
+
+
+def test_a_user_with_quotes_is_asked_for(tmp_path: Path) -> None:
+    assert example_request("http://here", 'd\'Arc "é"') == (
+        """curl -s http://here/recommend -d '{"user_id": "d'"'"'Arc \\"é\\""}'"""
+    )
 
 
 @pytest.mark.parametrize("moment", ["while it is computed", "while it is written"])

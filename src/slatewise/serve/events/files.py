@@ -67,6 +67,11 @@ class SegmentedLog:
         """The place after the last record."""
         return Position(self._number, self._segment.size)
 
+    def fault(self) -> str:
+        """Why records cannot be appended at the moment, with the file; "" where they can."""
+        fault = self._segment.fault()
+        return fault and f"{self._segment.path}: {fault}"
+
     def append(self, records: Sequence[dict[str, Any]]) -> None:
         """Write records, all or none; when it returns they outlive this process.
 

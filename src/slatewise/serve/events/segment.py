@@ -7,6 +7,7 @@ memory, and synced.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -38,6 +39,9 @@ class Segment:
         self._pending = bytearray()
         """The last bytes of the file, which the disk may lack."""
         self._failure = ""
+        """Why the disk may lack the pending bytes."""
+        self._refusal = ""
+        """Why the last append wrote nothing."""
         self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             self.size = self._cut_torn_line()
@@ -69,8 +73,27 @@ class Segment:
             except OSError as error:
                 self._take_back(error)
             self.size += len(lines)
+            self._refusal = ""
             if not self._fsync:
                 self._pending += lines
+
+    def fault(self) -> str:
+        """Why lines cannot be appended at the moment; "" where they can, as far as can be known without a try."""
+        with self._guard:
+            if self._failure or self._handle < 0:
+                return self._failure and f"the disk did not take earlier records ({self._failure})"
+            try:
+                if not os.path.samestat(os.fstat(self._handle), os.stat(self.path)):
+                    return "another file has its name"
+                system = os.fstatvfs(self._handle)
+                if system.f_blocks and not system.f_bavail:
+                    return os.strerror(errno.ENOSPC)
+                if self._refusal:
+                    os.fsync(self._handle)
+                    self._refusal = ""
+            except OSError as error:
+                return error.strerror or str(error)
+            return ""
 
     def sync(self) -> None:
         """Wait until the disk has everything.
@@ -109,6 +132,7 @@ class Segment:
 
     def _take_back(self, error: OSError) -> None:
         """Remove a batch that was not written whole: its sender hears that nothing was recorded."""
+        self._refusal = error.strerror or str(error)
         try:
             os.ftruncate(self._handle, self.size)
         except OSError as failure:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import html
+import json
 import logging
+import shlex
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -37,10 +39,21 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 _logger = logging.getLogger(__name__)
+_WRITABLE = "a service that can write its log"
 _encode = msgspec.json.Encoder().encode
 _recommend = msgspec.json.Decoder(RecommendRequest)
 _mask = msgspec.json.Decoder(MaskRequest)
 _feedback = msgspec.json.Decoder(Feedback | list[Feedback])
+
+
+def example_request(url: str, user: str) -> str:
+    """A command that asks for the slate of a user.
+
+    Args:
+        url: of the service.
+        user: name.
+    """
+    return f"curl -s {url}/recommend -d {shlex.quote(json.dumps({'user_id': user}, ensure_ascii=False))}"
 
 
 def create_app(
@@ -162,8 +175,12 @@ class _Service:
         )
 
     async def health(self, _: Request) -> Response:
-        """GET /health."""
+        """GET /health: 503 with the reason where requests could not be recorded."""
         recommender = self._recommender
+        # a disk that hangs must not hold up requests
+        fault = await asyncio.to_thread(recommender.fault)
+        if fault:
+            return _problem(503, f"the log cannot be written: {fault}", _WRITABLE, "Make room, or check the disk.")
         return _json(
             Health(
                 status="ok",
@@ -190,7 +207,8 @@ class _Service:
             "encoder": artifact.config.encoder.name,
             "version": artifact.version,
             "items": f"{artifact.catalog.num_items:,}",
-            "url": str(request.base_url).rstrip("/"),
+            "url": (url := str(request.base_url).rstrip("/")),
+            "example": example_request(url, self._recommender.example_user or "NAME"),
         }
         simulated = "<p><b>Simulated log:</b> no person made the events that this policy learned from.</p>"
         return HTMLResponse(
@@ -238,7 +256,7 @@ async def _respond(answer: Callable[[], Awaitable[Any]]) -> Response:
         advice = "Try again later; nothing was recorded."
         if isinstance(error, UncertainError):
             advice = "It is not known whether it was recorded: send outcomes again only with their outcome_id."
-        return _problem(503, str(error), "a service that can write its log", advice)
+        return _problem(503, str(error), _WRITABLE, advice)
     except msgspec.ValidationError as error:
         return _problem(422, str(error), "a body as /openapi.json describes it", "Mend the value at the path named.")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -60,7 +60,7 @@ def document() -> dict[str, Any]:
                 "get": {
                     "operationId": "health",
                     "summary": "The service is up, and which policy it serves.",
-                    "responses": _responses("Health", "It is."),
+                    "responses": _responses("Health", "It is.", "503"),
                 }
             },
         },
@@ -75,7 +75,7 @@ _REFUSALS = {
     "404": "The event is not known.",
     "413": "The body is too large.",
     "422": "The body is JSON, but cannot be used.",
-    "503": "It could not be recorded; nothing was.",
+    "503": "Nothing can be recorded; nothing was.",
 }
 
 
