@@ -46,7 +46,7 @@ def test_two_logs_become_one_data_set(logs: Path, slatewise: Command) -> None:
     assert said.code == 0, said.err
     assert "tuesday.csv: 2 events added, 1 new user, 1 new item." in said.out
     assert "tuesday.csv: 1 event was there already: left out." in said.out
-    assert "set aside 1 rows: events that another log had already" in said.out
+    assert "set aside 1 row: events that another log had already" in said.out
     assert names(logs / "both") == (["ann", "bob", "cid"], ["1", "2", "9"])
     assert rows(logs / "both") == BOTH
     assert {path.name for path in logs.iterdir()} == {"monday.csv", "tuesday.csv", "titles.csv", "both"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -173,3 +174,23 @@ def test_whole_numbers_among_names_of_events_are_the_same_events(tmp_path: Path,
     slatewise("data", "import", tmp_path / "monday.csv", "--out", data)
     value = slatewise("data", "append", data, tmp_path / "again.csv", "--json").value
     assert (value["merges"][0]["added"], value["merges"][0]["duplicates"]) == (0, 1)
+
+
+@pytest.mark.parametrize("titles", [True, False])
+def test_a_recorded_catalog_is_no_item_table(titles: bool, tmp_path: Path, slatewise: Command) -> None:
+    events, items = tmp_path / "events", tmp_path / "items.csv"
+    events.mkdir()
+    pq.write_table(pa.table({"item_id": ["1", "2", "3"]}), events / "catalog-0a.parquet")
+    catalog = {"record": "catalog", "timestamp": 1, "catalog_version": "0a", "items": 3, "file": "catalog-0a.parquet"}
+    decision = {"record": "decision", "event_id": "e", "timestamp": 2, "user_id": "ann", "slate": ["2"]}
+    (events / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in (catalog, decision)))
+    items.write_text("item_id,title\n2,Two\n" if titles else "item_id,price\n2,5\n", encoding="utf-8")
+    plain = slatewise("data", "import", events, "--out", tmp_path / "plain")
+    assert "The catalogs that were served have 3 items; --items RUN brings their titles." in plain.out
+    assert "item table" not in plain.out
+    assert "1 row in 1 event of 1 user, 3 items, impressions" in plain.out
+    said = slatewise("data", "import", events, "--items", items, "--out", tmp_path / "described")
+    assert "The catalogs that were served have 3 items." in said.out
+    assert f"{'titles' if titles else 'items '}    1 of 1 item of the log is in the item table, which has 1" in said.out
+    again = slatewise("data", "append", tmp_path / "described", events)
+    assert ("brings their titles" in again.out) is not titles

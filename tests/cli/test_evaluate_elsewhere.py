@@ -41,7 +41,7 @@ def test_a_run_on_the_next_days_log(monday: Path, tmp_path: Path, slatewise: Com
     assert value["part"] == "all"
     assert value["notes"] == [
         "tuesday is another log than the one that the run was trained on; all of it is evaluated.",
-        "1 of its 3 items are unknown to the policy, 1 of the evaluated rows show one.",
+        "1 of its 3 items unknown to the policy; evaluated rows that show one: 1.",
     ]
     # lists are 1, 2 for everybody; cid used 9 (unknown) and 2, ann 1, dan 2: every one is found, at 2, 1 and 2
     metrics = {metric["name"]: metric for metric in value["metrics"]}

@@ -38,10 +38,10 @@ def test_the_command(run: Path, tmp_path: Path, slatewise: Command) -> None:
     value = slatewise(*arguments, "--overwrite", "--k", "37", "--json").value
     assert (value["users"], value["unknown_users"], value["short_slates"]) == (3, 1, 1)
     assert value["notes"] == [
-        "1 rows of users.txt name a user again; the first one counts",
-        "1 items of never.csv are not in the catalog of the run",
-        "1 users are not in the log; they get what an unknown user gets",
-        "1 users get fewer than 37 items: no more were left",
+        "1 row of users.txt names a user again; the first one counts",
+        "1 item of never.csv not in the catalog of the run",
+        "1 user not in the log: what an unknown user gets",
+        "1 user with fewer than 37 items: no more were left",
     ]
     assert not {"i1", "i2"} & set(pl.read_csv(out)["item_id"])
 
@@ -89,7 +89,7 @@ def test_only_items_whose_columns_match(tmp_path: Path, slatewise: Command) -> N
     assert (both["rows"], set(pl.read_csv(out)["item_id"])) == (3, {"i4"})
     (tmp_path / "mask.csv").write_text("item_id\ni1\ni2\nnever heard of\n", encoding="utf-8")
     masked = slatewise(*arguments, "--where", "price <= 5", "--mask", tmp_path / "mask.csv", "--json").value
-    assert masked["notes"][1] == "1 items of mask.csv are not in the catalog of the run"
+    assert masked["notes"][1] == "1 item of mask.csv not in the catalog of the run"
     assert set(pl.read_csv(out)["item_id"]) <= {"i0", "i3", "i4", "i5"}
     refused = slatewise(*arguments, "--where", "price in (1, 2)", "--mask", tmp_path / "mask.csv")
     assert (refused.code, "mask.csv: every item that may be shown is masked" in refused.err) == (2, True)

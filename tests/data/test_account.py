@@ -75,7 +75,7 @@ def test_slates_titles_and_propensities(tmp_path: Path) -> None:
     assert result.notes == (
         "33.3% of the slates have several uses; slateq and the user model fitted to a log take the use with the "
         "largest reward for the only one.",
-        "1 of 5 rows have no propensity.",
+        "1 of 5 rows has no propensity.",
     )
     assert dict(result.sentences())["slates"] == "3: 1 without a use, 1 with one, 1 with several"
     assert dict(result.sentences())["known"] == "propensities of 4 of 5 rows"
@@ -116,8 +116,8 @@ def test_clicks_of_which_none_came(tmp_path: Path) -> None:
 def test_times_that_cannot_be(tmp_path: Path) -> None:
     rows = HEADER + "u,a,1,7\nu,b,1,1600000000\nv,a,1,7000000000\n"
     notes = account(prepared(tmp_path / "log.csv", rows)).notes
-    assert "1 of 3 events are before 1990: the unit of the times may be wrong (--time-format)." in notes
-    assert "1 of 3 events are more than a year ahead: the unit of the times may be wrong (--time-format)." in notes
+    assert "1 of 3 events is before 1990: the unit of the times may be wrong (--time-format)." in notes
+    assert "1 of 3 events is more than a year ahead: the unit of the times may be wrong (--time-format)." in notes
     assert not any("before 1990" in note for note in account(prepared(tmp_path / "log.csv", rows, time=False)).notes)
 
 
@@ -126,12 +126,12 @@ def test_names_that_look_missing_are_counted_and_set_aside_on_demand(tmp_path: P
     file = tmp_path / "log.csv"
     result = account(prepared(file, rows))
     assert result.missing_names == {'user "nan"': 2, 'item "NULL"': 1}
-    assert 'Names that look like a missing value: user "nan" in 2 rows, item "NULL" in 1 rows' in result.notes[0]
+    assert 'Names that look like a missing value: user "nan" in 2 rows, item "NULL" in 1 row' in result.notes[0]
     check = next(each for each in validate(file) if each.name == "no name looks like a missing value")
     assert (check.count, check.note) == (3, False)
     assert check.examples[0] == 'log.csv, line 2: user_id "nan"'
     same = next(each for each in validate(tmp_path / "out") if each.name == check.name)
-    assert (same.count, same.examples) == (3, ('user "nan": 2 rows', 'item "NULL": 1 rows'))
+    assert (same.count, same.examples) == (3, ('user "nan": 2 rows', 'item "NULL": 1 row'))
 
     # with the option, empty cells go, too
     data = prepared(file, rows + ",a,1,1600000009\n", set_aside_missing=True)
@@ -172,7 +172,7 @@ def test_core_of_a_log(tmp_path: Path) -> None:
     assert data.catalog.vocabulary.names.to_pylist() == ["a", "b"]
     assert (result.rows_read, result.rows) == (6, 4)
     assert result.set_aside == {"users with fewer than 2 events": 1, "items with fewer than 2 events": 1}
-    assert "--core 2 set 1 users and 1 items aside, in 2 rounds." in Report.of(data).notes
+    assert "--core 2 set 1 user and 1 item aside, in 2 rounds." in Report.of(data).notes
     assert "2 items of the item table are not in the core." in Report.of(data).notes
     with pytest.raises(InputError, match="the 4-core is empty"):
         prepared(folder, core=4)

@@ -110,13 +110,13 @@ def test_what_is_passed_over_is_printed(
 def test_names_read_in_another_form_are_counted(tmp_path: Path) -> None:
     write_forms(tmp_path / "forms")
     text = notes(prepared(tmp_path / "forms" / "a.csv"))
-    assert 'column "user_id": 2 names are read in one form, "1.0" as "1".' in text
-    assert 'column "item_id": 2 names are read in one form, " 10" as "10".' in text
+    assert 'column "user_id": 2 names read in one form, "1.0" as "1".' in text
+    assert 'column "item_id": 2 names read in one form, " 10" as "10".' in text
     file = tmp_path / "log.csv"
     file.write_text("user,item,time\n1,1.23457e+12,1600000000\n")
-    assert "1 names are in scientific notation, which may have lost digits" in notes(prepared(file))
+    assert "1 name in scientific notation, which may have lost digits" in notes(prepared(file))
     pl.DataFrame({"user": [2.0**60], "item": [1], "time": [1]}).write_parquet(tmp_path / "log.parquet")
-    assert "1 names are floats beyond 2^53" in notes(prepared(tmp_path / "log.parquet"))
+    assert "1 float beyond 2^53 as names" in notes(prepared(tmp_path / "log.parquet"))
 
 
 def test_log_and_item_table_agree_on_names(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_log_and_item_table_agree_on_names(tmp_path: Path) -> None:
     data = prepared(folder)
     assert data.catalog.num_items == 2
     assert [data.catalog.title(item) for item in (2, 3)] == ["One", "Two"]
-    assert 'items.csv: column "item_id": 1 names are read in one form, "2.0" as "2".' in notes(data)
+    assert 'items.csv: column "item_id": 1 name read in one form, "2.0" as "2".' in notes(data)
     # a column that the user names is one of the item table, too
     (folder / "log.csv").write_text("user,sku,time\nu,1,1600000000\n")
     (folder / "items.csv").write_text("sku,title\n1,One\n")
@@ -200,7 +200,7 @@ def test_items_of_decimals_lists_and_bad_numbers(tmp_path: Path) -> None:
         in (text)
     )
     assert 'column "size:float" is not a feature: 2 of 3 cells are not numbers (the first is "L", line 2).' in text
-    assert 'set.item: 1 columns are kept, but no method reads them: "size:float".' in text
+    assert 'set.item: Kept, but read by no method: 1 column, "size:float".' in text
 
     folder = tmp_path / "shop"
     folder.mkdir()
@@ -215,7 +215,7 @@ def test_items_of_decimals_lists_and_bad_numbers(tmp_path: Path) -> None:
     (folder / "items.jsonl").write_text('{"item_id":1,"title":"One","categories":["x","y"],"image":{"url":"z"}}\n')
     data = prepared(folder)
     assert data.catalog.group_names[data.catalog.group[2]] == "x"
-    assert 'items.jsonl: 1 columns were not used: "image".' in notes(data)
+    assert 'items.jsonl: Not used: 1 column, "image".' in notes(data)
 
 
 def test_an_item_table_obeys_the_rule_for_names(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_by_time_keeps_equal_times_together() -> None:
 
 def test_by_time_counts_those_who_come_later() -> None:
     split = split_of("by_time", log_of([1, 2, 3, 4, 5, 6, 7], [9, 9, 9]))
-    assert split.notes == ("1 users come after the training part: they are evaluated without a history.",)
+    assert split.notes == ("1 user without an event in the training part: evaluated without a history.",)
 
 
 DAY = 86_400_000_000

@@ -104,7 +104,7 @@ def test_an_item_is_liked_by_its_largest_reward() -> None:
     counts = relevance(part, config)
     assert (counts.relevant.tolist(), counts.liked.tolist()) == ([3, 2], [2, 0])
     summary = counts.summary(config)
-    assert summary.sentences() == ["Those of liked items are over 1 users: 1 liked nothing."]
+    assert summary.sentences() == ["Those of liked items are over 1 user: 1 liked nothing."]
     numbers = {name: users_of(name, summary) for name in ("recall@5", "liked_recall@5", "liked_share@5", "gini@5")}
     assert numbers == {"recall@5": 2, "liked_recall@5": 1, "liked_share@5": 2, "gini@5": 2}
 

@@ -201,7 +201,7 @@ def test_factors_of_slates_are_no_propensities_of_single_draws() -> None:
         (
             [seen(2, 1.0, logp=[-1.0]), seen(3, 1.0)],
             {},
-            "the weights are π/β with the 1 logged propensities; 1 of 2 rows have none and are weighted by β̂",
+            "the weights are π/β with the 1 logged propensity; 1 of 2 rows without one, weighted by β̂",
         ),
         ([seen(2, 1.0)], {}, None),
         ([seen(2, 1.0, logp=[-1.0])], {"correction": "none"}, None),

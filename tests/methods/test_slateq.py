@@ -141,9 +141,7 @@ def test_several_uses_of_a_slate_by_hand(rule: str, loss: float) -> None:
 
 def test_several_uses_are_refused_or_counted() -> None:
     built = learner(choice={"model": "mnl", "several_uses": "refuse"})
-    with pytest.raises(
-        InputError, match=r'1 slates of a batch have several used items\. Set several_uses to "largest"'
-    ):
+    with pytest.raises(InputError, match=r'1 slate of a batch has several used items\. Set several_uses to "largest"'):
         built.update(two_uses())
     shown = [{"items": [2, 3], "used": [0, 1]}, {"items": [2, 3], "used": [1]}, {"items": [2, 3], "used": []}]
     part = LogPart.whole(written_log([shown, shown]))

@@ -22,7 +22,7 @@ def test_choices_of_steps_by_hand() -> None:
     steps = torch.tensor([[True, True], [True, False]])
     assert choice_rows(used, choice, steps, "largest").tolist() == [[0, 0, 2], [0, 1, -1], [1, 0, 1]]
     assert choice_rows(used, choice, steps, "each").tolist() == [[0, 0, 0], [0, 0, 2], [0, 1, -1], [1, 0, 1]]
-    with pytest.raises(InputError, match="1 slates of a batch have several used items"):
+    with pytest.raises(InputError, match="1 slate of a batch has several used items"):
         choice_rows(used, choice, steps, "refuse")
     assert choice_rows(used[1:], choice[1:], steps[1:], "refuse").tolist() == [[0, 0, 1]]
 

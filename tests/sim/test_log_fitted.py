@@ -83,7 +83,7 @@ def test_slates_of_several_uses_are_counted_or_refused() -> None:
     part = LogPart.whole(written_log([[{"items": [2, 3], "used": [0, 1]}, {"items": [2, 3]}]]))
     fits.check_log(part)
     assert fits.notes() == (
-        "1 slates of the training part have several used items: the choice is the used item with the largest reward "
+        "1 slate of the training part has several used items: the choice is the used item with the largest reward "
         '(method.several_uses = "largest")',
     )
     refuses = Learner(

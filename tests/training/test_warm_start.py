@@ -107,7 +107,7 @@ def test_items_are_matched_by_name_and_new_ones_start_afresh(method: str, runs: 
         if before[name].ndim and len(before[name]) != old.catalog.num_items:
             assert torch.equal(now[name], before[name]), name
     assert "3 of 22 items are new: they start with fresh vectors." in warm.notes
-    assert "1 items of that run are not in the log any more: what it knew of them is left behind." in warm.notes
+    assert "1 item of that run not in the log any more: what it knew of them is left behind." in warm.notes
     # and it learns on
     result = train(RunConfig.from_tables(warm_tables), tmp_path / "run")
     assert result.notes[:1] == warm.notes[:1]

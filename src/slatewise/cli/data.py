@@ -14,10 +14,11 @@ import typer
 from slatewise.cli._console import JsonFlag, answer, errors, progress
 from slatewise.cli._interrupts import command_again, nothing_written
 from slatewise.errors import SlatewiseError, input_error
+from slatewise.wording import count_of
 
 if TYPE_CHECKING:
     from slatewise.data.fetching.datasets import Fetched
-    from slatewise.data.manifest import Manifest
+    from slatewise.data.manifest import Counts, Manifest
     from slatewise.data.merge_account import MergeAccount
     from slatewise.data.prepared import Dataset
     from slatewise.data.reading.importing import Options, Progress
@@ -203,8 +204,7 @@ def _fetch_text(fetched: Fetched) -> str:
     cached = "" if fetched.downloaded else ", from the cache"
     lines = [
         f"from      {fetched.origin} (SHA-256 as expected){cached}",
-        f"log       {counts.rows:,} rows in {counts.events:,} events of {counts.users:,} users, "
-        f"{counts.items:,} items, {fetched.dataset.kind}",
+        f"log       {describe_counts(counts)}, {fetched.dataset.kind}",
         f"written   {fetched.dataset.path}"
         if fetched.prepared
         else f"nothing to do: {fetched.dataset.path} is there already",
@@ -330,12 +330,19 @@ def _manifest_lines(manifest: Manifest) -> list[str]:
     account = Account.of(manifest.source)
     label = " (simulated)" if manifest.simulated else ""
     return [
-        f"log       {counts.rows:,} rows in {counts.events:,} events of {counts.users:,} users, "
-        f"{counts.items:,} items, {manifest.kind}{label}",
+        f"log       {describe_counts(counts)}, {manifest.kind}{label}",
         f"time      {time.first} … {time.last}" if time.clock else "time      the order of the file",
         *(f"{heading:<9} {line}" for heading, line in (account.sentences() if account is not None else ())),
         *(f"note      {note}" for note in (notes if isinstance(notes, list | tuple) else ())),
     ]
+
+
+def describe_counts(counts: Counts) -> str:
+    """How much a data set holds, in words."""
+    return (
+        f"{count_of(counts.rows, 'row')} in {count_of(counts.events, 'event')} of {count_of(counts.users, 'user')}, "
+        f"{count_of(counts.items, 'item')}"
+    )
 
 
 def _times(count: int) -> str:

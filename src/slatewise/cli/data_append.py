@@ -19,6 +19,7 @@ from slatewise.cli.data import (
     SetAsideMissing,
     TimeFormat,
     data,
+    describe_counts,
     describe_merges,
     read_options,
     show_steps,
@@ -71,7 +72,7 @@ def append_log(
     value |= {"account": built.manifest.source["account"], "fingerprint": built.fingerprint}
     lines = [
         *describe_merges(paths, merges),
-        f"log       {counts.rows:,} rows in {counts.events:,} events of {counts.users:,} users, {counts.items:,} items",
+        f"log       {describe_counts(counts)}",
         f"written   {built.path}",
     ]
     answer(value, as_json=as_json, text="\n".join(lines))

@@ -9,6 +9,7 @@ import typer
 
 from slatewise.cli._console import JsonFlag, answer, progress
 from slatewise.cli.data import data
+from slatewise.wording import count_of
 
 HELP = """Write a prepared data set as one table: Parquet or CSV, one row per shown or used item.
 
@@ -37,5 +38,5 @@ def export_log(
     answer(
         {"out": str(out), "rows": rows, "notes": list(notes)},
         as_json=as_json,
-        text="\n".join([f"{out}: {rows:,} rows", *(f"Note: {note}" for note in notes)]),
+        text="\n".join([f"{out}: {count_of(rows, 'row')}", *(f"Note: {note}" for note in notes)]),
     )

@@ -13,6 +13,7 @@ from rich.table import Table
 from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text, progress
 from slatewise.cli._interrupts import command_again, nothing_written
 from slatewise.cli._runs import part_name
+from slatewise.wording import count_of
 
 if TYPE_CHECKING:
     from slatewise.data.splits import PartName
@@ -87,7 +88,8 @@ def evaluate(
     )
     head = (
         f"{run}: {opened.artifact.config.method.name} on {opened.dataset.name}{label}, {_part_in_words(opened, part)}, "
-        f"{result.users:,} users, full ranking over {opened.dataset.catalog.num_items:,} items, {excluded}"
+        f"{count_of(result.users, 'user')}, full ranking over {count_of(opened.dataset.catalog.num_items, 'item')}, "
+        f"{excluded}"
     )
     words = "".join(f"\n{sentence}" for sentence in (*_notes(opened), *result.sentences()))
     words += f"\n{_verdict(opened, held_out, result)}"
@@ -209,7 +211,7 @@ def _calibration(fit: Calibration) -> str:
     return (
         f"β̂, its own estimate of what the log shows: calibration error {fit.ece:.3f} of the probability "
         f"(true probabilities would show {fit.ece_by_chance:.3f} by chance), "
-        f"mean log β̂ {fit.log_likelihood:.3f} over {fit.shown:,} shown items; `slatewise report` draws it"
+        f"mean log β̂ {fit.log_likelihood:.3f} over {count_of(fit.shown, 'shown item')}; `slatewise report` draws it"
     )
 
 
@@ -224,8 +226,8 @@ def _verdict(opened: FinishedRun, part: PartName, result: Evaluation) -> str:
     return (
         f"Off-policy (SNIPS, item by item, {estimate.propensities} propensities): {estimate.value:.4f} per shown item, "
         f"95 % interval {low:.4f} … {high:.4f}\n"
-        f"  over {estimate.steps:,} shown items of {estimate.trajectories:,} trajectories; "
-        f"left out: {left_out or 'none'}\n"
+        f"  over {count_of(estimate.steps, 'shown item')} of "
+        f"{count_of(estimate.trajectories, 'trajectory', 'trajectories')}; left out: {left_out or 'none'}\n"
         f"  {estimate.ess:,.1f} effective trajectories, the heaviest carries {estimate.max_weight:.1%}, mean weight "
         f"{estimate.mean_weight:.3f}, tail k̂ {tail}, unsupported {estimate.unsupported:.1%}\n"
         f"Verdict: {estimate.verdict}{reasons}"

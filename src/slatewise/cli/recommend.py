@@ -11,6 +11,7 @@ import typer
 from slatewise.cli._console import AllowModule, JsonFlag, answer, progress
 from slatewise.cli._interrupts import command_again, nothing_written
 from slatewise.cli.serve import AllowRepeats, Greedy, Keep, Mask, Temperature, TopM
+from slatewise.wording import agree, count_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,7 +96,8 @@ def recommend(
     )
     summary = _write(SlateWriter(artifact, dataset), out, audience, conditions, overwrite=overwrite)
     notes += summary.notes(k)
-    words = [f"{out}: {summary.rows:,} rows for {summary.users:,} users", *(f"Note: {note}." for note in notes)]
+    head = f"{out}: {count_of(summary.rows, 'row')} for {count_of(summary.users, 'user')}"
+    words = [head, *(f"Note: {note}." for note in notes)]
     answer({"out": str(out), **asdict(summary), "notes": notes}, as_json=as_json, text="\n".join(words))
 
 
@@ -142,7 +144,8 @@ def read_audience(artifact: Artifact, dataset: Dataset, users: Path | None, note
     again = frame.height - frame["user_id"].n_unique()
     frame = frame.unique("user_id", keep="first", maintain_order=True)
     if again:
-        notes.append(f"{again:,} rows of {users.name} name a user again; the first one counts")
+        rows = f"{count_of(again, 'row')} of {users.name} {agree(again, 'names', 'name')} a user again"
+        notes.append(f"{rows}; the first one counts")
     missing = [name for name in names if name not in frame.columns] if width else []
     if missing:
         raise input_error(f"the policy reads context; columns {', '.join(missing)} are missing", file=users)
@@ -219,5 +222,5 @@ def _item_numbers(artifact: Artifact, file: Path, names: pl.Series, notes: list[
 
     number = artifact.catalog.vocabulary.encode(names.to_arrow().cast(pa.string()))
     if unknown := int((number < FIRST_ITEM).sum()):
-        notes.append(f"{unknown:,} items of {file.name} are not in the catalog of the run")
+        notes.append(f"{count_of(unknown, 'item')} of {file.name} not in the catalog of the run")
     return number

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from slatewise.cli._console import AllowModule, JsonFlag
+from slatewise.wording import count_of
 
 if TYPE_CHECKING:
     from slatewise.serve import Options
@@ -134,8 +135,8 @@ def _serve(run: Path, options: Options, *, address: tuple[str, int], max_body: i
                 print("The policy was trained on a simulated log.")
             if options.without_history:
                 print("Started without the log of the users' histories: known users begin as unknown ones.")
-            if ready["masked"]:
-                print(f"{ready['masked']:,} items are masked; they stay so after a restart, until DELETE /masks.")
+            if masked := len(recommender.served.masked):
+                print(f"Masked: {count_of(masked, 'item')}, also after a restart, until DELETE /masks.")
             print(f"Serving policy {ready['policy_version']} at {url} (Ctrl-C stops it). Events: {ready['events']}")
             if (user := recommender.example_user) is None:
                 print(f"Ask: POST {url}/recommend; no log of users is open, every user is new.", flush=True)

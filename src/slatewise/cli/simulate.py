@@ -13,6 +13,7 @@ from rich.table import Table
 
 from slatewise.cli._console import AllowModule, JsonFlag, answer, as_text, progress
 from slatewise.errors import input_error
+from slatewise.wording import count_of
 
 if TYPE_CHECKING:
     from slatewise.rollout.episodes import Played
@@ -107,8 +108,8 @@ def simulate(
     if recorder is not None:
         value["record"] = {"folder": str(record), "decisions": recorder.decisions, "outcomes": recorder.outcomes}
     head = (
-        f"{world.name}, policy {policy} ({player.words}): {played.episodes:,} episodes, {played.steps:,} slates, "
-        f"{world.env.num_users:,} users at once"
+        f"{world.name}, policy {policy} ({player.words}): {count_of(played.episodes, 'episode')}, "
+        f"{count_of(played.steps, 'slate')}, {count_of(world.env.num_users, 'user')} at once"
     )
     answer(value, as_json=as_json, text=f"{head}\n\n{_table(played)}{_record_text(record, recorder)}")
 
@@ -161,8 +162,8 @@ def _report(run: Path, judged: Judged) -> str:
     }
     verdict = "\n".join([f"Verdict: {words[report.support]}", *(f"  - {reason}" for reason in report.reasons)])
     head = (
-        f"{run} against {judged.log}, part {judged.part}: {report.users:,} users, {report.steps:,} slates, "
-        f"{report.picks:,} picks held out"
+        f"{run} against {judged.log}, part {judged.part}: {count_of(report.users, 'user')}, "
+        f"{count_of(report.steps, 'slate')}, {report.picks:,} picks held out"
     )
     calibration = f"Calibration: expected error {bins.error:.4f}"
     return "\n\n".join([head, as_text(likely), calibration, as_text(curve), as_text(sessions), verdict])
@@ -197,6 +198,6 @@ def _record_text(folder: Path | None, recorder: Recorder | None) -> str:
     if recorder is None:
         return ""
     return (
-        f"\n\n{folder}: {recorder.decisions:,} decisions, {recorder.outcomes:,} outcomes"
+        f"\n\n{folder}: {count_of(recorder.decisions, 'decision')}, {count_of(recorder.outcomes, 'outcome')}"
         f"\nNext: slatewise data import {folder} --simulated"
     )

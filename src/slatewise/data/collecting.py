@@ -51,6 +51,7 @@ def import_logs(
         )
     catalog_first = None if items is None else catalog_at(items)
     each = options if len(paths) == 1 else replace(options, columns={}, preferred_columns=options.columns)
+    each = replace(each, has_titles=items is not None)
     reports = []
     out.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
@@ -89,7 +90,7 @@ def append_logs(
     """
     whole = prepared.load(dataset)
     described = None if items is None else catalog_at(items)
-    each = _options_of(whole, options, required=len(paths) == 1)
+    each = _options_of(whole, options, required=len(paths) == 1, titled=items is not None)
     accounts, reports = [], []
     with TemporaryDirectory(prefix=f".{dataset.name}.", dir=dataset.parent) as folder:
         for number, path in enumerate(paths):
@@ -156,13 +157,14 @@ def catalog_at(path: Path) -> Catalog:
     return catalog(frame["item_id"].to_arrow().cast(pa.string()), frame)
 
 
-def _options_of(dataset: Dataset, options: Options, *, required: bool) -> Options:
+def _options_of(dataset: Dataset, options: Options, *, required: bool, titled: bool) -> Options:
     """Options for a further log, completed by those of the data set's own import.
 
     Args:
         dataset: of the first log.
         options: for the further logs.
         required: whether each of them must have the columns that the options name.
+        titled: whether titles come with --items.
     """
     source = dataset.manifest.source
     # decisions and outcomes have no columns of their own
@@ -181,4 +183,5 @@ def _options_of(dataset: Dataset, options: Options, *, required: bool) -> Option
         preferred_columns={**columns, **options.columns},
         outcomes={**(outcomes if isinstance(outcomes, dict) else {}), **options.outcomes},
         simulated=dataset.simulated,
+        has_titles=titled or any(dataset.catalog.text),
     )

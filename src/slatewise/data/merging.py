@@ -117,6 +117,7 @@ def with_catalog(dataset: Dataset, catalog: Catalog, out: Path) -> Dataset:
         provenance=provenance_of(dataset.manifest),
         set_aside=_set_aside(dataset),
         num_table_items=catalog.num_items,
+        has_titles=any(catalog.text),
     )
 
 
@@ -131,6 +132,7 @@ def _write(
     provenance: Provenance,
     set_aside: Mapping[str, int],
     num_table_items: int | None = None,
+    has_titles: bool = True,
 ) -> Dataset:
     """Write a data set of other columns than its files hold, with a new account."""
     account = account_of(
@@ -138,6 +140,7 @@ def _write(
         users=dataset.users.names,
         items=dataset.catalog.vocabulary.names,
         num_table_items=num_table_items,
+        has_titles=has_titles,
         is_slates=kind == "impressions",
         clock=dataset.clock,
         set_aside=set_aside,

@@ -31,6 +31,7 @@ def prepare(
     out: Path,
     name: str,
     items: pl.DataFrame | None = None,
+    is_recorded: bool = False,
     conditions: Conditions | None = None,
     kind: Kind | None = None,
     provenance: Provenance | None = None,
@@ -38,28 +39,25 @@ def prepare(
 ) -> Dataset:
     """Sort a log, number its names, group it into events and write it.
 
-    Rows are ordered by (user, time, event, position); an event's time is that of its earliest row. Users and items
-    are numbered by first appearance in time, items of the item table first.
+    Rows are ordered by user, time of the event and position; names are numbered as they come, an item table's first.
 
     Args:
         frame: canonical columns (see `slatewise.data.reading.checks`); rows in any order, ties in time keep theirs.
         out: folder to create; an older prepared data set there is replaced.
         name: short name, for reports.
         items: item table (see `slatewise.data.reading.item_table.catalog`).
+        is_recorded: whether it is a catalog that a service recorded, which has no titles.
         conditions: under which the slates were drawn, by event_id; items that stand only there are numbered last.
-        kind: impressions (a shown item is used where the column `used` says so, without one where its reward is above
-            0) or uses (every row is an event whose item was used, whatever its reward); None: impressions where the log
-            has event_id, position, propensity, logp or used. A use's time is `used_time`, without one that of its row.
+        kind: impressions (an item is used where the column `used` says so, without one where its reward is above 0) or
+            uses (every row is one); None: impressions where the log has event_id, position, propensity, logp or used.
         provenance: where the log comes from; None = nothing is known but that it was not simulated.
         set_aside: reason → rows of the log that are not in the frame, for the account.
 
     Raises:
-        RowError: a row that cannot be used.
-        InputError: a missing column, an empty log, or an output folder that holds something else.
+        RowError, InputError: a row that cannot be used, a missing column, no rows, or `out` holds something else.
     """
     prepared.check_output(out)
-    frame = canonical(frame)
-    kind = _check_log(frame, kind)
+    kind = _check_log(frame := canonical(frame), kind)
     interactions, users, item_names, policies, catalogs = assemble(
         frame, kind=kind, item_names=None if items is None else items["item_id"], conditions=conditions
     )
@@ -68,11 +66,13 @@ def prepare(
         interactions,
         users=users.names,
         items=item_names,
-        num_table_items=None if items is None else items.height,
+        num_table_items=None if items is None or is_recorded else items.height,
+        has_titles=items is not None and "text" in items.columns,
         is_slates=kind == "impressions",
         clock=provenance.clock,
         set_aside=set_aside or {},
     )
+    provenance = replace(provenance, source={**provenance.source, "account": asdict(account)})
     return prepared.write(
         out,
         name=name,
@@ -83,7 +83,7 @@ def prepare(
         catalogs=catalogs,
         kind=kind,
         context=tuple(column for column in frame.columns if column.startswith(CONTEXT)),
-        provenance=replace(provenance, source={**provenance.source, "account": asdict(account)}),
+        provenance=provenance,
     )
 
 

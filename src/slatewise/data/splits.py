@@ -13,6 +13,7 @@ from slatewise.config import DataConfig, SplitName
 from slatewise.config.sections import microseconds
 from slatewise.data.manifest import iso
 from slatewise.log import Interactions, LogPart
+from slatewise.wording import agree, count_of
 
 PartName = Literal["train", "valid", "test"]
 SHARED: tuple[SplitName, ...] = ("first_share", "random", "by_time", "by_user")
@@ -136,7 +137,7 @@ def _by_time(interactions: Interactions, count: Int[np.ndarray, "U"], config: Da
     earlier = [np.concatenate([[0], np.cumsum(time < moment)]) for moment in _moments(time, config)]
     train, valid = (total[offsets[1:]] - total[offsets[:-1]] for total in earlier)
     newcomers = int(((train == 0) & (count > 0)).sum())
-    notes = (f"{newcomers:,} users come after the training part: they are evaluated without a history.",)
+    notes = (f"{count_of(newcomers, 'user')} without an event in the training part: evaluated without a history.",)
     return _prefixes(interactions, train, valid, notes if newcomers else ())
 
 
@@ -190,7 +191,7 @@ def since(part: LogPart, moment: int) -> LogPart:
 
 def _too_few(users: Bool[np.ndarray, "U"], reason: str) -> tuple[str, ...]:
     number = int(users.sum())
-    return (f"{number:,} users have {reason}.",) if number else ()
+    return (f"{count_of(number, 'user')} {agree(number, 'has', 'have')} {reason}.",) if number else ()
 
 
 def _prefixes(

@@ -26,7 +26,7 @@ from slatewise.evaluation.off_policy import (
     held_out_log_pi,
 )
 from slatewise.evaluation.ranking import Ranking, rank, states_at
-from slatewise.evaluation.relevance import Relevance, RelevanceSummary, relevance, used_items
+from slatewise.evaluation.relevance import Relevance, RelevanceSummary, relevance, short_lists_note, used_items
 from slatewise.log import PAD, LogPart
 from slatewise.protocols import EstimatesBehaviour, Policy
 from slatewise.stats import Measurement
@@ -55,7 +55,7 @@ class Evaluation:
         """What to say beside the metrics: who is left out and why, repeats, short lists."""
         sentences = self.relevance.sentences()
         if self.short_lists:
-            sentences.append(f"{self.short_lists:,} lists are shorter: fewer items may be shown to their users.")
+            sentences.append(short_lists_note(self.short_lists))
         return sentences
 
     def value(self, name: str) -> float:
@@ -139,6 +139,7 @@ __all__ = [
     "Ranking",
     "Relevance",
     "RelevanceSummary",
+    "short_lists_note",
     "calibrate",
     "count_propensities",
     "estimate_off_policy",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from slatewise.config import EvaluateConfig
 from slatewise.log import FIRST_ITEM, Interactions, LogPart
+from slatewise.wording import agree, count_of
 
 BLOCK = 4096
 """Users whose items are counted at a time."""
@@ -194,6 +195,11 @@ class Relevance:
         )
 
 
+def short_lists_note(count: int) -> str:
+    """That some users got fewer items than asked for."""
+    return f"{count_of(count, 'list')} {agree(count, 'is', 'are')} shorter: fewer items may be shown to their users."
+
+
 @dataclass(frozen=True, kw_only=True)
 class RelevanceSummary:
     """Who has something to find in a part, and why the others have not."""
@@ -225,7 +231,7 @@ class RelevanceSummary:
 
     def nothing_to_find(self) -> str:
         """Why no metric of hits has a value, or none of liked items."""
-        return f"of {self.users:,} users, {self._reasons(self.liked_nothing or 0)}"
+        return f"of {count_of(self.users, 'user')}, {self._reasons(self.liked_nothing or 0)}"
 
     def _reasons(self, liked_nothing: int) -> str:
         reasons = {
@@ -240,13 +246,16 @@ class RelevanceSummary:
         text = []
         if self.with_relevant < self.users:
             reasons = self._reasons(0)
-            text.append(f"Hit metrics are over {self.with_relevant:,} of {self.users:,} users: {reasons}.")
+            text.append(f"Hit metrics are over {self.with_relevant:,} of {count_of(self.users, 'user')}: {reasons}.")
         if self.liked_nothing:
             text.append(
-                f"Those of liked items are over {self.with_liked:,} users: {self.liked_nothing:,} liked nothing."
+                f"Those of liked items are over {count_of(self.with_liked, 'user')}: {self.liked_nothing:,} liked "
+                "nothing."
             )
         if self.repeats:
-            share = f"{self.repeats:,} of {self.used_items:,} used items ({self.repeats / self.used_items:.1%})"
+            share = (
+                f"{self.repeats:,} of {count_of(self.used_items, 'used item')} ({self.repeats / self.used_items:.1%})"
+            )
             text.append(
                 f"{share} had been used before and are not relevant; [evaluate] exclude_seen = false ranks them."
                 if self.exclude_seen

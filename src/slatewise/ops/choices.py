@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from slatewise.errors import input_error
+from slatewise.wording import agree, count_of
 
 SeveralUses = Literal["refuse", "largest", "each"]
 """What a method that assumes one choice makes of a slate of which several items were used: nothing, the one with the
@@ -31,9 +32,9 @@ def choice_rows(
         InputError: several uses, and a rule that refuses them.
     """
     several = (used.sum(dim=2) > 1) & steps
-    if rule == "refuse" and bool(several.any()):
+    if rule == "refuse" and (number := int(several.sum())):
         raise input_error(
-            f"{int(several.sum())} slates of a batch have several used items",
+            f"{count_of(number, 'slate')} of a batch {agree(number, 'has', 'have')} several used items",
             advice='Set several_uses to "largest" or "each".',
         )
     if rule != "each":
@@ -57,8 +58,7 @@ def check_several_uses(number: int, rule: SeveralUses, *, setting: str) -> None:
     """
     if number and rule == "refuse":
         raise ValueError(
-            f'{number:,} slates of the training part have several used items, and {setting} = "refuse"; "largest" '
-            "takes the one with the largest reward"
+            f'{_slates(number)}, and {setting} = "refuse"; "largest" takes the one with the largest reward'
         )
 
 
@@ -73,7 +73,11 @@ def several_uses_note(number: int, rule: SeveralUses, *, setting: str) -> tuple[
     if not number:
         return ()
     what = "one choice each use" if rule == "each" else "the choice is the used item with the largest reward"
-    return (f'{number:,} slates of the training part have several used items: {what} ({setting} = "{rule}")',)
+    return (f'{_slates(number)}: {what} ({setting} = "{rule}")',)
+
+
+def _slates(number: int) -> str:
+    return f"{count_of(number, 'slate')} of the training part {agree(number, 'has', 'have')} several used items"
 
 
 def at_choice(values: Shaped[Tensor, "*B K"], choice: Int[Tensor, "*B"]) -> Shaped[Tensor, "*B"]:

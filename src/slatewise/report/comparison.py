@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slatewise.data.splits import PartName
-from slatewise.evaluation import RelevanceSummary
+from slatewise.evaluation import RelevanceSummary, short_lists_note
 from slatewise.methods import reinforce
 from slatewise.report.columns import ranking_columns
 from slatewise.report.page import Column, Comparison, Row
 from slatewise.report.shared_metrics import SharedMetrics
 from slatewise.stats import Measurement
 from slatewise.training.finished_run import FinishedRun
+from slatewise.wording import count_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +112,12 @@ def comparison(
     relevance = _relevance(evaluations[detailed.label])
     exclusion = "items used before excluded" if settings.exclude_seen else "items used before not excluded"
     sentences = [
-        f"Part “{part}” of the split, {relevance.users:,} users; full ranking over "
-        f"{detailed.run.dataset.catalog.num_items:,} items, {exclusion}; {_seeds(entries)}.",
+        f"Part “{part}” of the split, {count_of(relevance.users, 'user')}; full ranking over "
+        f"{count_of(detailed.run.dataset.catalog.num_items, 'item')}, {exclusion}; {_seeds(entries)}.",
         *relevance.sentences(),
     ]
     if short_lists := evaluations[detailed.label]["short_lists"]:
-        sentences.append(f"{short_lists:,} lists are shorter: fewer items may be shown to their users.")
+        sentences.append(short_lists_note(short_lists))
     sentences += shared.notes
     return Comparison(
         columns=tuple(
@@ -149,7 +150,7 @@ def _users(column: Column, rows: Sequence[Row]) -> str:
     """Over how many users a column is, and how many it leaves out; lists of runs may differ in who has one."""
     cells = [row.cells[column.name] for row in rows if column.name in row.cells]
     texts = {
-        f"{cell.users or 0:,} users" + (f", {cell.left_out:,} left out" if cell.left_out else "") for cell in cells
+        count_of(cell.users or 0, "user") + (f", {cell.left_out:,} left out" if cell.left_out else "") for cell in cells
     }
     return " / ".join(sorted(texts))
 

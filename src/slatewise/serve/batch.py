@@ -32,6 +32,7 @@ from slatewise.logged_requests import ItemLists
 from slatewise.ops.history import history_of
 from slatewise.seeds import stream_seed
 from slatewise.types import Exploration, Observation, SlateRequest, Slates
+from slatewise.wording import count_of
 
 CHUNK = 8192
 """Users whose slates are held in memory at once."""
@@ -98,9 +99,9 @@ class Summary:
     def notes(self, k: int) -> list[str]:
         """What a reader of the file should know, in words."""
         sentences = {
-            f"{self.unknown_users:,} users are not in the log; they get what an unknown user gets": self.unknown_users,
-            f"{self.short_slates:,} users get fewer than {k} items: no more were left": self.short_slates,
-            f"{self.unmatched_items:,} items of the log are unknown to the policy": self.unmatched_items,
+            f"{count_of(self.unknown_users, 'user')} not in the log: what an unknown user gets": self.unknown_users,
+            f"{count_of(self.short_slates, 'user')} with fewer than {k} items: no more were left": self.short_slates,
+            f"{count_of(self.unmatched_items, 'item')} of the log unknown to the policy": self.unmatched_items,
         }
         return [sentence for sentence, number in sentences.items() if number]
 

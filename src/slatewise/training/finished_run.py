@@ -23,6 +23,7 @@ from slatewise.files import atomic_file
 from slatewise.log import UNKNOWN, LogPart
 from slatewise.protocols import Policy
 from slatewise.training.new_items import score_items_of
+from slatewise.wording import count_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def open_run_on(folder: Path, data: Path, *, since: str | None = None, allow_mod
     loaded, num_new = score_items_of(loaded, dataset.catalog)
     log, unmatched = with_items_of(dataset, loaded.catalog)
     if unmatched == dataset.catalog.num_items:
-        raise input_error(f"the policy of {folder} knows none of its {unmatched:,} items", file=data)
+        raise input_error(f"the policy of {folder} knows none of its {count_of(unmatched, 'item')}", file=data)
     everything = LogPart.whole(log)
     try:
         part = everything if since is None else splits.since(everything, microseconds(since))
@@ -104,8 +105,8 @@ def open_run_on(folder: Path, data: Path, *, since: str | None = None, allow_mod
         notes.append(f"{num_new:,} of its {dataset.catalog.num_items:,} items are new to the policy: content alone.")
     if unmatched:
         notes.append(
-            f"{unmatched:,} of its {dataset.catalog.num_items:,} items are unknown to the policy, "
-            f"{int((np.asarray(log.item)[part.rows()] == UNKNOWN).sum()):,} of the evaluated rows show one."
+            f"{unmatched:,} of its {count_of(dataset.catalog.num_items, 'item')} unknown to the policy; "
+            f"evaluated rows that show one: {int((np.asarray(log.item)[part.rows()] == UNKNOWN).sum()):,}."
         )
     history = replace(everything, last=part.first)
     split = Split(train=history, valid=replace(part, last=part.first), test=part, notes=tuple(notes))

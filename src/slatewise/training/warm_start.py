@@ -16,6 +16,7 @@ from slatewise.log import FIRST_ITEM, UNKNOWN, Catalog
 from slatewise.nn.state_dict import under
 from slatewise.protocols import KnowsUsers, Learner, MovesItems
 from slatewise.training import checkpoint
+from slatewise.wording import count_of
 
 State = dict[str, Tensor]
 
@@ -122,9 +123,11 @@ def _notes(run: Path, old: Artifact, learner: Learner, catalog: Catalog, is_new:
     notes = [f"Started from {run} (policy {old.version}), trained on {old.manifest.source.name}."]
     if is_new.any():
         start = "from their content" if catalog.content is not None else "with fresh vectors"
-        notes.append(f"{int(is_new.sum()):,} of {catalog.num_items:,} items are new: they start {start}.")
+        notes.append(f"{int(is_new.sum()):,} of {count_of(catalog.num_items, 'item')} are new: they start {start}.")
     if lost:
-        notes.append(f"{lost:,} items of that run are not in the log any more: what it knew of them is left behind.")
+        notes.append(
+            f"{count_of(lost, 'item')} of that run not in the log any more: what it knew of them is left behind."
+        )
     if learner.single_pass:
         counts = "uses add up, pairs of items count once for each user" if isinstance(learner, KnowsUsers) else "add up"
         notes.append(

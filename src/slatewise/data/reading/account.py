@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int
 
 from slatewise.data.reading.name_forms import looks_missing
 from slatewise.log import FIRST_ITEM, Interactions
+from slatewise.wording import agree, count_of
 
 MANY_REPEATS = 0.1
 """From this share of repeats on, a log is called a log of repeats."""
@@ -48,12 +49,15 @@ class Titles:
     """Those of them that the item table has."""
     table: int
     """Items of the table."""
+    has_text: bool = True
+    """Whether the table has titles."""
 
     @classmethod
-    def of(cls, rows_of_item: Int[np.ndarray, "N"], num_table_items: int) -> Titles:
+    def of(cls, rows_of_item: Int[np.ndarray, "N"], num_table_items: int, *, has_text: bool) -> Titles:
         """The items of a log by their rows, those of the item table first."""
         matches = int(np.count_nonzero(rows_of_item[:num_table_items]))
-        return cls(items=int(np.count_nonzero(rows_of_item)), matches=matches, table=num_table_items)
+        items = int(np.count_nonzero(rows_of_item))
+        return cls(items=items, matches=matches, table=num_table_items, has_text=has_text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,16 +92,20 @@ class Account:
     def sentences(self) -> list[tuple[str, str]]:
         """The account in words: a heading and a line for each."""
         lines = [("rows", f"{self.rows_read:,} read, {self.rows:,} kept")]
-        lines += [("set aside", f"{count:,} rows: {reason}") for reason, count in self.set_aside.items()]
+        lines += [("set aside", f"{count_of(count, 'row')}: {reason}") for reason, count in self.set_aside.items()]
         if self.titles is not None:
-            counts = f"{self.titles.matches:,} of {self.titles.items:,} items of the log"
-            lines.append(("titles", f"{counts} are in the item table, which has {self.titles.table:,}"))
+            counts = f"{self.titles.matches:,} of {count_of(self.titles.items, 'item')} of the log"
+            table = f"in the item table, which has {self.titles.table:,}"
+            heading = "titles" if self.titles.has_text else "items"
+            lines.append((heading, f"{counts} {agree(self.titles.matches, 'is', 'are')} {table}"))
         if self.slates is not None:
             unused, single, several = self.slates.unused, self.slates.single, self.slates.several
             sizes = f"{unused:,} without a use, {single:,} with one, {several:,} with several"
             lines.append(("slates", f"{unused + single + several:,}: {sizes}"))
-            lines.append(("known", f"propensities of {self.known_propensities:,} of {self.rows:,} rows"))
-        lines.append(("repeats", f"{self.repeats:,} of {self.uses:,} uses ({_share(self.repeats, self.uses)})"))
+            lines.append(("known", f"propensities of {self.known_propensities:,} of {count_of(self.rows, 'row')}"))
+        lines.append(
+            ("repeats", f"{self.repeats:,} of {count_of(self.uses, 'use')} ({_share(self.repeats, self.uses)})")
+        )
         return lines + [("note", note) for note in self.notes]
 
 
@@ -107,6 +115,7 @@ def account_of(
     users: pa.StringArray,
     items: pa.StringArray,
     num_table_items: int | None,
+    has_titles: bool = True,
     is_slates: bool,
     clock: bool,
     set_aside: Mapping[str, int],
@@ -118,6 +127,7 @@ def account_of(
         users: names of its users.
         items: names of its items in the order of their numbers, those of the item table first.
         num_table_items: items of the table; None where there is none.
+        has_titles: whether the table has titles.
         is_slates: whether the log shows slates, used or not.
         clock: False where times are only the order of the rows.
         set_aside: reason → rows of the files that are not in the log.
@@ -127,7 +137,7 @@ def account_of(
     row_user = np.repeat(np.repeat(np.arange(log.num_users), np.diff(log.user_offsets)), sizes)
     item = log.item.astype(np.int64) - FIRST_ITEM
     rows_of_item = np.bincount(item, minlength=len(items))
-    titles = None if num_table_items is None else Titles.of(rows_of_item, num_table_items)
+    titles = None if num_table_items is None else Titles.of(rows_of_item, num_table_items, has_text=has_titles)
     slates = Slates.of(log) if is_slates else None
     num_uses = int(np.count_nonzero(log.used))
     pairs = (row_user * len(items) + item)[log.used]
@@ -144,10 +154,8 @@ def account_of(
             if clock
             else _order_notes(row_user, log, item_ranks(items)[item], is_slates=is_slates)
         ),
+        *_propensity_notes(log),
     ]
-    if 0 < int(np.count_nonzero(log.logp_known)) < log.num_rows:
-        unknown = log.num_rows - int(np.count_nonzero(log.logp_known))
-        notes.append(f"{unknown:,} of {log.num_rows:,} rows have no propensity.")
     return Account(
         rows_read=log.num_rows + sum(set_aside.values()),
         rows=log.num_rows,
@@ -216,7 +224,8 @@ def _time_notes(time: Int[np.ndarray, "V"]) -> list[str]:
         "more than a year ahead": int((time > current_time + _YEAR).sum()),
     }
     return [
-        f"{count:,} of {len(time):,} events are {when}: the unit of the times may be wrong (--time-format)."
+        f"{count:,} of {count_of(len(time), 'event')} {agree(count, 'is', 'are')} {when}: the unit of the times may be "
+        "wrong (--time-format)."
         for when, count in counts.items()
         if count
     ]
@@ -240,6 +249,14 @@ def _use_notes(slates: Slates | None, num_uses: int, repeats: int) -> list[str]:
             "log take the use with the largest reward for the only one."
         )
     return notes
+
+
+def _propensity_notes(log: Interactions) -> list[str]:
+    """Where only a part of the rows has a propensity."""
+    unknown = log.num_rows - int(np.count_nonzero(log.logp_known))
+    if unknown in (0, log.num_rows):
+        return []
+    return [f"{unknown:,} of {count_of(log.num_rows, 'row')} {agree(unknown, 'has', 'have')} no propensity."]
 
 
 def _few_notes(log: Interactions, rows_of_item: Int[np.ndarray, "N"]) -> list[str]:
@@ -266,7 +283,7 @@ def _title_notes(
 
 
 def _counts(names: Mapping[str, int]) -> str:
-    listed = [f"{name} in {count:,} rows" for name, count in list(names.items())[:6]]
+    listed = [f"{name} in {count_of(count, 'row')}" for name, count in list(names.items())[:6]]
     return ", ".join(listed) + (f" and {len(names) - 6:,} more" if len(names) > 6 else "")
 
 

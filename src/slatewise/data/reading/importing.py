@@ -21,6 +21,7 @@ from slatewise.data.reading.raw_log import Log, Options, Report, read_items, rea
 from slatewise.data.reading.recognition import ITEMS, recognise
 from slatewise.data.reading.source import NOTHING, Progress, Source
 from slatewise.errors import SlatewiseError, input_error
+from slatewise.wording import agree, count_of
 
 
 def import_path(path: Path, out: Path, options: Options | None = None, *, progress: Progress | None = None) -> Dataset:
@@ -140,16 +141,22 @@ def _core(log: Log, items: pl.DataFrame | None, k: int, *, kind: Kind | None) ->
     core = k_core(log.frame["user_id"], log.frame["item_id"], k)
     if not core.keep.any():
         raise input_error(
-            f"no users and items have {k:,} events each: the {k:,}-core is empty",
+            f"no users and items have {count_of(k, 'event')} each: the {k:,}-core is empty",
             file=file,
             advice=f"{NOTHING} Give --core a smaller number.",
         )
     log = replace(log.only(core.keep), set_aside={**log.set_aside, **core.set_aside})
-    note = f"--core {k:,} set {core.users:,} users and {core.items:,} items aside, in {core.rounds:,} rounds."
+    note = (
+        f"--core {k:,} set {count_of(core.users, 'user')} and {count_of(core.items, 'item')} aside, in "
+        f"{count_of(core.rounds, 'round')}."
+    )
     log = log.noting(note)
     if items is not None:
         kept_items = items.filter(items["item_id"].is_in(log.frame["item_id"].unique().implode()))
-        log = log.noting(f"{items.height - kept_items.height:,} items of the item table are not in the core.")
+        outside = items.height - kept_items.height
+        log = log.noting(
+            f"{count_of(outside, 'item')} of the item table {agree(outside, 'is', 'are')} not in the core."
+        )
         items = kept_items
     return log, items
 
@@ -165,9 +172,11 @@ def _import_events(source: Source, out: Path, name: str, options: Options, progr
     if events.frame.height == 0:
         raise input_error("there is no decision or outcome", file=path, advice="Serve slates first.")
     progress("sorting and writing", 1, 2)
-    if items is None and len(events.items.names):
+    is_recorded = items is None and len(events.items.names) > 0
+    if is_recorded:
         items = item_rows(events.items)
-        item_notes = [f"The catalogs that were served have {len(items):,} items; --items RUN brings their titles."]
+        advice = "." if options.has_titles else "; --items RUN brings their titles."
+        item_notes = [f"The catalogs that were served have {count_of(len(items), 'item')}{advice}"]
     report = Report(
         format="decisions and outcomes",
         files=tuple(file.name for file in ([path] if path.is_file() else sorted(path.rglob("*.jsonl")))),
@@ -183,6 +192,7 @@ def _import_events(source: Source, out: Path, name: str, options: Options, progr
             out=out,
             name=name,
             items=items,
+            is_recorded=is_recorded,
             conditions=events.conditions,
             kind=options.kind,
             provenance=Provenance(source=_source_record(report, options), simulated=options.simulated),

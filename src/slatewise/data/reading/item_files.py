@@ -16,6 +16,7 @@ from slatewise.data.reading.name_forms import form_notes, texts
 from slatewise.data.reading.tables import Table
 from slatewise.errors import input_error
 from slatewise.names import CONTROL, LONGEST_NAME
+from slatewise.wording import count_of
 
 
 def item_frame(table: Table, assigned: Mapping[str, str] | None = None) -> tuple[pl.DataFrame, list[str]]:
@@ -72,9 +73,9 @@ def item_frame(table: Table, assigned: Mapping[str, str] | None = None) -> tuple
     described = [name for name in raw.columns if name not in used and {name, recbole(name)[0]} & for_filters]
     unused = [name for name in raw.columns if name not in used and name not in described]
     if described:
-        notes.append(f"{len(described):,} columns are kept, but no method reads them: {_list_of(described)}.")
+        notes.append(f"Kept, but read by no method: {count_of(len(described), 'column')}, {_list_of(described)}.")
     if unused:
-        notes.append(f"{len(unused):,} columns were not used: {_list_of(unused)}.")
+        notes.append(f"Not used: {count_of(len(unused), 'column')}, {_list_of(unused)}.")
     frame = pl.DataFrame({name: values.alias(name) for name, values in items.items()})
     return frame, [f"{table.file.name}: {note}" for note in notes]
 

@@ -13,6 +13,7 @@ from jaxtyping import Int
 from slatewise.data.manifest import iso
 from slatewise.data.reading.faults import quote
 from slatewise.data.reading.name_forms import looks_missing
+from slatewise.wording import agree, count_of
 
 Locate = Callable[[int], str]
 """Describes where a row (0-based) comes from."""
@@ -102,7 +103,9 @@ def log_checks(frame: pl.DataFrame, place: Locate, *, priced: bool, clock: bool 
         _single("there are two items or more", frame["item_id"], "With one item there is nothing to choose."),
         check_of(
             f"half of the users or more have {FEW_EVENTS} events",
-            [f"{short_users:,} of {len(events):,} users have fewer"] if 2 * short_users > len(events) else [],
+            [f"{short_users:,} of {count_of(len(events), 'user')} {agree(short_users, 'has', 'have')} fewer"]
+            if 2 * short_users > len(events)
+            else [],
             count=short_users,
             advice="Their last events cannot be held out: split by time or by user.",
         ),

@@ -6,6 +6,8 @@ from decimal import Decimal
 
 import polars as pl
 
+from slatewise.wording import count_of
+
 MISSING_LIKE = ("", "nan", "none", "null", "na", "n/a", "<na>", "\\n", "nat", "nil", "undefined")
 """What programs write in place of a missing value, in lower case."""
 NAMES = ("user_id", "item_id", "event_id", "session_id", "policy_id")
@@ -49,8 +51,8 @@ def form_notes(columns: dict[str, pl.Series], names: dict[str, pl.Series]) -> li
             inexact = int((values.abs() > _EXACT).sum())
             if inexact:
                 notes.append(
-                    f'column "{column}": {inexact:,} names are floats beyond 2^53, whose last digits are not exact; '
-                    "write the column as text or whole numbers."
+                    f'column "{column}": {count_of(inexact, "float")} beyond 2^53 as names, with inexact last '
+                    "digits; write the column as text or whole numbers."
                 )
         if values.dtype != pl.String or name is values:
             continue
@@ -58,12 +60,14 @@ def form_notes(columns: dict[str, pl.Series], names: dict[str, pl.Series]) -> li
         count = int(other.sum())
         if count:
             row = int(other.arg_max() or 0)
-            notes.append(f'column "{column}": {count:,} names are read in one form, "{values[row]}" as "{name[row]}".')
+            notes.append(
+                f'column "{column}": {count_of(count, "name")} read in one form, "{values[row]}" as "{name[row]}".'
+            )
             inexact = int(values.filter(other).str.contains(_SCIENTIFIC).sum())
             if inexact:
                 notes.append(
-                    f'column "{column}": {inexact:,} names are in scientific notation, which may have lost digits; '
-                    "write the column as text."
+                    f'column "{column}": {count_of(inexact, "name")} in scientific notation, which may have lost '
+                    "digits; write the column as text."
                 )
     return notes
 

@@ -15,6 +15,7 @@ from slatewise.data.reading.log_checks import EXAMPLES, Check, check_of, log_che
 from slatewise.errors import InputError
 from slatewise.log import FIRST_ITEM, PAD, Interactions
 from slatewise.logged_requests import LoggedRequests
+from slatewise.wording import count_of
 
 
 def check_prepared(path: Path) -> list[Check]:
@@ -143,7 +144,7 @@ def _missing_names(data: prepared.Dataset) -> Check:
     names |= missing_names("item", data.catalog.vocabulary.names, rows_of_item)
     return check_of(
         "no name looks like a missing value",
-        [f"{name}: {count:,} rows" for name, count in names.items()],
+        [f"{name}: {count_of(count, 'row')}" for name, count in names.items()],
         count=sum(names.values()),
         advice="Import the log with --set-aside-missing to leave these rows out.",
     )

@@ -53,6 +53,8 @@ class Options:
     """Keep users and items with at least so many events each; None = keep all."""
     set_aside_missing: bool = False
     """Leave out rows whose user or item looks like a missing value."""
+    has_titles: bool = False
+    """Whether titles of the items come from somewhere else: --items, or the data set that the log is added to."""
 
     def __post_init__(self) -> None:
         check_format(self.time_format)

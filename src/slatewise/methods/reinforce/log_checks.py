@@ -9,6 +9,7 @@ import torch
 
 from slatewise.log import LogPart
 from slatewise.ops.returns import threshold
+from slatewise.wording import count_of
 
 
 def check_rewards(part: LogPart, reward_at_least: float | None) -> None:
@@ -55,5 +56,6 @@ def behaviour_note(part: LogPart, propensities: Literal["logged", "estimated"]) 
     if part.interactions.slate_size > 1:
         return "the weights are π/β̂: the logged propensities are factors of slates, not of single draws"
     missing = int((~has_logp).sum())
-    rest = f"; {missing:,} of {len(rows):,} rows have none and are weighted by β̂" if missing else ""
-    return f"the weights are π/β with the {int(has_logp.sum()):,} logged propensities{rest}"
+    rest = f"; {missing:,} of {count_of(len(rows), 'row')} without one, weighted by β̂" if missing else ""
+    logged = count_of(int(has_logp.sum()), "logged propensity", "logged propensities")
+    return f"the weights are π/β with the {logged}{rest}"
