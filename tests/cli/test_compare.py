@@ -185,4 +185,14 @@ def test_a_folder_of_seeds_is_no_run(trained: Trained, slatewise: Command, tmp_p
     said = slatewise("compare", tmp_path / "group")
     assert said.code == 2
     assert f"{unfinished}: no finished run here" in said.err
+    for command in (
+        ["evaluate"],
+        ["serve"],
+        ["recommend", "--all", "--out", "x.csv"],
+        ["train", "--out", "x", "--from"],
+    ):
+        said = slatewise(*command, tmp_path / "group")
+        assert said.code == 2
+        assert f"{tmp_path / 'group'}: it is a folder of seeds (1), and one run is wanted" in said.err
+        assert f"Name one of them, such as {unfinished}" in said.err
     assert json.loads(slatewise("compare", trained.counted, "--json").out)["rows"]

@@ -112,7 +112,10 @@ def _read_settings(
     from slatewise import config as configs
     from slatewise.config.run import RunConfig
     from slatewise.data.prepared import locate
+    from slatewise.training.seeds import check_single
 
+    if start is not None:
+        check_single(start)
     file, folder = _files(config, start, out)
     tables = configs.sections(configs.read_toml(file), where=str(file))
     if start is not None:

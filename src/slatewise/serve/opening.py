@@ -24,6 +24,7 @@ from slatewise.serve.history import LoggedHistory
 from slatewise.serve.recommender import Recommender
 from slatewise.serve.stores.lmdb import Store
 from slatewise.training.new_items import score_items_of
+from slatewise.training.seeds import check_single
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,7 @@ def find_artifact(run: Path) -> Path:
     for folder in (run / "artifact", run):
         if (folder / "manifest.json").is_file():
             return folder
+    check_single(run)
     what = "no run here: neither manifest.json nor artifact/manifest.json" if run.is_dir() else "no such folder"
     raise input_error(what, file=run, advice="`slatewise train` makes a run, `slatewise demo` the first one.")
 

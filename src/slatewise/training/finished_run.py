@@ -23,6 +23,7 @@ from slatewise.files import atomic_file
 from slatewise.log import UNKNOWN, LogPart
 from slatewise.protocols import Policy
 from slatewise.training.new_items import score_items_of
+from slatewise.training.seeds import check_single
 from slatewise.wording import count_of
 
 
@@ -115,6 +116,7 @@ def open_run_on(folder: Path, data: Path, *, since: str | None = None, allow_mod
 
 
 def _load(folder: Path, *, allow_modules: bool) -> Artifact:
+    check_single(folder)
     if not (folder / "artifact" / "manifest.json").is_file():
         raise input_error(
             "no finished run here",

@@ -82,6 +82,20 @@ def seed_folder(folder: Path, seed: int) -> Path:
     return folder / f"seed-{seed}"
 
 
+def check_single(folder: Path) -> None:
+    """Refuse a folder of seeds where one run is wanted.
+
+    Raises:
+        InputError: it is one; the message names the first run in it.
+    """
+    if folders := seed_folders(folder):
+        raise input_error(
+            f"it is a folder of seeds ({len(folders)}), and one run is wanted",
+            file=folder,
+            advice=f"Name one of them, such as {folders[0]}; `compare` and `report` take them all.",
+        )
+
+
 def seed_folders(folder: Path) -> list[Path]:
     """The run folders of a folder of seeds, by seed; nothing for any other folder."""
     if not folder.is_dir() or (folder / "config.toml").exists():
