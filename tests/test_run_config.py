@@ -106,3 +106,14 @@ def test_what_is_open_is_filled_in_from_the_training_part() -> None:
     assert resolved.encoder.settings == gru.Config(reward_edges=(3.0,), context_width=1)
     assert (resolved.method, resolved.train) == (config.method, config.train)
     assert resolved.resolve(LogPart.whole(log)) == resolved
+
+
+def test_settings_are_named_by_where_they_were_set(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('[method]\nname = "cloning"\n[train]\nselect = "ndcg@5"\n', encoding="utf-8")
+    origin = RunConfig.from_toml(file, ["evaluate.k=[5]", "method.lr=0.5"]).origin
+    assert origin.of_key("train", "select") == f"{file} [train]"
+    assert origin.of_key("evaluate", "k") == "--set evaluate.k=[5]"
+    assert origin.of_table("method") == f"{file} [method] with --set method.lr=0.5"
+    assert origin.of_table("data") == f"{file} [data]"
+    assert FULL.origin.of_key("train", "select") == "the configuration [train]"

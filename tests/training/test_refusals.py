@@ -83,8 +83,15 @@ def command(
         ("encoder.width=0", "[encoder] with --set encoder.width=0: width 0 and item_width 4 must be at least 1"),
         ("encoder.dropout=1.0", "[encoder] with --set encoder.dropout=1.0: dropout is 1.0; expected a share in [0, 1)"),
         ("evaluate.k=[]", "[evaluate] with --set evaluate.k=[]: k is []; expected list lengths of at least 1"),
-        ("evaluate.k=[5,21]", "[evaluate] k = 21 is larger than the catalog of 20 items"),
-        ("train.select=ndcg@10", '[train] select = "ndcg@10" is not a validation metric. One of: recall@5, '),
+        (
+            "evaluate.k=[5,21]",
+            "Error: --set evaluate.k=[5,21]: k = 21 is larger than the catalog of 20 items. Choose shorter lists: "
+            "--set evaluate.k=[5].",
+        ),
+        (
+            "train.select=ndcg@10",
+            'Error: --set train.select=ndcg@10: select = "ndcg@10" is not a validation metric. One of: recall@5, ',
+        ),
         (
             "data.split=by_day",
             'Error: --set data.split=by_day: split is "by_day"; expected leave_one_out, first_share, random, by_time '
@@ -127,7 +134,7 @@ def test_settings_that_do_not_fit_the_method(
 @pytest.mark.parametrize("table", ["data", "method"])
 def test_a_missing_table(table: str, data: Path, tmp_path: Path) -> None:
     tables = {name: value for name, value in {**TABLES, "data": {"path": str(data)}}.items() if name != table}
-    with pytest.raises(InputError, match=rf"config\.toml: the table \[{table}\] is missing"):
+    with pytest.raises(InputError, match=rf"the configuration: the table \[{table}\] is missing"):
         train(RunConfig.from_tables(tables), tmp_path / "run")
 
 
@@ -215,6 +222,42 @@ def test_a_log_in_which_nothing_was_ever_rewarded(correction: str, tmp_path: Pat
     with pytest.raises(InputError, match="nothing that the training part shows was picked or rewarded"):
         train(RunConfig.from_tables(tables), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "value", "message"),
+    [
+        ("train", {"select": "ndcg@10"}, '[train]: select = "ndcg@10" is not a validation metric. One of: recall@5, '),
+        ("train", {"select": "liked_ndcg@5"}, '[train]: select = "liked_ndcg@5" is not a validation metric. One of: '),
+        ("evaluate", {"k": [5, 21]}, "[evaluate]: k = 21 is larger than the catalog of 20 items."),
+        ("data", {"split": "first_share", "valid_share": 0.9}, "[data]: valid_share 0.9 + test_share 0.2 must stay"),
+        ("method", {"name": "reinforce", "slate_size": 50}, "[method]: slate_size is 50, the catalog has 20"),
+    ],
+)
+def test_the_file_that_was_given_is_named(
+    table: str,
+    value: dict[str, Any],
+    message: str,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tables: dict[str, Any] = {**TABLES, "data": {"path": str(data)}}
+    tables[table] = {**tables[table], **value}
+    mine = tmp_path / "mine.toml"
+    mine.write_text(configs.dump_toml(tables), encoding="utf-8")
+    code, said = command(monkeypatch, capsys, mine, "--out", tmp_path / "run")
+    assert (code, f"Error: {mine} {message}" in said) == (2, True), said
+
+
+@pytest.mark.parametrize(("evaluate", "select"), [({"k": [5]}, "ndcg@5"), ({"k": [3, 7]}, "ndcg@3"), ({}, "ndcg@10")])
+def test_the_default_metric_follows_the_first_list_length(
+    evaluate: dict[str, Any], select: str, data: Path, tmp_path: Path
+) -> None:
+    tables = {"data": {"path": str(data)}, "method": {"name": "popularity"}, "evaluate": evaluate}
+    assert train(RunConfig.from_tables(tables), tmp_path / "run").select == select
+    assert RunConfig.from_toml(tmp_path / "run" / "config.toml").train.select == select
 
 
 def test_a_selecting_figure_without_a_value(data: Path, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def _train_seeds(
     has_interval = mean is not None and count > 1
     value = {
         "folder": str(folder),
-        "select": settings.train.select,
+        "select": trained.select,
         "seeds": [
             {"seed": seed, **asdict(result), "folder": str(result.folder)} for seed, result in trained.results.items()
         ],
@@ -204,7 +204,7 @@ def _train_seeds(
     ]
     if mean is not None:
         over = f", 95 % interval over seeds {mean.low:.4f} … {mean.high:.4f} (Student's t)" if has_interval else ""
-        lines.append(f"Mean of {count} seeds: validation {settings.train.select} = {mean.mean:.4f}{over}")
+        lines.append(f"Mean of {count} seeds: validation {trained.select} = {mean.mean:.4f}{over}")
     answer(value, as_json=as_json, text="\n".join([*lines, f"Next: slatewise compare {folder}"]))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from slatewise.config.components import find, name_of
+from slatewise.config.origin import Origin
 from slatewise.config.sections import DataConfig, EvaluateConfig, ItemsConfig, RetrievalConfig, ServeConfig, TrainConfig
 from slatewise.config.tables import convert, dump_toml, override, read_toml, sections, to_table
 from slatewise.errors import input_error
@@ -52,6 +53,8 @@ class RunConfig:
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    origin: Origin = field(default_factory=Origin, compare=False, repr=False)
+    """Where it was read from; config.toml does not hold it."""
 
     @classmethod
     def from_toml(cls, path: Path, assignments: Iterable[str] = ()) -> RunConfig:
@@ -64,7 +67,7 @@ class RunConfig:
 
     @classmethod
     def from_tables(
-        cls, values: Mapping[str, object], assignments: Iterable[str] = (), *, where: str = "config.toml"
+        cls, values: Mapping[str, object], assignments: Iterable[str] = (), *, where: str = Origin.file
     ) -> RunConfig:
         """A configuration from tables as TOML gives them.
 
@@ -103,6 +106,7 @@ class RunConfig:
             retrieval=read("retrieval", RetrievalConfig),
             evaluate=read("evaluate", EvaluateConfig),
             serve=read("serve", ServeConfig),
+            origin=Origin(file=where, assignments=assigned),
         )
 
     def resolve(self, part: LogPart) -> RunConfig:

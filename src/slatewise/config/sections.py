@@ -93,8 +93,9 @@ class TrainConfig:
     seed: int = 0
     start_from: str | None = None
     """Folder of a finished run of the same method: training starts from its weights."""
-    select: str = "ndcg@10"
-    """Validation figure that chooses the weights to keep."""
+    select: str | None = None
+    """Validation metric that chooses the weights to keep. None: ndcg@k with the first [evaluate] k; for a learner that
+    evaluates itself, the first metric that it names."""
     patience: int = 5
     """Epochs without a better figure before training stops."""
     valid_users: int = 20_000

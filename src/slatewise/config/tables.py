@@ -55,7 +55,7 @@ def convert(cls: type[C], table: Mapping[str, object], *, where: str, assignment
     values = dict(table)
     for key, value in table.items():
         if key not in known_keys:
-            place = _assignment(where, key, assignments) or where
+            place = assignment_of(where, key, assignments) or where
             if isinstance(cls, HasRetiredKeys) and key in cls.retired_keys:
                 raise input_error(f'{place} has the key "{key}", which there is no more', advice=cls.retired_keys[key])
             moved, near = _nested_keys(key, nested), difflib.get_close_matches(key, known_keys, n=1)
@@ -73,10 +73,9 @@ def convert(cls: type[C], table: Mapping[str, object], *, where: str, assignment
     except ValueError as error:
         # msgspec passes on what a Config refuses as a whole, without a key
         key, message = _in_words(str(error), cls, values)
-        place = (_assignment(where, key.partition("[")[0], assignments) if key else None) or where
-        into = [f"--set {each}" for each in assignments if _path(each).rpartition(".")[0] == _table_path(where)]
-        if not key and into:
-            place = f"{where} with {', '.join(into)}"
+        place = (assignment_of(where, key.partition("[")[0], assignments) if key else None) or where
+        if not key:
+            place = with_assignments(where, assignments)
         raise input_error(f"{place}: {message}", advice="Correct the value and start again.") from error
 
 
@@ -125,7 +124,13 @@ def _choices(hint: Any) -> list[Any]:
     return [choice for inner in typing.get_args(hint) for choice in _choices(inner)]
 
 
-def _assignment(where: str, key: str, assignments: Sequence[str]) -> str | None:
+def with_assignments(where: str, assignments: Sequence[str]) -> str:
+    """The name of a table, "run.toml [method]", and the assignments to its keys."""
+    into = [f"--set {each}" for each in assignments if _path(each).rpartition(".")[0] == _table_path(where)]
+    return f"{where} with {', '.join(into)}" if into else where
+
+
+def assignment_of(where: str, key: str, assignments: Sequence[str]) -> str | None:
     """The last assignment to a key of a table, or to a table around it."""
     path = ".".join(part for part in (_table_path(where), key) if part)
     for assignment in reversed(assignments):

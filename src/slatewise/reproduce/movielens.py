@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slatewise import config as configs
-from slatewise.config import DataConfig, TrainConfig
+from slatewise.config import DataConfig
 from slatewise.config.run import RunConfig
 from slatewise.data import prepared
 from slatewise.data.prepared import Dataset
@@ -87,13 +87,13 @@ def config_of(variant: Variant, dataset: Dataset, *, seed: int = 0) -> RunConfig
     if isinstance(settings, reinforce.Config):
         at_least = settings.reward_at_least if has_ratings else None
         settings = replace(settings, slate_size=min(settings.slate_size, items), reward_at_least=at_least)
-    select = config.train.select if has_ratings else TrainConfig.select
+    select = config.train.select if has_ratings and k == 10 else None
     liked_at_least = config.evaluate.liked_at_least if has_ratings else None
     return replace(
         config,
         data=DataConfig(path=str(dataset.path), split="leave_one_out"),
         method=replace(config.method, settings=settings),
-        train=replace(config.train, seed=seed, select=f"ndcg@{k}" if k < 10 else select),
+        train=replace(config.train, seed=seed, select=select),
         evaluate=replace(config.evaluate, k=(k,), liked_at_least=liked_at_least),
     )
 

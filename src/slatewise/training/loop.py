@@ -113,7 +113,7 @@ def train(
     if state.progress == start:
         manifest = _read_manifest(run.folder / "artifact")
         if manifest is not None:
-            ended = _result(run, start, sample, manifest.metrics.get(run.config.train.select))
+            ended = _result(run, start, sample, manifest.metrics.get(run.select))
             return replace(ended, notes=_stored_notes(run.folder, ended.notes))
     return _finish(run, state.progress, state.best, sample)
 
@@ -167,7 +167,7 @@ class _State:
         """End the epoch; keep the weights where they are better than all before, or nothing says which are better."""
         progress = self.progress
         values = {} if self.sample.empty else validate(self.run, self.sample)
-        value = values.get(self.run.config.train.select, math.nan)
+        value = values.get(self.run.select, math.nan)
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         line = {"step": progress.step, "epoch": progress.epoch, "valid": finite}
         self.lines.append(line | ({"phase": progress.phase} if progress.phase else {}))
@@ -250,7 +250,7 @@ def _plan(run: Run, *, updates_per_epoch: int, epochs: int) -> None:
         try:
             run.learner.plan(updates_per_epoch=updates_per_epoch, epochs=epochs)
         except ValueError as error:
-            raise InputError(f"{run.folder / 'config.toml'}: {error}.") from error
+            raise InputError(f"{run.config.origin.of_table('method')}: {error}.") from error
 
 
 def _begin(run: Run, text: str, *, resume: bool, overwrite: bool) -> tuple[Progress, dict[str, Tensor]]:
@@ -293,7 +293,7 @@ def _weights(policy: Policy) -> dict[str, Tensor]:
 
 
 def _finish(run: Run, progress: Progress, best: dict[str, Tensor], sample: LogPart) -> Result:
-    policy, select = run.learner.policy, run.config.train.select
+    policy, select = run.learner.policy, run.select
     policy.load_state_dict(best)
     report, notes = give_index(run)
     value = progress.best
@@ -337,7 +337,7 @@ def _stored_notes(folder: Path, notes: tuple[str, ...]) -> tuple[str, ...]:
 def _notes(run: Run, progress: Progress, sample: LogPart) -> tuple[str, ...]:
     notes = run.notes + (run.learner.notes() if isinstance(run.learner, HasNotes) else ())
     notes += popularity_note(run, sample, progress.best)
-    select = run.config.train.select
+    select = run.select
     num_users, num_sampled = len(run.split.valid.users()), len(sample.users())
     if num_sampled < num_users:
         sampled = f"{progress.best:.4f}" if math.isfinite(progress.best) else "no value"
@@ -360,7 +360,7 @@ def _result(run: Run, progress: Progress, sample: LogPart, value: float | None) 
         steps=progress.step,
         epochs=progress.epoch,
         best_epoch=progress.best_epoch,
-        select=run.config.train.select,
+        select=run.select,
         value=value if value is not None and math.isfinite(value) else None,
         seconds=progress.seconds,
         interactions_per_second=progress.interactions / max(progress.seconds, 1e-9),

@@ -34,7 +34,7 @@ def catalog_of_run(
         settings: [items].
         part: what is trained on.
         start_from: the run whose weights training starts from; its encoding of content goes with its weights.
-        where: the configuration, for messages.
+        where: name of the table, for messages: "run.toml [items]".
 
     Raises:
         InputError: content that the catalog does not have, or another one than that of the run to start from.
@@ -53,7 +53,7 @@ def catalog_of_run(
         else:
             catalog = with_content(catalog, settings, has_events=has_events)
     except ValueError as error:
-        raise InputError(f"{where} [items]: {error}.") from error
+        raise InputError(f"{where}: {error}.") from error
     return catalog, _notes(catalog)
 
 

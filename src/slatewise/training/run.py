@@ -32,6 +32,8 @@ class Run:
     dataset: Dataset
     split: Split
     learner: Learner = field(repr=False)
+    select: str
+    """Validation metric that chooses the weights to keep."""
     notes: tuple[str, ...] = ()
     """What to know of the split, and of the run that this one starts from."""
 
@@ -42,23 +44,25 @@ def lay_out(config: RunConfig, folder: Path) -> Run:
     Raises:
         InputError: a setting, file or combination that cannot be used.
     """
-    where = str(folder / "config.toml")
-    dataset, split = _open_data(config, where)
+    dataset, split = _open_data(config)
     part = split.part("train")
     config = config.resolve(part)  # first: a method may refuse the log as a whole
     start = None if config.train.start_from is None else Path(config.train.start_from)
+    where = config.origin.of_table("items")
     catalog, content_notes = catalog_of_run(dataset.catalog, config.items, part, start_from=start, where=where)
     dataset = replace(dataset, catalog=catalog)
     generator = Generator().manual_seed(config.train.seed)
-    learner = _build_learner(config, dataset.catalog, where, generator)
+    learner = _build_learner(config, dataset.catalog, generator)
     if isinstance(learner, KnowsUsers):
         learner.name_users(torch.from_numpy(hash_names(dataset.users.names.to_pylist())))
+    names = learner.metric_names if isinstance(learner, SelfEvaluating) else evaluation.metric_names(config.evaluate)
+    select = config.train.select or _default_metric(config, learner)
     validates = not split.valid.empty
-    if validates:
-        _check_metric(config, learner, where)
-    _prepare(learner, part, where)
+    if validates and select not in names:
+        raise _unusable_metric(config, f'"{select}" is not a validation metric', f"One of: {', '.join(names)}.")
+    _prepare(learner, part, config)
     if validates and not isinstance(learner, SelfEvaluating):
-        _check_users(config, split.valid, where)
+        _check_users(config, select, split.valid)
     notes = split.notes + content_notes
     if start is not None:
         notes += start_from(start, learner, catalog, method=config.method.name, generator=generator)
@@ -66,15 +70,17 @@ def lay_out(config: RunConfig, folder: Path) -> Run:
     if data is not None:
         name = data.split or splits.default_split(clock=dataset.clock)
         data = replace(data, split=name, fingerprint=dataset.fingerprint)
-    config = replace(config, data=data)
-    return Run(folder=folder, config=config, dataset=dataset, split=split, learner=learner, notes=notes)
+    config = replace(config, data=data, train=replace(config.train, select=select))
+    return Run(
+        folder=folder, config=config, dataset=dataset, split=split, learner=learner, select=select, notes=notes
+    )
 
 
-def _open_data(config: RunConfig, where: str) -> tuple[Dataset, Split]:
+def _open_data(config: RunConfig) -> tuple[Dataset, Split]:
     """The data set that [data] names, and its split."""
-    data, longest = config.data, max(config.evaluate.k)
+    data, longest, origin = config.data, max(config.evaluate.k), config.origin
     if data is None:
-        raise input_error("the table [data] is missing", file=where)
+        raise input_error("the table [data] is missing", file=origin.file)
     dataset = prepared.load(Path(data.path))
     if data.fingerprint not in (None, dataset.fingerprint):
         raise input_error(
@@ -85,48 +91,47 @@ def _open_data(config: RunConfig, where: str) -> tuple[Dataset, Split]:
     try:
         split = splits.split_log(data, dataset.interactions, clock=dataset.clock)
     except ValueError as error:
-        raise InputError(f"{where} [data]: {error}.") from error
-    if longest > dataset.catalog.num_items:
+        raise InputError(f"{origin.of_table('data')}: {error}.") from error
+    num_items = dataset.catalog.num_items
+    if longest > num_items:
         raise input_error(
-            f"[evaluate] k = {longest} is larger than the catalog of {dataset.catalog.num_items} items", file=where
+            f"k = {longest} is larger than the catalog of {num_items} items",
+            file=origin.of_key("evaluate", "k"),
+            advice=f"Choose shorter lists: --set evaluate.k=[{min(5, num_items)}].",
         )
     return dataset, split
 
 
-def _build_learner(config: RunConfig, catalog: Catalog, where: str, generator: Generator) -> Learner:
+def _build_learner(config: RunConfig, catalog: Catalog, generator: Generator) -> Learner:
     """A learner with fresh weights."""
     method, encoder = find("methods", config.method.name), find("encoders", config.encoder.name)
+    table = "encoder"
     try:
         built = encoder.Encoder(config.encoder.settings, catalog, generator=generator)
+        table = "method"
         return method.Learner(config.method.settings, built, catalog, generator=generator)
     except ValueError as error:
-        raise InputError(f"{where}: {error}.") from error
+        raise InputError(f"{config.origin.of_table(table)}: {error}.") from error
 
 
-def _check_metric(config: RunConfig, learner: Learner, where: str) -> None:
-    """Refuse a selecting metric that does not exist."""
-    names = learner.metric_names if isinstance(learner, SelfEvaluating) else evaluation.metric_names(config.evaluate)
-    if config.train.select not in names:
-        raise input_error(
-            f'[train] select = "{config.train.select}" is not a validation metric',
-            file=where,
-            advice=f"One of: {', '.join(names)}.",
-        )
+def _default_metric(config: RunConfig, learner: Learner) -> str:
+    """The metric that selects where [train] names none."""
+    return learner.metric_names[0] if isinstance(learner, SelfEvaluating) else f"ndcg@{config.evaluate.k[0]}"
 
 
-def _check_users(config: RunConfig, part: LogPart, where: str) -> None:
+def _check_users(config: RunConfig, select: str, part: LogPart) -> None:
     """Refuse a selecting metric that has no value on the validation part, whatever is recommended."""
     summary = evaluation.relevance(part, config.evaluate).summary(config.evaluate)
-    if evaluation.users_of(config.train.select, summary) == 0:
-        raise input_error(
-            f'[train] select = "{config.train.select}" has no value on the validation part: '
-            f"{summary.nothing_to_find()}",
-            file=where,
-            advice="Choose another metric, or a [data] split that holds more out.",
-        )
+    if evaluation.users_of(select, summary) == 0:
+        what = f'"{select}" has no value on the validation part: {summary.nothing_to_find()}'
+        raise _unusable_metric(config, what, "Choose another metric, or a [data] split that holds more out.")
 
 
-def _prepare(learner: Learner, part: LogPart, where: str) -> None:
+def _unusable_metric(config: RunConfig, what: str, advice: str) -> InputError:
+    return input_error(f"select = {what}", file=config.origin.of_key("train", "select"), advice=advice)
+
+
+def _prepare(learner: Learner, part: LogPart, config: RunConfig) -> None:
     """Let the learner read the training part, and refuse it where nothing can be learned from it."""
     try:
         if isinstance(learner, Prepares):
@@ -134,4 +139,4 @@ def _prepare(learner: Learner, part: LogPart, where: str) -> None:
         if isinstance(learner, ChecksLog) and not part.empty:
             learner.check_log(part)
     except ValueError as error:
-        raise InputError(f"{where}: {error}.") from error
+        raise InputError(f"{config.origin.of_table('method')}: {error}.") from error

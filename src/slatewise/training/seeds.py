@@ -74,7 +74,7 @@ def train_seeds(
         settings = replace(config, train=replace(config.train, seed=seed))
         run = seed_folder(folder, seed)
         results[seed] = train(settings, run, reasons=reasons, resume=resume, overwrite=overwrite, on_step=count_step)
-    return SeedResults(folder=folder, select=config.train.select, results=results)
+    return SeedResults(folder=folder, select=results[config.train.seed].select, results=results)
 
 
 def seed_folder(folder: Path, seed: int) -> Path:

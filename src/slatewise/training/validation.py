@@ -56,7 +56,7 @@ def popularity_note(run: Run, part: LogPart, value: float) -> tuple[str, ...]:
         part: what validated.
         value: of the selecting metric there.
     """
-    select, learner = run.config.train.select, run.learner
+    select, learner = run.select, run.learner
     compares = not (learner.single_pass or isinstance(learner, SelfEvaluating) or part.empty)
     if not compares or not math.isfinite(value) or select.partition("@")[0] in LIST_METRICS:
         return ()
