@@ -127,4 +127,4 @@ def test_content_that_the_catalog_does_not_have(tmp_path: Path, slatewise: Comma
     write_config(tmp_path / "run.toml", tmp_path / "data", '["features"]')
     said = slatewise("train", tmp_path / "run.toml", "--out", tmp_path / "run")
     assert said.code == 2
-    assert 'config.toml [items]: items.content names "features", but the catalog has none' in said.err
+    assert 'run.toml [items]: items.content names "features", but the catalog has none' in said.err

@@ -14,8 +14,9 @@ import pytest
 
 from slatewise import cli
 from slatewise.data import Dataset, Options, Report, import_path
-from slatewise.data.reading.account import Account, Slates, Titles, item_ranks, sorted_share
+from slatewise.data.reading.account import Account, Slates, Titles
 from slatewise.data.reading.core import k_core
+from slatewise.data.reading.file_order import item_ranks, sorted_share
 from slatewise.data.reading.validation import validate
 from slatewise.errors import InputError
 
@@ -90,8 +91,8 @@ def test_names_of_log_and_item_table_that_never_meet(tmp_path: Path) -> None:
     assert result.titles == Titles(items=2, matches=0, table=2)
     assert any('the log names "1", the table "tt1"' in note for note in result.notes)
     assert ("titles", "0 of 2 items of the log are in the item table, which has 2") in result.sentences()
-    check = next(each for each in validate(folder) if each.name == "every item of the log is in the item table")
-    assert (check.passed, check.note) == (False, False)
+    check = next(each for each in validate(folder).checks if each.name == "every item of the log is in the item table")
+    assert (check.passed, check.stops_import) == (False, False)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,23 @@ def test_names_of_log_and_item_table_that_never_meet(tmp_path: Path) -> None:
 )
 def test_logs_too_small_to_learn_from(tmp_path: Path, rows: list[str], sentence: str) -> None:
     assert any(sentence in note for note in account(prepared(tmp_path / "log.csv", log(*rows))).notes)
+
+
+def test_a_user_with_a_tenth_of_the_events_is_named(tmp_path: Path) -> None:
+    people = [f"{user},{item},1" for user in range(19) for item in range(9)]
+    file = tmp_path / "log.csv"
+    # 19 of 190 events are 10 %, 18 of 189 are not
+    for events, heavy in ((19, True), (18, False)):
+        notes = account(prepared(file, log(*people, *(f"robot,{item},1" for item in range(events))))).notes
+        assert notes == validate(file).account.notes  # type: ignore[union-attr]
+        sentence = (
+            'User "robot" has 19 of 190 events (10.0%): what is learned and what is popular follow this user. Remove '
+            "the rows of a robot before the import."
+        )
+        assert notes == ((sentence,) if heavy else ())
+    # with 19 users, a tenth is nothing remarkable
+    rows = log(*people[:-9], *(f"robot,{item},1" for item in range(400)))
+    assert not [note for note in account(prepared(file, rows)).notes if "robot" in note]
 
 
 def test_clicks_of_which_none_came(tmp_path: Path) -> None:
@@ -127,11 +145,11 @@ def test_names_that_look_missing_are_counted_and_set_aside_on_demand(tmp_path: P
     result = account(prepared(file, rows))
     assert result.missing_names == {'user "nan"': 2, 'item "NULL"': 1}
     assert 'Names that look like a missing value: user "nan" in 2 rows, item "NULL" in 1 row' in result.notes[0]
-    check = next(each for each in validate(file) if each.name == "no name looks like a missing value")
-    assert (check.count, check.note) == (3, False)
+    check = next(each for each in validate(file).checks if each.name == "no name looks like a missing value")
+    assert (check.count, check.stops_import) == (3, False)
     assert check.examples[0] == 'log.csv, line 2: user_id "nan"'
-    same = next(each for each in validate(tmp_path / "out") if each.name == check.name)
-    assert (same.count, same.examples) == (3, ('user "nan": 2 rows', 'item "NULL": 1 row'))
+    same = next(each for each in validate(tmp_path / "out").checks if each.name == check.name)
+    assert (same.count, same.examples) == (2, ('user "nan": 2 rows', 'item "NULL": 1 row'))
 
     # with the option, empty cells go, too
     data = prepared(file, rows + ",a,1,1600000009\n", set_aside_missing=True)
@@ -139,7 +157,7 @@ def test_names_that_look_missing_are_counted_and_set_aside_on_demand(tmp_path: P
     assert (result.rows_read, result.rows, result.missing_names) == (6, 2, {})
     assert result.set_aside == {"their user or item looks like a missing value": 4}
     assert data.users.names.to_pylist() == ["u", "v"]
-    failed = [each.name for each in validate(file, Options(set_aside_missing=True)) if not each.passed]
+    failed = [each.name for each in validate(file, Options(set_aside_missing=True)).checks if not each.passed]
     assert "no name looks like a missing value" not in failed
     assert "user_id is not empty" not in failed
     with pytest.raises(InputError, match=r"line 2: every row has a user or an item whose name looks like a missing"):
@@ -215,6 +233,7 @@ def test_a_file_sorted_by_item_or_reward_is_not_in_the_order_of_time(tmp_path: P
         in (notes[0])
     )
     assert len(notes) == 1
+    assert validate(file, Options(time=False)).account == account(prepared(file, time=False))
     by_reward = sorted(rows, key=lambda row: -int(row.rsplit(",", 1)[1]))
     notes = account(prepared(file, log(*by_reward), time=False)).notes
     assert [note for note in notes if "sorted by reward" in note]

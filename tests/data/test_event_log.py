@@ -421,7 +421,7 @@ def test_what_a_service_logged_before_it_refused_names_is_imported_without_it(tm
         "events-00000001.jsonl, line 5: user_id is empty or blank; expected a name; "
         "events-00000002.jsonl, line 1: user_id has a control character (U+0000); expected a name on one line)"
     )
-    (check,) = [check for check in validate(tmp_path / "events") if check.name.startswith("every line")]
+    (check,) = [check for check in validate(tmp_path / "events").checks if check.name.startswith("every line")]
     assert (check.count, check.stops_import) == (3, False)
 
 

@@ -298,7 +298,7 @@ def test_two_kinds_of_logs_in_a_folder_are_refused(tmp_path: Path) -> None:
     (folder / "ratings.csv").write_text("user_id,item_id,rating,timestamp\nu,a,1,1600000000\n")
     with pytest.raises(InputError, match=r"two logs of different kinds: ratings\.csv, and decisions .* in events\. "):
         prepared(folder)
-    assert not validate(folder)[0].passed
+    assert not validate(folder).checks[0].passed
     (folder / "ratings.csv").unlink()
     (folder / "notes.txt").write_text("Some words.\n")
     (folder / "old").mkdir()

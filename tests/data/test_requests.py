@@ -96,7 +96,7 @@ def test_the_conditions_of_every_event(log: Path, tmp_path: Path) -> None:
     assert isinstance(again.k, np.memmap)
     assert again.candidates is not None
     assert again.candidates.item.tolist() == requests.candidates.item.tolist()
-    assert all(check.passed for check in validate(data.path) if check.stops_import)
+    assert all(check.passed for check in validate(data.path).checks if check.stops_import)
 
 
 def test_a_request_is_made_again(log: Path, tmp_path: Path) -> None:
@@ -207,11 +207,11 @@ def test_conditions_are_checked(log: Path, tmp_path: Path, column: str, value: f
     broken = np.load(path / f"{column}.npy")
     broken[1] = value
     np.save(path / f"{column}.npy", broken)
-    assert [each.name for each in validate(path) if each.stops_import and not each.passed] == [
+    assert [each.name for each in validate(path).checks if each.stops_import and not each.passed] == [
         "every file is unchanged", check,
     ]  # fmt: skip
     np.save(path / f"{column}.npy", broken[:-1])
-    assert validate(path)[0].examples[0].count(f"{column}.npy: it has")
+    assert validate(path).checks[0].examples[0].count(f"{column}.npy: it has")
 
 
 def test_a_catalog_alone_is_no_log(tmp_path: Path) -> None:

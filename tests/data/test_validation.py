@@ -14,6 +14,7 @@ from slatewise import cli
 from slatewise.data import Options, import_path
 from slatewise.data.reading.log_checks import Check
 from slatewise.data.reading.validation import validate
+from slatewise.errors import InputError
 
 GOOD = [
     "user_id,item_id,rating,timestamp",
@@ -27,7 +28,7 @@ GOOD = [
 
 def checked(path: Path, lines: list[str], options: Options | None = None) -> dict[str, Check]:
     path.write_text("\n".join(lines) + "\n")
-    return {check.name: check for check in validate(path, options)}
+    return {check.name: check for check in validate(path, options).checks}
 
 
 def test_a_good_log_passes_every_check(tmp_path: Path) -> None:
@@ -59,6 +60,12 @@ def test_one_bad_row_fails_one_check(tmp_path: Path, name: str, row: str, exampl
     assert failed.keys() - {"times are in order"} <= {name}
     assert (checks[name].count, checks[name].stops_import) == (1, stops)
     assert example in checks[name].examples[0]
+    try:
+        import_path(tmp_path / "log.csv", tmp_path / "out")
+    except InputError:
+        assert stops
+    else:
+        assert not stops
 
 
 SHOWN = ["user,item,time,click,event,position,pscore,session"]
@@ -104,11 +111,11 @@ def test_items_that_the_table_lacks(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "log.csv").write_text("\n".join(GOOD) + "\n")
     (tmp_path / "log" / "items.csv").write_text("item_id,title\n0,Zero\n2,Two\n")
-    checks = {check.name: check for check in validate(tmp_path / "log")}
+    checks = {check.name: check for check in validate(tmp_path / "log").checks}
     check = checks["every item of the log is in the item table"]
     assert (check.passed, check.count, check.examples) == (False, 2, ('item "1"', 'item "3"'))
     (tmp_path / "log" / "items.csv").write_text("item_id,title\n0,Zero\n0,Two\n")
-    checks = {check.name: check for check in validate(tmp_path / "log")}
+    checks = {check.name: check for check in validate(tmp_path / "log").checks}
     assert not checks["the item table can be read"].passed
 
 
@@ -122,7 +129,7 @@ def test_nothing_but_bad_rows_and_no_log_at_all(tmp_path: Path) -> None:
         checks = checked(tmp_path / "log.csv", lines)
         assert not checks[name].passed
         assert checks[name].stops_import
-    assert [check.name for check in validate(tmp_path / "nothing")] == ["the log can be read"]
+    assert [check.name for check in validate(tmp_path / "nothing").checks] == ["the log can be read"]
 
 
 def test_outcomes_without_reward_are_shown(tmp_path: Path) -> None:
@@ -137,19 +144,19 @@ def test_decisions_and_outcomes(tmp_path: Path) -> None:
     orphan = {"record": "outcome", "event_id": "x", "timestamp": 1600000000000001, "position": 0, "type": "click"}
     file = tmp_path / "events.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in (decision, orphan)))
-    checks = {check.name: check for check in validate(tmp_path)}
+    checks = {check.name: check for check in validate(tmp_path).checks}
     assert checks["every line is a decision, an outcome or a catalog"].passed
     assert "outcomes" in checks["every record counts once and has its decision"].examples[0]
     assert not checks["there are two users or more"].passed
     file.write_text(json.dumps(decision) + '\n{"record":"decision"}\n')
-    checks = {check.name: check for check in validate(tmp_path)}
+    checks = {check.name: check for check in validate(tmp_path).checks}
     assert "line 2" in checks["every line is a decision, an outcome or a catalog"].examples[0]
 
 
 def test_prepared_data(tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("\n".join(GOOD) + "\n")
     data = import_path(tmp_path / "log.csv", tmp_path / "out")
-    checks = validate(data.path)
+    checks = validate(data.path).checks
     assert [check.name for check in checks if not check.passed] == []
     for file, change, name in (
         ("reward", np.nan, "rewards and costs are finite numbers"),
@@ -165,19 +172,19 @@ def test_prepared_data(tmp_path: Path) -> None:
         broken = column.copy()
         broken[1] = change
         np.save(data.path / f"{file}.npy", broken)
-        found = {check.name: check for check in validate(data.path)}
+        found = {check.name: check for check in validate(data.path).checks}
         assert not found[name].passed
         assert found["every file is unchanged"].examples == (f"{file}.npy",)
         np.save(data.path / f"{file}.npy", column)
     (data.path / "item.npy").unlink()
-    assert [check.passed for check in validate(data.path)] == [False]
+    assert [check.passed for check in validate(data.path).checks] == [False]
 
 
 def test_prepared_slates_are_checked_like_the_log(tmp_path: Path) -> None:
     rows = ["u,a,1600000000,1,e1,0,0.5,s1", "u,a,1600000000,0,e1,1,0.25,s1", "v,b,10,0,e2,0,1,s2"]
     (tmp_path / "log.csv").write_text("\n".join([*SHOWN, *rows]) + "\n")
     data = import_path(tmp_path / "log.csv", tmp_path / "out")
-    failed = [check.name for check in validate(data.path) if not check.passed]
+    failed = [check.name for check in validate(data.path).checks if not check.passed]
     assert failed == [
         "no time is before 1990",
         "half of the users or more have 3 events",
@@ -195,7 +202,7 @@ def test_types_of_a_raw_frame_do_not_matter(tmp_path: Path) -> None:
     pl.DataFrame(
         {"user": [1, 2, None], "item": [1, 2, 3], "time": [1, 2, 3], "rating": [1.0, float("inf"), 2]}
     ).write_parquet(tmp_path / "log.parquet")
-    checks = {check.name: check for check in validate(tmp_path / "log.parquet")}
+    checks = {check.name: check for check in validate(tmp_path / "log.parquet").checks}
     assert checks["user_id is not empty"].examples[0].startswith("log.parquet, line 3: an empty cell")
     assert checks["reward is a finite number"].examples[0].startswith("log.parquet, line 2: inf is no")
 
@@ -210,11 +217,13 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     file = tmp_path / "log.csv"
     file.write_text("\n".join(GOOD) + "\n")
     assert run(str(file)) == 0
-    assert all(line.startswith("PASS  ") for line in capsys.readouterr().out.splitlines())
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["rows      12 read, 12 kept", "repeats   0 of 12 uses (0.0%)"]
+    assert all(line.startswith("PASS  ") for line in lines[2:])
     file.write_text("\n".join([*GOOD, *(f"0,{item},nan,1600000100" for item in range(5))]) + "\n")
     assert run(str(file)) == 1
     printed = capsys.readouterr()
-    assert "FAIL  reward is a finite number: fails 5 times (the import refuses this)" in printed.out
+    assert "FAIL  reward is a finite number: fails 5 times\n" in printed.out
     assert 'log.csv, line 14: "nan" is not a finite number' in printed.out
     assert "and 2 more" in printed.out
     assert "Correct the cell or remove the row." in printed.out
@@ -223,3 +232,43 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert answer["passed"] is False
     assert [check["count"] for check in answer["checks"] if not check["passed"]] == [5]
     assert run(str(tmp_path / "nothing")) == 2
+
+
+def test_what_the_import_accepts_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["slatewise", "data", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        return int(stopped.value.code or 0), capsys.readouterr().out
+
+    # three of five users have two events; the rows of the others are sorted by item; all rewards are equal
+    rows = [f"u{user},{item},1" for user in range(5) for item in range(2 if user < 3 else 6)]
+    file, out = tmp_path / "log.csv", tmp_path / "out"
+    file.write_text("\n".join(["user,item,rating", *rows, rows[-1]]) + "\n")
+    order = "note      The rows of 100% of the users are sorted by item: the order of the file is not that of time."
+    assert run("import", str(file), "--no-time", "--out", str(out))[0] == 0
+    for path in (file, out):
+        code, printed = run("validate", str(path), "--no-time")
+        assert code == 0
+        assert order in printed
+        assert "NOTE  half of the users or more have 3 events: fails once\n      3 of 5 users have fewer\n" in printed
+        assert "NOTE  rewards differ: fails once\n" in printed
+        assert "more\n" not in printed.replace("or more", "")
+        assert "1990" not in printed
+        assert "FAIL" not in printed
+
+
+def test_what_the_import_refuses_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    for lines in (
+        ["user,item,time,rating", "nan,NULL,1600000000,1"],
+        ["user,item,time,rating", "u,a,1600000000,1", "v,b,99999999999999,1"],
+        [*SHOWN, "u,a,1600000000,1,e1,0,0.5,s1", "v,a,1600000000,1,e1,1,0.5,s1"],
+    ):
+        file.write_text("\n".join(lines) + "\n")
+        options = Options(set_aside_missing=True)
+        with pytest.raises(InputError):
+            import_path(file, tmp_path / "out", options)
+        assert any(check.stops_import for check in validate(file, options).checks)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from slatewise.data.manifest import Counts, Manifest
     from slatewise.data.merge_account import MergeAccount
     from slatewise.data.prepared import Dataset
+    from slatewise.data.reading.account import Account
     from slatewise.data.reading.importing import Options, Progress
     from slatewise.data.reading.log_checks import Check
 
@@ -48,8 +49,8 @@ Example: slatewise data fetch ml-100k --accept-license
 
 VALIDATE_HELP = """Check a log or a prepared data set, and report faults with examples.
 
-One line PASS, NOTE or FAIL per check; exit code 1 if one failed. A NOTE is what the import repairs. Faults that the
-import would refuse are marked. For a prepared data set, the account of its import comes first.
+The account of the import comes first: of a log, the one that it would give. Then one line PASS, NOTE or FAIL per check.
+FAIL is what the import refuses, or a data set that is broken; exit code 1 if there is one. A NOTE is worth knowing.
 
 Example: slatewise data validate plays.csv --column reward=watch_seconds
 """
@@ -238,17 +239,18 @@ def validate_log(
         set_aside_missing=set_aside_missing,
     )
     with show_steps() as on_step:
-        checks = validate(path, options, progress=on_step)
-    passed = all(check.passed or check.note for check in checks)
-    manifest = stored_manifest(path)
+        validation = validate(path, options, progress=on_step)
+    passed = not any(check.stops_import for check in validation.checks)
+    manifest, account = stored_manifest(path), validation.account
     value = {
         "path": str(path),
         "passed": passed,
-        "checks": [asdict(check) for check in checks],
-        "account": None if manifest is None else manifest.source.get("account"),
+        "checks": [asdict(check) for check in validation.checks],
+        "account": asdict(account) if account is not None else manifest and manifest.source.get("account"),
     }
     lines = [] if manifest is None else _manifest_lines(manifest)
-    lines += [line for check in checks for line in _check_lines(check)]
+    lines += _account_lines(account, validation.notes)
+    lines += [line for check in validation.checks for line in _check_lines(check)]
     answer(value, as_json=as_json, text="\n".join(lines))
     if not passed:
         raise typer.Exit(1)
@@ -257,10 +259,9 @@ def validate_log(
 def _check_lines(check: Check) -> list[str]:
     if check.passed:
         return [f"PASS  {check.name}"]
-    refused = " (the import refuses this)" if check.stops_import else ""
     not_shown = check.count - len(check.examples)
     return [
-        f"{'NOTE' if check.note else 'FAIL'}  {check.name}: fails {_times(check.count)}{refused}",
+        f"{'FAIL' if check.stops_import else 'NOTE'}  {check.name}: fails {_times(check.count)}",
         *(f"      {example}" for example in check.examples),
         *([f"      and {not_shown:,} more"] if not_shown > 0 else []),
         *([f"      {check.advice}"] if check.advice else []),
@@ -332,8 +333,7 @@ def _manifest_lines(manifest: Manifest) -> list[str]:
     return [
         f"log       {describe_counts(counts)}, {manifest.kind}{label}",
         f"time      {time.first} … {time.last}" if time.clock else "time      the order of the file",
-        *(f"{heading:<9} {line}" for heading, line in (account.sentences() if account is not None else ())),
-        *(f"note      {note}" for note in (notes if isinstance(notes, list | tuple) else ())),
+        *_account_lines(account, notes if isinstance(notes, list | tuple) else ()),
     ]
 
 
@@ -343,6 +343,11 @@ def describe_counts(counts: Counts) -> str:
         f"{count_of(counts.rows, 'row')} in {count_of(counts.events, 'event')} of {count_of(counts.users, 'user')}, "
         f"{count_of(counts.items, 'item')}"
     )
+
+
+def _account_lines(account: Account | None, notes: Sequence[str]) -> list[str]:
+    lines = [f"{heading:<9} {line}" for heading, line in (account.sentences() if account is not None else ())]
+    return lines + [f"note      {note}" for note in notes]
 
 
 def _times(count: int) -> str:

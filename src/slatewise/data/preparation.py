@@ -17,7 +17,7 @@ from slatewise.data import prepared
 from slatewise.data.conditions import NO_CATALOG, Conditions, logged_requests, with_named_items
 from slatewise.data.manifest import Kind, Provenance
 from slatewise.data.prepared import Dataset
-from slatewise.data.reading.account import account_of
+from slatewise.data.reading.account import Account, account_of
 from slatewise.data.reading.checks import CONTEXT, canonical, check_events, check_rows
 from slatewise.data.reading.faults import first, row_error
 from slatewise.data.reading.item_table import catalog
@@ -84,6 +84,43 @@ def prepare(
         kind=kind,
         context=tuple(column for column in frame.columns if column.startswith(CONTEXT)),
         provenance=provenance,
+    )
+
+
+def foresee_account(
+    frame: pl.DataFrame,
+    *,
+    items: pl.DataFrame | None = None,
+    kind: Kind | None = None,
+    clock: bool = True,
+    set_aside: Mapping[str, int] | None = None,
+) -> Account:
+    """The account that `prepare` would write; see there for the arguments.
+
+    Args:
+        frame: columns of the log.
+        items: item table.
+        kind: of the log.
+        clock: False where times are only the order of the rows.
+        set_aside: reason → rows of the log that are not in the frame.
+
+    Raises:
+        RowError: a row that cannot be used.
+        InputError: a missing column, or an empty log.
+    """
+    frame = canonical(frame)
+    kind = _check_log(frame, kind)
+    interactions, users, item_names, _, _ = assemble(
+        frame, kind=kind, item_names=None if items is None else items["item_id"]
+    )
+    return account_of(
+        interactions,
+        users=users.names,
+        items=item_names,
+        num_table_items=None if items is None else items.height,
+        is_slates=kind == "impressions",
+        clock=clock,
+        set_aside=set_aside or {},
     )
 
 

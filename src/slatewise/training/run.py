@@ -71,9 +71,7 @@ def lay_out(config: RunConfig, folder: Path) -> Run:
         name = data.split or splits.default_split(clock=dataset.clock)
         data = replace(data, split=name, fingerprint=dataset.fingerprint)
     config = replace(config, data=data, train=replace(config.train, select=select))
-    return Run(
-        folder=folder, config=config, dataset=dataset, split=split, learner=learner, select=select, notes=notes
-    )
+    return Run(folder=folder, config=config, dataset=dataset, split=split, learner=learner, select=select, notes=notes)
 
 
 def _open_data(config: RunConfig) -> tuple[Dataset, Split]:

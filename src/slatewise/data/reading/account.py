@@ -10,16 +10,19 @@ import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
+from slatewise.data.reading.file_order import item_ranks, order_notes
 from slatewise.data.reading.name_forms import looks_missing
 from slatewise.log import FIRST_ITEM, Interactions
 from slatewise.wording import agree, count_of
 
 MANY_REPEATS = 0.1
 """From this share of repeats on, a log is called a log of repeats."""
-SORTED_FROM = 5
-"""Rows of a user from which on their order is looked at: by chance, fewer are often sorted."""
+HEAVY_SHARE = 0.1
+"""From this share of the events on, a user is named: twice what each of FEWEST_USERS would have."""
+FEWEST_USERS = 20
+"""With fewer users, a large share is nothing remarkable."""
 _YEAR = 31_557_600_000_000
 _1990 = 631_152_000_000_000
 
@@ -146,14 +149,12 @@ def account_of(
     missing |= missing_names("item", items, rows_of_item)
     notes = [
         *_few_notes(log, rows_of_item),
+        *heavy_user_notes(users, np.diff(log.user_offsets)),
         *_title_notes(titles, items, num_table_items, rows_of_item),
         *([f"Names that look like a missing value: {_counts(missing)} (--set-aside-missing)."] if missing else []),
         *_use_notes(slates, num_uses, repeats),
-        *(
-            _time_notes(log.time)
-            if clock
-            else _order_notes(row_user, log, item_ranks(items)[item], is_slates=is_slates)
-        ),
+        *(_time_notes(log.time) if clock else []),
+        *([] if clock or is_slates else order_notes(row_user, {"item": item_ranks(items)[item], "reward": log.reward})),
         *_propensity_notes(log),
     ]
     return Account(
@@ -181,40 +182,6 @@ def missing_names(thing: str, names: pa.StringArray, rows: Int[np.ndarray, "N"])
     """
     series = pl.Series(values=pl.from_arrow(names), dtype=pl.String)
     return {f'{thing} "{series[index]}"': int(rows[index]) for index in looks_missing(series).arg_true() if rows[index]}
-
-
-def item_ranks(names: pa.StringArray) -> Int[np.ndarray, "N"]:
-    """The rank of each name: by its number where all names are whole numbers, else as text."""
-    series = pl.Series(values=pl.from_arrow(names), dtype=pl.String)
-    numbers = series.cast(pl.Int64, strict=False)
-    return (series if numbers.null_count() else numbers).rank("dense").to_numpy().astype(np.int64)
-
-
-def sorted_share(user: Int[np.ndarray, "R"], value: np.ndarray) -> float:
-    """Share of users with SORTED_FROM rows or more whose values only ascend or only descend; NaN for no such user.
-
-    Users whose values are all equal do not count: they are in no order.
-    """
-    same = user[1:] == user[:-1]
-    step = np.diff(value)
-    num_users = int(user[-1]) + 1
-    ascends, descends = (np.bincount(user[1:][same & sign], minlength=num_users) > 0 for sign in (step > 0, step < 0))
-    counts: Bool[np.ndarray, "U"] = (np.bincount(user, minlength=num_users) >= SORTED_FROM) & (ascends | descends)
-    return float(np.mean(ascends[counts] != descends[counts])) if counts.any() else float("nan")
-
-
-def _order_notes(
-    user: Int[np.ndarray, "R"], log: Interactions, rank: Int[np.ndarray, "R"], *, is_slates: bool
-) -> list[str]:
-    """Whether the file was sorted by item or reward: then its order is not that of time."""
-    if is_slates:
-        return []
-    return [
-        f"The rows of {share:.0%} of the users are sorted by {what}: the order of the file is not that of time. "
-        'Use [data] split = "random".'
-        for what, share in (("item", sorted_share(user, rank)), ("reward", sorted_share(user, log.reward)))
-        if share > 0.5
-    ]
 
 
 def _time_notes(time: Int[np.ndarray, "V"]) -> list[str]:
@@ -268,6 +235,17 @@ def _few_notes(log: Interactions, rows_of_item: Int[np.ndarray, "N"]) -> list[st
     if log.num_events == log.num_users:
         notes.append("Every user has one event: none can be held out with a history before it.")
     return notes
+
+
+def heavy_user_notes(users: pa.StringArray, events: Int[np.ndarray, "U"]) -> list[str]:
+    """A sentence for each user with HEAVY_SHARE of the events or more, in a log of FEWEST_USERS users or more."""
+    total = int(events.sum())
+    heavy = np.flatnonzero(events >= HEAVY_SHARE * total) if len(events) >= FEWEST_USERS else ()
+    return [
+        f'User "{users[int(user)]}" has {events[user]:,} of {total:,} events ({_share(int(events[user]), total)}): '
+        "what is learned and what is popular follow this user. Remove the rows of a robot before the import."
+        for user in heavy
+    ]
 
 
 def _title_notes(

@@ -66,11 +66,7 @@ def _import(path: Path, out: Path, options: Options, progress: Progress) -> Data
     fault = first(log.faults)
     if fault is not None:
         raise log.error(row_error(fault, log.value))
-    log = _merge_outcomes(log)
-    if options.set_aside_missing:
-        log = set_missing_aside(log)
-    items, item_notes = read_items(source, options.column_names)
-    log = log.noting(*item_notes)
+    log, items = complete(log, source, options)
     if options.core is not None:
         log, items = _core(log, items, options.core, kind=options.kind or log.kind)
     progress("sorting and writing", len(source.log), len(source.log) + 1)
@@ -88,6 +84,19 @@ def _import(path: Path, out: Path, options: Options, progress: Progress) -> Data
         )
     except RowError as problem:
         raise log.error(log.restate(problem)) from None
+
+
+def complete(log: Log, source: Source, options: Options) -> tuple[Log, pl.DataFrame | None]:
+    """A log without faults of cells as it is imported: outcomes merged, rows set aside; and its item table.
+
+    Raises:
+        InputError: no row is left, or an item table that cannot be used.
+    """
+    log = _merge_outcomes(log)
+    if options.set_aside_missing:
+        log = set_missing_aside(log)
+    items, item_notes = read_items(source, options.column_names)
+    return log.noting(*item_notes), items
 
 
 def default_name(path: Path, options: Options) -> str:

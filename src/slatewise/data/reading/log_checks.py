@@ -33,14 +33,12 @@ class Check:
     """What should hold: "reward is a finite number"."""
     passed: bool
     count: int = 0
-    """Number of rows, items or users that fail it."""
+    """Number of rows or items that fail it; 1 for a property of the whole log."""
     examples: tuple[str, ...] = ()
     """The first of them, with their location."""
     advice: str = ""
     stops_import: bool = False
-    """Whether `data import` refuses a log that fails it."""
-    note: bool = False
-    """Whether a failure is only worth knowing, because the import repairs it: `data validate` then succeeds."""
+    """Whether `data import` refuses a log that fails it; if not, the failure is only worth knowing."""
 
 
 def check_of(
@@ -50,7 +48,6 @@ def check_of(
     count: int | None = None,
     advice: str = "",
     stops: bool = False,
-    note: bool = False,
 ) -> Check:
     """A check that passed if there are no examples of failures.
 
@@ -60,7 +57,6 @@ def check_of(
         count: number of failures; None = number of examples.
         advice: how to correct them.
         stops: whether `data import` refuses the log.
-        note: whether a failure is only worth knowing.
     """
     return Check(
         name=name,
@@ -69,7 +65,6 @@ def check_of(
         examples=tuple(examples[:EXAMPLES]),
         advice=advice if examples else "",
         stops_import=stops and bool(examples),
-        note=note and bool(examples),
     )
 
 
@@ -106,8 +101,7 @@ def log_checks(frame: pl.DataFrame, place: Locate, *, priced: bool, clock: bool 
             [f"{short_users:,} of {count_of(len(events), 'user')} {agree(short_users, 'has', 'have')} fewer"]
             if 2 * short_users > len(events)
             else [],
-            count=short_users,
-            advice="Their last events cannot be held out: split by time or by user.",
+            advice='They train and do not test, unless [data] split = "by_time" or "by_user".',
         ),
     ]
     if priced:
@@ -158,7 +152,7 @@ def missing_check(frame: pl.DataFrame, place: Locate) -> Check:
 def order_check(frame: pl.DataFrame, place: Locate) -> Check:
     """Check that no row is older than the one before it."""
     older = frame["timestamp"].shift(1) > frame["timestamp"]
-    return _of_rows("times are in order", older, frame, place, "timestamp", advice="The import sorts them.", note=True)
+    return _of_rows("times are in order", older, frame, place, "timestamp", advice="The import sorts them.")
 
 
 def _event_checks(frame: pl.DataFrame, place: Locate) -> list[Check]:
@@ -173,7 +167,6 @@ def _event_checks(frame: pl.DataFrame, place: Locate) -> list[Check]:
             place,
             "timestamp",
             advice="The import takes the earliest.",
-            note=True,
         ),
         _of_rows(
             "no item is repeated in an event",
@@ -194,21 +187,18 @@ def _event_checks(frame: pl.DataFrame, place: Locate) -> list[Check]:
                 "a session has one user",
                 [f'session "{name}"' for name in shared],
                 advice="The import treats them as one session per user.",
-                note=True,
             )
         )
     return checks
 
 
-def _of_rows(
-    name: str, bad: pl.Series, frame: pl.DataFrame, place: Locate, column: str, *, advice: str, note: bool = False
-) -> Check:
+def _of_rows(name: str, bad: pl.Series, frame: pl.DataFrame, place: Locate, column: str, *, advice: str) -> Check:
     rows: Int[np.ndarray, "N"] = bad.fill_null(value=False).arg_true().to_numpy()
     examples = []
     for row in rows[:EXAMPLES].tolist():
         value = frame[column][row]
         examples.append(f"{place(row)}: {_moment(value) if column == 'timestamp' else quote(value)}")
-    return check_of(name, examples, count=len(rows), advice=advice, note=note)
+    return check_of(name, examples, count=len(rows), advice=advice)
 
 
 def _single(name: str, values: pl.Series, advice: str) -> Check:

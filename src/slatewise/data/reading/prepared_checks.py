@@ -145,6 +145,5 @@ def _missing_names(data: prepared.Dataset) -> Check:
     return check_of(
         "no name looks like a missing value",
         [f"{name}: {count_of(count, 'row')}" for name, count in names.items()],
-        count=sum(names.values()),
         advice="Import the log with --set-aside-missing to leave these rows out.",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -12,10 +12,12 @@ import polars as pl
 
 from slatewise.data import prepared
 from slatewise.data.manifest import Manifest, read_manifest
+from slatewise.data.preparation import foresee_account
 from slatewise.data.reading.account import Account
 from slatewise.data.reading.checks import canonical, check_events, check_rows
 from slatewise.data.reading.faults import Fault, quote
-from slatewise.data.reading.importing import set_missing_aside
+from slatewise.data.reading.importing import complete, set_missing_aside
+from slatewise.data.reading.item_table import item_rows
 from slatewise.data.reading.log_checks import EXAMPLES, Check, check_of, log_checks, missing_check, order_check
 from slatewise.data.reading.name_forms import texts
 from slatewise.data.reading.outcomes import merge
@@ -27,8 +29,20 @@ from slatewise.data.reading.tables import Table
 from slatewise.errors import InputError
 
 
-def validate(path: Path, options: Options | None = None, *, progress: Progress | None = None) -> list[Check]:
-    """Every check of a log, including those that passed.
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What there is to know of a log before it is imported, or of a prepared data set."""
+
+    checks: Sequence[Check]
+    """Including those that passed."""
+    account: Account | None = None
+    """The one that the import would give; None for a prepared data set, which stores it, and where it is refused."""
+    notes: tuple[str, ...] = ()
+    """On files and columns, as the import prints them."""
+
+
+def validate(path: Path, options: Options | None = None, *, progress: Progress | None = None) -> Validation:
+    """Check a log, and do all of an import but the writing.
 
     Args:
         path: a log in any format that `import_path` reads, or a prepared data set.
@@ -36,16 +50,25 @@ def validate(path: Path, options: Options | None = None, *, progress: Progress |
         progress: called at every step.
     """
     if prepared.is_prepared(path):
-        return check_prepared(path)
+        return Validation(checks=check_prepared(path))
     options = options or Options()
     try:
         source = recognise(path, assigned=options.column_names, header=options.header)
         if source.events is not None:
-            return [_readable(None), *_events(source, options)]
+            return _events(source, options)
         log = read_log(source, options, progress=progress or (lambda what, done, total: None))
     except (InputError, OSError) as error:
-        return [_readable(error)]
-    return [_readable(None), *_tables(log.tables), *_rows(log, options), *_items(source, log, options)]
+        return Validation(checks=[_readable(error)])
+    checks = [_readable(None), *_tables(log.tables), *_rows(log, options), *_items(source, log, options)]
+    if any(check.stops_import for check in checks):
+        return Validation(checks=checks)
+    try:
+        log, items = complete(log, source, options)
+        kind = options.kind or log.kind
+        account = foresee_account(log.frame, items=items, kind=kind, clock=options.time, set_aside=log.set_aside)
+    except InputError as error:
+        return Validation(checks=[*checks, _importable(error)])
+    return Validation(checks=[*checks, _importable(None)], account=account, notes=log.report.notes)
 
 
 def stored_manifest(path: Path) -> Manifest | None:
@@ -62,6 +85,10 @@ def stored_manifest(path: Path) -> Manifest | None:
 
 def _readable(error: Exception | None) -> Check:
     return check_of("the log can be read", [str(error)] if error else [], stops=True)
+
+
+def _importable(error: Exception | None) -> Check:
+    return check_of("the log can be imported", [str(error)] if error else [], stops=True)
 
 
 def _tables(tables: Iterable[Table]) -> list[Check]:
@@ -91,8 +118,10 @@ def _rows(log: Log, options: Options) -> list[Check]:
     frame, merged = merge(log.frame)
     origin = log.origin if merged is None or log.origin is None else log.origin[merged]
     log = replace(log, frame=canonical(frame), origin=origin)
-    if options.set_aside_missing:
-        log = set_missing_aside(log)
+    try:
+        log = set_missing_aside(log) if options.set_aside_missing else log
+    except InputError as error:
+        return [*checks, check_of("there are rows that can be used", [str(error)], stops=True)]
     faults = check_rows(log.frame)
     checks += [_of_fault(fault, log) for fault in faults]
     log = _without(log, faults)
@@ -126,31 +155,33 @@ def _items(source: Source, log: Log, options: Options) -> list[Check]:
             "every item of the log is in the item table",
             [f"item {quote(name)}" for name in absent],
             advice="They are kept, without text and features." if matches else "No name of the log is in it.",
-            note=matches,
         ),
     ]
 
 
-def _events(source: Source, options: Options) -> list[Check]:
+def _events(source: Source, options: Options) -> Validation:
     from slatewise.data.event_log import load_events
 
     assert source.events is not None
     try:
         events = load_events(source.events, rewards=options.outcomes or None)
     except InputError as error:
-        return [check_of("every line is a decision, an outcome or a catalog", [str(error)], stops=True)]
+        check = check_of("every line is a decision, an outcome or a catalog", [str(error)], stops=True)
+        return Validation(checks=[_readable(None), check])
     tally = events.tally
     checks = [
+        _readable(None),
         check_of(
             "every line is a decision, an outcome or a catalog",
             [str(reason) for reason in tally.set_aside],
             count=sum(reason.count for reason in tally.set_aside),
             advice="The import sets them aside.",
         ),
-        check_of("every record counts once and has its decision", replace(tally, set_aside=()).sentences(), note=True),
+        check_of("every record counts once and has its decision", replace(tally, set_aside=()).sentences()),
     ]
     if events.frame.height == 0:
-        return [*checks, check_of("there are rows that can be used", ["none"], stops=True)]
+        checks.append(check_of("there are rows that can be used", ["none"], stops=True))
+        return Validation(checks=checks)
     frame = canonical(events.frame)
 
     def place(row: int) -> str:
@@ -159,7 +190,13 @@ def _events(source: Source, options: Options) -> list[Check]:
     for fault in (*check_rows(frame), *check_events(frame)):
         examples = [f"{place(int(row))}: {frame[fault.column][int(row)]} {fault.what}" for row in fault.rows[:EXAMPLES]]
         checks.append(check_of(fault.check, examples, count=len(fault.rows), advice=fault.advice, stops=True))
-    return [*checks, missing_check(frame, place), *log_checks(frame, place, priced=True)]
+    checks += [missing_check(frame, place), *log_checks(frame, place, priced=True)]
+    if any(check.stops_import for check in checks):
+        return Validation(checks=checks)
+    items, notes = read_items(source)
+    if items is None and len(events.items.names):
+        items = item_rows(events.items)
+    return Validation(checks=checks, account=foresee_account(frame, items=items), notes=tuple(notes))
 
 
 def _without(log: Log, faults: Sequence[Fault]) -> Log:
