@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,11 @@ import slatewise
 from slatewise.config import components, read_toml
 from slatewise.config.run import RunConfig
 from slatewise.data import load
-from slatewise.data.log_kind import kind_of
+from slatewise.data.log_kind import LogKind, kind_of
 from slatewise.errors import InputError
 from slatewise.methods import reinforce
 from slatewise.testing import toy_dataset, written_log
-from slatewise.training.automatic import choose
+from slatewise.training.automatic import choose, choose_for_kind
 from slatewise.training.loop import train
 from slatewise.training.run import lay_out
 
@@ -161,3 +162,61 @@ def test_every_file_of_settings_belongs_to_a_method_and_a_trait(data: Path) -> N
     for file in (Path(slatewise.__file__).parent / "configs" / "by_log").glob("*.toml"):
         assert file.stem in {"every", *METHODS}
         assert set(read_toml(file)) <= traits, file
+
+
+CLICKS = LogKind(
+    feedback="uses",
+    liked_at_least=None,
+    lowest=1.0,
+    highest=1.0,
+    repeats=0.0,
+    clock=True,
+    propensities="none",
+    known_propensities=0.0,
+    slate_size=1,
+    several_uses=0.0,
+    users=200,
+    items=100,
+    uses=1_600,
+)
+KINDS = {
+    "large": replace(CLICKS, users=100_000, items=50_000, uses=10_000_000),
+    "no clock": replace(CLICKS, clock=False),
+    "sparse": replace(CLICKS, items=1_000),
+    "amounts": replace(CLICKS, feedback="amounts", liked_at_least=30.0, lowest=0.5, highest=4_000.0),
+    "logged slates": replace(CLICKS, feedback="slates", slate_size=12, propensities="slates", known_propensities=1.0),
+    "large no clock": replace(CLICKS, clock=False, users=100_000, items=500_000, uses=10_000_000),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_combination_of_traits_is_a_configuration(method: str, name: str) -> None:
+    kind = KINDS[name]
+    refuses = {"slateq": kind.feedback != "slates", "fcpo": kind.feedback == "slates"}
+    if refuses.get(method, method == "wolpertinger" and kind.feedback == "uses"):
+        with pytest.raises(InputError, match="cannot learn from this log"):
+            choose_for_kind(kind, Path("data"), method)
+        return
+    config = choose_for_kind(kind, Path("data"), method).config
+    assert 4 <= config.train.batch_size <= 128
+    assert RunConfig.from_tables(config.to_tables()) == config
+
+
+def test_a_log_of_sixteen_hundred_events_and_one_of_ten_million() -> None:
+    small, large = (choose_for_kind(kind, Path("data")).config.train for kind in (CLICKS, KINDS["large"]))
+    assert (small.batch_size, large.batch_size) == (6, 128)  # 200 // 32, and at most 128
+    assert (small.epochs, large.epochs) == (60, 5)
+
+
+def test_a_log_without_a_clock_is_split_at_random_and_read_as_sets() -> None:
+    config = choose_for_kind(KINDS["no clock"], Path("data")).config
+    assert config.data is not None
+    assert (config.data.split, config.encoder.name) == ("random", "liked")
+
+
+def test_few_users_with_many_uses_hold_out_more_than_one_event_each() -> None:
+    few, many = (choose_for_kind(replace(CLICKS, users=users, uses=20 * users), Path("data")) for users in (100, 600))
+    assert few.config.data is not None
+    assert many.config.data is not None
+    assert (few.config.data.split, many.config.data.split) == ("first_share", "leave_one_out")

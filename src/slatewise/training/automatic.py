@@ -66,7 +66,22 @@ def choose(data: Path, method: str | None = None, assignments: Iterable[str] = (
     Raises:
         InputError: no data set there, a method that cannot learn from such a log, or a value that is refused.
     """
-    kind, name, assigned = kind_of(prepared.load(data)), method or DEFAULT_METHOD, tuple(assignments)
+    return choose_for_kind(kind_of(prepared.load(data)), data, method, assignments)
+
+
+def choose_for_kind(kind: LogKind, data: Path, method: str | None = None, assignments: Iterable[str] = ()) -> Choice:
+    """Choose the settings of a run for a kind of log; see `choose`.
+
+    Args:
+        kind: of the log.
+        data: folder of the data set, which is not opened.
+        method: file name in methods/ or a dotted path; None = REINFORCE.
+        assignments: `a.b=value`; they override what is chosen.
+
+    Raises:
+        InputError: a method that cannot learn from such a log, or a value that is refused.
+    """
+    name, assigned = method or DEFAULT_METHOD, tuple(assignments)
     module = find("methods", name)
     reasons: dict[str, str] = {}
     tables: Tables = {
