@@ -35,13 +35,13 @@ def logged(*, slate_size: int) -> list[list[dict[str, Any]]]:
     return [[event() for _ in range(EVENTS)] for _ in range(USERS)]
 
 
-def trained_on(tmp_path: Path, users: list[list[dict[str, Any]]]) -> Path:
+def trained_on(tmp_path: Path, users: list[list[dict[str, Any]]], **evaluate: float) -> Path:
     data = toy_dataset(tmp_path / "data", written_log(users), catalog=toy_catalog(ITEMS), kind="impressions")
     tables = {
         "method": {"name": "random"},
         "data": {"path": str(data.path), "split": "first_share", "valid_share": 0.25, "test_share": 0.5},
         "train": {"select": "ndcg@2"},
-        "evaluate": {"k": [2], "exclude_seen": False},
+        "evaluate": {"k": [2], "exclude_seen": False, **evaluate},
     }
     train(RunConfig.from_tables(tables), tmp_path / "run")
     return tmp_path / "run"
@@ -63,6 +63,13 @@ def test_an_estimate_says_over_what_it_was_made_and_what_was_left_out(tmp_path: 
     assert (estimate["steps"], estimate["trajectories"]) == (179, 60)
     assert estimate["left_out"] == {"no propensity": 1}
     assert (estimate["propensities"], estimate["pareto_k"]) == ("logged", None)
+
+
+def test_a_threshold_of_liking_above_every_reward_has_no_value(tmp_path: Path, slatewise: Command) -> None:
+    said = slatewise("evaluate", trained_on(tmp_path, logged(slate_size=1), liked_at_least=4.0))
+    assert "Metrics of liked items have no value: the largest reward is 1, below liked_at_least 4.\n" in said.out
+    liked = [line.split()[1] for line in said.out.splitlines() if line.startswith("liked_")]
+    assert liked == ["–"] * 8
 
 
 def test_propensities_are_fitted_over_logged_ones_when_asked(tmp_path: Path, slatewise: Command) -> None:

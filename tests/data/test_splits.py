@@ -99,7 +99,11 @@ def test_by_time_keeps_equal_times_together() -> None:
 
 def test_by_time_counts_those_who_come_later() -> None:
     split = split_of("by_time", log_of([1, 2, 3, 4, 5, 6, 7], [9, 9, 9]))
-    assert split.notes == ("1 user without an event in the training part: evaluated without a history.",)
+    words = "They start from the state of an unknown user, and the metrics are over them, too."
+    assert split.notes == (f"users without an event before the part: valid 0 of 0, test 1 of 1. {words}",)
+    # validation from 7, test from 9: the second user validates without a history and tests with one
+    split = split_of("by_time", log_of([1, 2, 3, 4, 5, 6, 7, 10], [8, 9], [10]), valid_share=0.2)
+    assert split.notes == (f"users without an event before the part: valid 1 of 2, test 1 of 3. {words}",)
 
 
 DAY = 86_400_000_000

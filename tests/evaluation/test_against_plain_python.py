@@ -110,7 +110,7 @@ def expected_metrics(
     values: dict[str, list[float]] = defaultdict(list)
     shown: Counter[str] = Counter()
     count = Counter(item for events in taught.values() for item in used(events))
-    hits_of_all, liked_of_all = 0, 0
+    hits_of_all, liked_of_all, any_liked = 0, 0, False
     for user in (user for user, events in held_out.items() if events):
         seen, scores = set(used(histories[user])), score(histories[user])
         allowed = [item for item in items if not (exclude_seen and item in seen)]
@@ -123,6 +123,7 @@ def expected_metrics(
             rewards[item] = max(reward, rewards.get(item, -math.inf))
         relevant = {item for item in rewards if not (exclude_seen and item in seen)}
         liked = {item for item in relevant if rewards[item] >= LIKED}
+        any_liked = any_liked or bool(liked)
         hits_of_all += len(relevant & set(best))
         liked_of_all += len(liked & set(best))
         for prefix, wanted in (("", relevant), ("liked_", liked)):
@@ -143,7 +144,7 @@ def expected_metrics(
     ranks = sum((2 * rank - len(items) - 1) * number for rank, number in enumerate(exposure, start=1))
     metrics[f"coverage@{K}"] = sum(number > 0 for number in exposure) / len(items)
     metrics[f"gini@{K}"] = ranks / (len(items) * sum(exposure))
-    metrics[f"liked_share@{K}"] = liked_of_all / hits_of_all if hits_of_all else math.nan
+    metrics[f"liked_share@{K}"] = liked_of_all / hits_of_all if hits_of_all and any_liked else math.nan
     return metrics
 
 

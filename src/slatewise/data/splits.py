@@ -136,9 +136,27 @@ def _by_time(interactions: Interactions, count: Int[np.ndarray, "U"], config: Da
     time, offsets = np.asarray(interactions.time), np.asarray(interactions.user_offsets)
     earlier = [np.concatenate([[0], np.cumsum(time < moment)]) for moment in _moments(time, config)]
     train, valid = (total[offsets[1:]] - total[offsets[:-1]] for total in earlier)
-    newcomers = int(((train == 0) & (count > 0)).sum())
-    notes = (f"{count_of(newcomers, 'user')} without an event in the training part: evaluated without a history.",)
-    return _prefixes(interactions, train, valid, notes if newcomers else ())
+    return _prefixes(interactions, train, valid, _newcomer_notes(train, valid, count))
+
+
+def _newcomer_notes(
+    train: Int[np.ndarray, "U"], valid: Int[np.ndarray, "U"], count: Int[np.ndarray, "U"]
+) -> tuple[str, ...]:
+    """Of how many users the state says nothing, because they have no event before the part."""
+    parts = [
+        f"{name} {_newcomers(first, last)}" for name, first, last in (("valid", train, valid), ("test", valid, count))
+    ]
+    if not ((train == 0) & (count > 0)).any():
+        return ()
+    return (
+        f"users without an event before the part: {', '.join(parts)}. They start from the state of an unknown user, "
+        "and the metrics are over them, too.",
+    )
+
+
+def _newcomers(first: Int[np.ndarray, "U"], last: Int[np.ndarray, "U"]) -> str:
+    evaluated = last > first
+    return f"{int((evaluated & (first == 0)).sum()):,} of {int(evaluated.sum()):,}"
 
 
 def _moments(time: Int[np.ndarray, "V"], config: DataConfig) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from slatewise.config import EvaluateConfig
@@ -45,6 +46,8 @@ class Evaluation:
     estimate: Estimate | None
     behaviour: Calibration | None = None
     """How well the policy's own β̂ foretells what is shown."""
+    notes: tuple[str, ...] = ()
+    """On settings that leave metrics without a value."""
 
     @property
     def users(self) -> int:
@@ -53,7 +56,7 @@ class Evaluation:
 
     def sentences(self) -> list[str]:
         """What to say beside the metrics: who is left out and why, repeats, short lists."""
-        sentences = self.relevance.sentences()
+        sentences = [*self.relevance.sentences(), *self.notes]
         if self.short_lists:
             sentences.append(short_lists_note(self.short_lists))
         return sentences
@@ -119,13 +122,25 @@ def evaluate(
     if off_policy and isinstance(policy, EstimatesBehaviour):
         calibrated = calibrate(policy, part, config, num_rows=num_rows)
     count = torch.from_numpy(trained_on.counts(num_rows))
+    summary = ranking.relevance.summary(config)
     return Evaluation(
-        relevance=ranking.relevance.summary(config),
+        relevance=summary,
+        notes=_threshold_notes(part, config) if summary.with_relevant and not summary.with_liked else (),
         short_lists=int((ranking.items == PAD).any(dim=1).sum()),
         metrics=ranking_metrics(ranking, config, num_rows=num_rows, count=count),
         estimate=estimate,
         behaviour=calibrated,
     )
+
+
+def _threshold_notes(part: LogPart, config: EvaluateConfig) -> tuple[str, ...]:
+    """Of a `liked_at_least` that nothing in the part reaches."""
+    log, rows = part.interactions, part.rows()
+    largest = float(np.asarray(log.reward)[rows][np.asarray(log.used)[rows]].max(initial=-math.inf))
+    if config.liked_at_least is None or largest >= config.liked_at_least:
+        return ()
+    least = f"liked_at_least {config.liked_at_least:g}"
+    return (f"Metrics of liked items have no value: the largest reward is {largest:g}, below {least}.",)
 
 
 def _finite(value: Any) -> Any:

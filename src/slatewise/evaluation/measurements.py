@@ -42,7 +42,8 @@ def ranking_metrics(
         result += _hit_metrics("", k, hits, ranking.relevance.relevant)
         if config.liked_at_least is not None:
             result += _hit_metrics(LIKED, k, liked_hits, ranking.relevance.liked)
-            result.append(_share_of_hits(f"liked_share@{k}", liked_hits, hits))
+            counts = hits if bool(ranking.relevance.liked.any()) else torch.zeros_like(hits)  # no share of nothing
+            result.append(_share_of_hits(f"liked_share@{k}", liked_hits, counts))
         result.append(_of_exposure(f"coverage@{k}", items, num_rows, metrics.coverage))
         result.append(_of_exposure(f"gini@{k}", items, num_rows, metrics.gini))
         result.append(_avg_popularity(f"avg_popularity@{k}", items, count))
@@ -88,7 +89,7 @@ def users_of(metric: str, summary: RelevanceSummary) -> int:
     """How many users a metric is over, whatever is recommended; without one it has no value."""
     kind = metric.partition("@")[0]
     if kind in LIST_METRICS:
-        return summary.users
+        return 0 if kind == "liked_share" and not summary.with_liked else summary.users
     return summary.with_liked if kind.startswith(LIKED) else summary.with_relevant
 
 
