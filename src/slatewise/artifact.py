@@ -28,7 +28,7 @@ from torch import nn
 from slatewise.catalog_file import read_catalog, write_catalog
 from slatewise.config import find, read_toml
 from slatewise.config.run import RunConfig
-from slatewise.errors import InputError, input_error
+from slatewise.errors import InputError, Notice, input_error
 from slatewise.files import atomic_folder, sha256
 from slatewise.log import Catalog
 from slatewise.protocols import KeepsIndex, Policy
@@ -193,6 +193,7 @@ def _open_index(path: Path, policy: Policy, uses_index: bool) -> None:
             warnings.warn(
                 f"{path} has no index for its large catalog: one was built, whose recall nobody measured. Train again "
                 'to keep one, or set retrieval.index = "exact".',
+                Notice,
                 stacklevel=3,
             )
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 
+class Notice(UserWarning):
+    """Something to know that stops nothing; commands print it as a note."""
+
+
 class SlatewiseError(Exception):
     """An error whose message says what to do next. Exit code 1 on the command line."""
 

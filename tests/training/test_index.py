@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch import Generator, Tensor
 from slatewise import artifact
 from slatewise.artifact import INDEX
 from slatewise.config.run import RunConfig
-from slatewise.errors import InputError
+from slatewise.errors import InputError, Notice
 from slatewise.files import sha256
 from slatewise.log import FIRST_ITEM
 from slatewise.policies.ranked import LEAST_CANDIDATES, RankedPolicy
@@ -162,9 +164,12 @@ def test_a_large_catalog_without_an_index_gets_one_and_is_told(data: Path, tmp_p
     manifest = json.loads((tmp_path / "run" / "artifact" / "manifest.json").read_text("utf-8"))
     manifest["files"]["config.toml"] = sha256(config)
     (tmp_path / "run" / "artifact" / "manifest.json").write_text(json.dumps(manifest), "utf-8")
-    with pytest.warns(UserWarning, match="has no index for its large catalog: one was built"):
+    with pytest.warns(Notice, match="has no index for its large catalog: one was built"):
         policy = opened(tmp_path / "run")
     assert len(policy.index_arrays()["ids"]) == ITEMS
+    command = [sys.executable, "-m", "slatewise.cli", "evaluate", str(tmp_path / "run")]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert said.startswith(f"Note: {tmp_path / 'run' / 'artifact'} has no index for its large catalog: one was built")
 
 
 def test_a_recall_that_cannot_be_reached_is_said(data: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 # Idle threads must sleep: spinning ones slow training four times and more as soon as anything else runs. Read by OpenMP
 # when torch is imported, so it must stand before that.
@@ -14,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import typer
 
-from slatewise.errors import InputError, SlatewiseError
+from slatewise.errors import InputError, Notice, SlatewiseError
 
 app = typer.Typer(
     name="slatewise",
@@ -32,11 +33,28 @@ def _group() -> None:
     """A group even while it has one command."""
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    """A notice in its own words on stderr; any other warning with its place, as Python prints it."""
+    del file
+    text = f"Note: {message}\n"
+    if not issubclass(category, Notice):
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+    sys.stderr.write(text)
+
+
 def main() -> None:
     """Run the command line; every error that a user can act on ends as one message and an exit code."""
     from slatewise.cli import commands
     from slatewise.cli._interrupts import Interrupted, raising_signals
 
+    warnings.showwarning = _show_warning
     try:
         with raising_signals():
             commands.register(app)

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from slatewise.errors import Notice
 from slatewise.protocols import Retriever
 
 
-class LowRecallWarning(UserWarning):
+class LowRecallWarning(Notice):
     """The recall of an approximate index is below its target."""
 
 
