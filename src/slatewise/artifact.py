@@ -32,6 +32,7 @@ from slatewise.errors import InputError, Notice, input_error
 from slatewise.files import atomic_folder, sha256
 from slatewise.log import Catalog
 from slatewise.protocols import KeepsIndex, Policy
+from slatewise.user_file import UserTable, read_users, write_users
 
 FORMAT = 2
 CONTENT = "catalog.content."
@@ -40,6 +41,8 @@ FILES = ("config.toml", "items.parquet", "weights.safetensors")
 """What an artifact holds beside its manifest."""
 INDEX = "index.safetensors"
 """Beside them, where the items of a large catalog are found by an index."""
+USERS = "users.parquet"
+"""Features of users, where states read them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,8 @@ class Artifact:
     catalog: Catalog
     config: RunConfig
     manifest: Manifest
+    users: UserTable | None = None
+    """Features of users; None where states read none."""
 
     @property
     def version(self) -> str:
@@ -96,6 +101,7 @@ def save(
     config: RunConfig,
     metrics: Mapping[str, float],
     source: Source,
+    users: UserTable | None = None,
 ) -> None:
     """Write an artifact; the folder appears whole or not at all.
 
@@ -106,6 +112,7 @@ def save(
         config: resolved settings; its method and encoder say how to build the policy again.
         metrics: metrics to keep with it.
         source: what it was trained on.
+        users: features of users, where states read them.
     """
     with atomic_folder(path) as folder:
         (folder / "config.toml").write_text(config.to_toml(), encoding="utf-8")
@@ -115,6 +122,8 @@ def save(
         index = policy.index_arrays() if isinstance(policy, KeepsIndex) else {}
         if index:
             save_file(index, folder / INDEX)
+        if users is not None:
+            write_users(folder / USERS, users)
         manifest = {
             "format": FORMAT,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -170,7 +179,13 @@ def load(path: Path, *, allow_modules: bool = False) -> Artifact:
     if isinstance(policy, nn.Module):
         policy.eval()
     _open_index(path, policy, config.retrieval.uses_index(catalog.num_items))
-    return Artifact(path=path, policy=policy, catalog=catalog, config=config, manifest=manifest)
+    users = None
+    if USERS in manifest.files:
+        try:
+            users = read_users(path / USERS)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise input_error(f"no features of users: {error}", file=path / USERS) from error
+    return Artifact(path=path, policy=policy, catalog=catalog, config=config, manifest=manifest, users=users)
 
 
 def _open_index(path: Path, policy: Policy, uses_index: bool) -> None:
@@ -236,7 +251,7 @@ def read_manifest(path: Path) -> Manifest:
             advice=_train_again(path),
         )
     files = manifest.get("files")
-    if not isinstance(files, dict) or sorted(files.keys() - {INDEX}) != sorted(FILES):
+    if not isinstance(files, dict) or sorted(files.keys() - {INDEX, USERS}) != sorted(FILES):
         named = ", ".join(map(repr, files)) if isinstance(files, dict) else repr(files)
         raise input_error(
             f"it names the files {named}; expected {', '.join(FILES)}",

@@ -59,6 +59,8 @@ class Interactions:
     """What the use was worth when it arrived; 0 where unused."""
     requests: LoggedRequests | None = None
     """None where the log says nothing of the conditions of its slates."""
+    user_features: Float[np.ndarray, "U G"] | None = None
+    """What is known of every user beside the log, which every decision about them sees after its context."""
 
     @property
     def num_users(self) -> int:
@@ -82,8 +84,8 @@ class Interactions:
 
     @property
     def context_width(self) -> int:
-        """X."""
-        return int(self.context.shape[1])
+        """Numbers that are seen before a decision: X of its context, and G of the user."""
+        return int(self.context.shape[1]) + (0 if self.user_features is None else self.user_features.shape[1])
 
     @cached_property
     def num_policies(self) -> int:
@@ -119,6 +121,7 @@ class Interactions:
             user_offsets=self.user_offsets,
             time=time,
             session_end=np.zeros(len(events), np.bool_),
+            user_features=self.user_features,
             used_time=np.where(shuffled.used, np.repeat(time, size) + later, 0),
         )
 

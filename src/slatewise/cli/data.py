@@ -34,7 +34,8 @@ folders, and the events that `slatewise serve` writes; the format is recognised 
 used, nothing is imported. What was read, kept and set aside is printed, and kept in the data set.
 
 Several logs become one data set: users and items are matched by name, and events that an earlier log has are counted
-once. --items takes the items of an item table, of another data set or of a run, with their titles and numbers.
+once. --items takes the items of an item table, of another data set or of a run, with their titles and numbers; --users
+takes numbers and categories of users, which states read.
 
 Example: slatewise data import plays.csv --out data/plays --column reward=watch_seconds
 """
@@ -62,6 +63,10 @@ LogPaths = Annotated[
 Items = Annotated[
     Path | None,
     typer.Option("--items", metavar="PATH", help="Item table, data set or run whose items and titles to take."),
+]
+Users = Annotated[
+    Path | None,
+    typer.Option("--users", metavar="PATH", help="Table that describes users: user_id, numbers and categories."),
 ]
 Kind = Annotated[
     Literal["impressions", "uses"] | None,
@@ -102,6 +107,7 @@ def import_log(
     paths: LogPaths,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Output; default data/NAME.")] = None,
     items: Items = None,
+    users: Users = None,
     name: Annotated[str | None, typer.Option("--name", help="Short name; default that of the file.")] = None,
     kind: Kind = None,
     time_format: TimeFormat = None,
@@ -135,7 +141,7 @@ def import_log(
     )
     with show_steps() as on_step:
         folder = out or Path("data") / default_name(paths[0], options)
-        built, merges = import_logs(paths, folder, options, items=items, progress=on_step)
+        built, merges = import_logs(paths, folder, options, items=items, users=users, progress=on_step)
     manifest = asdict(built.manifest)
     keys = ("name", "kind", "simulated", "counts", "slate_size", "time", "context", "fingerprint")
     value = {

@@ -18,6 +18,7 @@ from slatewise.cli.data import (
     Outcomes,
     SetAsideMissing,
     TimeFormat,
+    Users,
     data,
     describe_counts,
     describe_merges,
@@ -41,6 +42,7 @@ def append_log(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Prepared data set.", show_default=False)],
     paths: LogPaths,
     items: Items = None,
+    users: Users = None,
     kind: Kind = None,
     time_format: TimeFormat = None,
     outcome: Outcomes = None,
@@ -62,7 +64,7 @@ def append_log(
         set_aside_missing=set_aside_missing,
     )
     with show_steps() as on_step:
-        built, merges = append_logs(dataset, paths, options, items=items, progress=on_step)
+        built, merges = append_logs(dataset, paths, options, items=items, users=users, progress=on_step)
     counts = built.manifest.counts
     value: dict[str, object] = {
         "path": str(built.path),

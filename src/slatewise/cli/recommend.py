@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,17 +16,20 @@ from slatewise.wording import agree, count_of
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
-    from jaxtyping import Bool, Int
+    import pyarrow as pa
+    from jaxtyping import Bool, Float, Int
 
     from slatewise.artifact import Artifact
     from slatewise.data.prepared import Dataset
     from slatewise.serve.batch import Audience, Conditions, SlateWriter, Summary
+    from slatewise.user_file import UserTable
 
 HELP = """Write a slate for every user of a file, or of the log, into one table.
 
 Columns: user_id, position (from 0), item_id, title, score (log-probability of the item in one draw from the whole
 catalog) and logp (log-propensity of the position under the conditions of the slate). Histories come from the log that
-the run was trained on, to its end, or from --data. A stopped command goes on where it was when it is given again.
+the run was trained on, to its end, or from --data. A table of --users may describe users in columns named as in the
+table of users that was imported. A stopped command goes on where it was when it is given again.
 
 --where "price <= 50 and category in ('x', 'y')" keeps to items whose columns match; also between, like, is null,
 contains, or, not.
@@ -129,9 +132,12 @@ def read_audience(artifact: Artifact, dataset: Dataset, users: Path | None, note
     from slatewise.errors import input_error
     from slatewise.protocols import ReadsContext
     from slatewise.serve.batch import Audience
+    from slatewise.serve.recommender import user_table_of
 
     encoder = artifact.policy.encoder
     width = encoder.context_width if isinstance(encoder, ReadsContext) else 0
+    user_table = user_table_of(artifact, dataset)
+    width -= 0 if user_table is None else user_table.width
     names = dataset.manifest.context
     if users is None:
         if width:
@@ -139,7 +145,8 @@ def read_audience(artifact: Artifact, dataset: Dataset, users: Path | None, note
                 f"the policy reads {width} numbers of context, which --all does not give",
                 advice=f"Pass a table: --users FILE with user_id, {', '.join(names)}.",
             )
-        return Audience(names=dataset.users.names)
+        about = None if user_table is None else user_table.of(dataset.users.names)
+        return Audience(names=dataset.users.names, context=about)
     frame = read_name_list(users, ["user_id"])
     again = frame.height - frame["user_id"].n_unique()
     frame = frame.unique("user_id", keep="first", maintain_order=True)
@@ -149,8 +156,37 @@ def read_audience(artifact: Artifact, dataset: Dataset, users: Path | None, note
     missing = [name for name in names if name not in frame.columns] if width else []
     if missing:
         raise input_error(f"the policy reads context; columns {', '.join(missing)} are missing", file=users)
-    context = frame.select(names).to_numpy().astype(np.float32) if width else None
-    return Audience(names=frame["user_id"].to_arrow().cast(pa.string()), context=context)
+    listed = frame["user_id"].to_arrow().cast(pa.string())
+    parts = [frame.select(names).to_numpy().astype(np.float32)] if width else []
+    if user_table is not None:
+        parts.append(_user_features(users, listed, user_table, notes))
+    return Audience(names=listed, context=np.concatenate(parts, axis=1) if parts else None)
+
+
+def _user_features(file: Path, names: pa.StringArray, table: UserTable, notes: list[str]) -> Float[np.ndarray, "U G"]:
+    """Features of users: those of the table, and in their place what the file says in columns of the same names."""
+    import numpy as np
+
+    from slatewise.data.reading.checks import CONTEXT
+    from slatewise.data.reading.column_aliases import name_columns
+    from slatewise.data.reading.request_lists import read_request_table
+    from slatewise.data.reading.user_files import columns_of, encode_users
+    from slatewise.user_file import IN
+
+    rows = read_request_table(file, ["user_id"])
+    columns = columns_of(rows, name_columns(rows.frame.columns).columns["user_id"])
+    described = {name: values for name, values in columns.columns.items() if not name.startswith(CONTEXT)}
+    columns = replace(columns, columns=described)
+    encoded, new_notes = encode_users(columns, table.scales)
+    notes += [note.removesuffix(".") for note in new_notes if len(rows.frame.columns) > 1]
+    features = table.of(names)
+    of_file = encoded.of(names)
+    for place, scale in enumerate(table.scales):
+        name = scale.name.partition(IN)[0]
+        if name in columns.columns:
+            is_filled = columns.columns[name].is_not_null().to_numpy()
+            features[:, place] = np.where(is_filled, of_file[:, place], features[:, place])
+    return features
 
 
 def _rules(

@@ -37,6 +37,8 @@ class DataConfig:
     """Moment (ISO 8601) before which events are only history: a short update on what is new."""
     split_seed: int = 0
     """Of the order of users in by_user, and of events in random."""
+    user_features: bool | None = None
+    """Whether states read the features of users; None = where the data set has them."""
     fingerprint: str | None = None
     """If given, the data set must have it; a run writes it down."""
 

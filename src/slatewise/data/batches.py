@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from slatewise.log import Interactions, Windows
@@ -65,11 +65,32 @@ def trajectories(interactions: Interactions, batch: Windows) -> Trajectories:
         use_reward=rows(interactions.use_reward),
         mask=torch.from_numpy(mask),
         learn=torch.from_numpy(mask & (batch.start[:, None] + column >= batch.learn[:, None])),
-        context=torch.from_numpy(np.where(is_observed[..., None], context, 0.0).astype(np.float32)),
+        context=torch.from_numpy(_observations(interactions, batch.user, context, is_observed)),
         next_time=torch.from_numpy(
             np.where(following < offsets[batch.user + 1], _column(interactions.time, next_event), NEVER)
         ),
     ).pad()
+
+
+def _observations(
+    interactions: Interactions,
+    user: Int[np.ndarray, "B"],
+    context: Float[np.ndarray, "B S X"],
+    is_observed: Bool[np.ndarray, "B S"],
+) -> Float[np.ndarray, "B S X2"]:
+    """What is seen before each decision: its context, and what is known of the user, which does not end with the log.
+
+    Args:
+        interactions: the log.
+        user: of each row.
+        context: whatever stands at each place.
+        is_observed: True where the place is one of the user's events.
+    """
+    observed = np.where(is_observed[..., None], context, 0.0).astype(np.float32)
+    if interactions.user_features is None:
+        return observed
+    features = np.asarray(interactions.user_features[user], np.float32)[:, None]
+    return np.concatenate([observed, np.broadcast_to(features, (*observed.shape[:2], features.shape[2]))], axis=2)
 
 
 def shuffled_batches(

@@ -22,12 +22,20 @@ from slatewise.data.reading.item_table import catalog
 from slatewise.data.reading.raw_log import Options, Report, read_items
 from slatewise.data.reading.recognition import recognise, recognise_items
 from slatewise.data.reading.source import Progress
+from slatewise.data.reading.user_files import read_user_columns
+from slatewise.data.users import add_user_columns
 from slatewise.errors import input_error
 from slatewise.log import Catalog
 
 
 def import_logs(
-    paths: Sequence[Path], out: Path, options: Options, *, items: Path | None = None, progress: Progress
+    paths: Sequence[Path],
+    out: Path,
+    options: Options,
+    *,
+    items: Path | None = None,
+    users: Path | None = None,
+    progress: Progress,
 ) -> tuple[Dataset, tuple[MergeAccount, ...]]:
     """One data set of several logs, and what each log after the first added.
 
@@ -36,20 +44,22 @@ def import_logs(
         out: folder to create.
         options: for all of them.
         items: an item table, a data set or a run, whose items come first.
+        users: a table that describes users.
         progress: called at every step.
 
     Raises:
         InputError: a log that cannot be read, logs that do not belong together; `out` is unchanged.
     """
-    if len(paths) == 1 and items is None:
+    if len(paths) == 1 and items is None and users is None:
         return import_path(paths[0], out, options, progress=progress), ()
     prepared.check_output(out)
-    if options.core is not None:
+    if options.core is not None and (len(paths) > 1 or items is not None):
         raise input_error(
             "--core with several logs or --items: the core is that of one log, before it is merged",
             advice="Nothing was imported. Put one log and its item table into a folder, and import that.",
         )
     catalog_first = None if items is None else catalog_at(items)
+    user_columns = None if users is None else read_user_columns(users)
     each = options if len(paths) == 1 else replace(options, columns={}, preferred_columns=options.columns)
     each = replace(each, has_titles=items is not None)
     reports = []
@@ -67,11 +77,19 @@ def import_logs(
             whole, account = merge(whole, further, Path(folder) / "first", name=name)
             accounts.append(account)
         _check_assigned(options, reports, paths)
+        if user_columns is not None:
+            whole, _ = add_user_columns(whole, user_columns)
         return prepared.move(whole.path, out), tuple(accounts)
 
 
 def append_logs(
-    dataset: Path, paths: Sequence[Path], options: Options, *, items: Path | None = None, progress: Progress
+    dataset: Path,
+    paths: Sequence[Path],
+    options: Options,
+    *,
+    items: Path | None = None,
+    users: Path | None = None,
+    progress: Progress,
 ) -> tuple[Dataset, tuple[MergeAccount, ...]]:
     """Add the events of further logs to a data set, whose numbers of users and items stay.
 
@@ -83,6 +101,7 @@ def append_logs(
         paths: the logs.
         options: of their import.
         items: an item table, a data set or a run that describes new items.
+        users: a table that describes users, new ones or all.
         progress: called at every step.
 
     Raises:
@@ -90,6 +109,7 @@ def append_logs(
     """
     whole = prepared.load(dataset)
     described = None if items is None else catalog_at(items)
+    user_columns = None if users is None else read_user_columns(users)
     each = _options_of(whole, options, required=len(paths) == 1, titled=items is not None)
     accounts, reports = [], []
     with TemporaryDirectory(prefix=f".{dataset.name}.", dir=dataset.parent) as folder:
@@ -101,6 +121,9 @@ def append_logs(
             whole, account = merge(whole, further, Path(folder) / f"whole-{number}", name=whole.name)
             accounts.append(account)
         _check_assigned(options, reports, paths)
+        if user_columns is not None:
+            whole, notes = add_user_columns(whole, user_columns)
+            accounts[-1] = replace(accounts[-1], notes=(*accounts[-1].notes, *notes))
         return prepared.move(whole.path, dataset), tuple(accounts)
 
 

@@ -63,6 +63,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     """True where a position was drawn by chance, not taken as the best."""
     context: list[Value] | None = None
     """What was seen of the user before the slate; as many numbers in every decision of a log."""
+    user_features: dict[Name, Value | Name] | None = None
+    """What the request said of the user beside the table of users."""
     k: Annotated[int, Meta(ge=1, lt=1 << 31)] | None = None
     """Positions asked for; the slate is shorter where items ran out. Left out where the conditions are not known."""
     exploration: LoggedExploration | None = None

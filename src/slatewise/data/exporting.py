@@ -63,6 +63,10 @@ def _losses(dataset: Dataset) -> tuple[str, ...]:
         notes.append("The conditions of the slates (k, exploration, exclusions, candidates) are not in the table.")
     if not dataset.clock:
         notes.append("There are no times: import the table with --no-time; its rows are in the order of the users.")
+    if dataset.user_table is not None:
+        notes.append(
+            "Features of users are not in the table: import it with --users and the table that describes them."
+        )
     items = dataset.catalog
     if items.features.shape[1] or items.columns is not None or any(items.text):
         notes.append(

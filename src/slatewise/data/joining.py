@@ -43,7 +43,7 @@ def _stack(ours: Interactions, theirs: Interactions) -> Interactions:
     columns = {
         column.name: np.concatenate([getattr(ours, column.name), getattr(theirs, column.name)])
         for column in fields(Interactions)
-        if column.name not in ("user_offsets", "event_offsets", "requests")
+        if column.name not in ("user_offsets", "event_offsets", "requests", "user_features")
     }
     requests = None
     if ours.requests is not None or theirs.requests is not None:

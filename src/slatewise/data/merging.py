@@ -156,6 +156,7 @@ def _write(
         kind=kind,
         context=dataset.manifest.context,
         provenance=replace(provenance, source={**provenance.source, "account": asdict(account)}),
+        user_table=dataset.user_table,
     )
 
 

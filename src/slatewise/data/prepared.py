@@ -3,6 +3,7 @@
     manifest.json        counts, kind, time range, source, terms, SHA-256 of each file, and a fingerprint
     items.parquet        the catalog, one row per item in the order of the item numbers
     users.parquet        names of the users, numbers from 0
+    user_features.parquet  features of users by name, where a table of users was imported
     policies.parquet     names of the logging policies; number 0 is "" (not in the log)
     user_offsets.npy …   one file per column of `Interactions`
 
@@ -38,6 +39,7 @@ from slatewise.data.request_columns import REQUEST_COLUMNS, request_columns, req
 from slatewise.errors import InputError, input_error
 from slatewise.files import atomic_folder, sha256
 from slatewise.log import Catalog, Interactions, Vocabulary
+from slatewise.user_file import UserTable, read_users, write_users
 
 COLUMNS: dict[str, type[np.generic]] = {
     "user_offsets": np.int64,
@@ -57,6 +59,7 @@ COLUMNS: dict[str, type[np.generic]] = {
     "use_reward": np.float32,
 }
 _OF_ROWS = ("item", "reward", "cost", "logp", "logp_known", "used", "used_time", "use_reward")
+USER_FEATURES = "user_features.parquet"
 _ADVICE = "Create it again with `slatewise data import`."
 
 
@@ -75,6 +78,8 @@ class Dataset:
     catalogs: Vocabulary
     """Numbers of catalog versions; 0 is "", where the log does not say which was in force."""
     manifest: Manifest
+    user_table: UserTable | None = None
+    """Features of users, those of other logs too; None where no table of users was imported."""
 
     @property
     def simulated(self) -> bool:
@@ -135,6 +140,7 @@ def write(
     kind: Kind,
     context: tuple[str, ...] = (),
     provenance: Provenance,
+    user_table: UserTable | None = None,
 ) -> Dataset:
     """Write a data set atomically and open it memory-mapped.
 
@@ -149,6 +155,7 @@ def write(
         kind: impressions or uses.
         context: names of the context columns.
         provenance: where the log comes from.
+        user_table: features of users; None = nothing is known of them.
 
     Raises:
         InputError: `path` holds something else (see check_output).
@@ -164,6 +171,8 @@ def write(
         write_catalog(folder / "items.parquet", catalog)
         pq.write_table(pa.table({"user_id": users.names}), folder / "users.parquet")
         pq.write_table(pa.table({"policy_id": policies.names}), folder / "policies.parquet")
+        if user_table is not None:
+            write_users(folder / USER_FEATURES, user_table)
         manifest = describe(
             folder,
             name=name,
@@ -175,6 +184,39 @@ def write(
             provenance=provenance,
         )
         write_manifest(folder, manifest)
+    return load(path, verify=False)
+
+
+def add_users(path: Path, table: UserTable, *, notes: tuple[str, ...]) -> Dataset:
+    """Put features of users into a data set, in place.
+
+    Args:
+        path: its folder.
+        table: the features; takes the place of others.
+        notes: of the import, added to those of the data set.
+    """
+    dataset = load(path, verify=False)
+    manifest, source = dataset.manifest, dataset.manifest.source
+    earlier = source.get("notes")
+    (path / MANIFEST).unlink()
+    write_users(path / USER_FEATURES, table)
+    described = describe(
+        path,
+        name=dataset.name,
+        kind=dataset.kind,
+        interactions=dataset.interactions,
+        num_items=dataset.catalog.num_items,
+        num_policies=len(dataset.policies) - 1,
+        context=manifest.context,
+        provenance=Provenance(
+            source={**source, "notes": [*(earlier if isinstance(earlier, list) else []), *notes]},
+            clock=manifest.time.clock,
+            simulated=manifest.simulated,
+            licence=manifest.licence,
+            citation=manifest.citation,
+        ),
+    )
+    write_manifest(path, described)
     return load(path, verify=False)
 
 
@@ -232,17 +274,23 @@ def load(path: Path, *, verify: bool = True) -> Dataset:
     catalogs = NO_CATALOG
     if conditions:
         catalogs = Vocabulary(names=_names(path / "catalogs.parquet"), first=0, unknown=0)
+    user_table = read_users(path / USER_FEATURES) if USER_FEATURES in manifest.files else None
     _check_lengths(path, columns, len(users))
     _check_requests(path, conditions, len(columns["time"]))
     return Dataset(
         path=path,
         name=manifest.name,
-        interactions=Interactions(**columns, requests=requests_of(conditions) if conditions else None),
+        interactions=Interactions(
+            **columns,
+            requests=requests_of(conditions) if conditions else None,
+            user_features=None if user_table is None else user_table.of(users.names),
+        ),
         catalog=catalog,
         users=users,
         policies=policies,
         catalogs=catalogs,
         manifest=manifest,
+        user_table=user_table,
     )
 
 
@@ -263,7 +311,7 @@ def changed_files(path: Path) -> list[str]:
 
 def _check_file_list(path: Path, manifest: Manifest) -> None:
     needed = {*(f"{column}.npy" for column in COLUMNS), "items.parquet", "users.parquet", "policies.parquet"}
-    if set(manifest.files) - request_files(manifest.files) != needed:
+    if set(manifest.files) - request_files(manifest.files) - {USER_FEATURES} != needed:
         raise input_error(
             f"its list of files is not the expected one: {', '.join(sorted(needed))}", file=path / MANIFEST
         )

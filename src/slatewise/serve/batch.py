@@ -60,7 +60,7 @@ class Audience:
     names: pa.StringArray
     """Each once."""
     context: Float[np.ndarray, "U X"] | None = None
-    """What is observed of each; None where the policy reads nothing of the kind."""
+    """What is observed of each, the features of users after the context; None where the policy reads neither."""
 
 
 @dataclass(frozen=True, kw_only=True)

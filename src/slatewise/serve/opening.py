@@ -16,6 +16,7 @@ from slatewise.data import prepared
 from slatewise.data.item_columns import ItemColumns, join_columns
 from slatewise.data.prepared import Dataset
 from slatewise.data.reading.request_lists import read_name_list
+from slatewise.data.users import with_users_of
 from slatewise.errors import InputError, input_error
 from slatewise.log import Catalog
 from slatewise.names import are_names, name_fault
@@ -189,6 +190,7 @@ def open_data(artifact: Artifact, options: Options) -> Dataset | None:
 
 
 def _load_data(artifact: Artifact, data: Path | None) -> Dataset:
-    """The data set that is named, or that of the training."""
+    """The data set that is named, or that of the training, with the features of users that the policy reads."""
     trained_on = artifact.config.data
-    return prepared.load(data or prepared.locate(Path(trained_on.path if trained_on else ""), artifact.path))
+    dataset = prepared.load(data or prepared.locate(Path(trained_on.path if trained_on else ""), artifact.path))
+    return with_users_of(dataset, artifact.users)

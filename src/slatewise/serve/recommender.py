@@ -19,6 +19,7 @@ from torch import Generator, nn
 from slatewise.artifact import Artifact
 from slatewise.config import ServeConfig
 from slatewise.data.decisions_and_outcomes import Decision, LineError, LoggedExploration, Outcome
+from slatewise.data.prepared import Dataset
 from slatewise.data.set_aside import SetAside
 from slatewise.log import PAD
 from slatewise.protocols import ReadsContext
@@ -33,6 +34,7 @@ from slatewise.serve.requests import Door
 from slatewise.serve.stores.lmdb import Store
 from slatewise.serve.users import Users
 from slatewise.types import SlateRequest, Slates
+from slatewise.user_file import UserTable
 
 
 class Recommender:
@@ -73,10 +75,11 @@ class Recommender:
         """Outcomes accepted by this process."""
         self.config = config or ServeConfig()
         encoder = artifact.policy.encoder
+        user_table = user_table_of(artifact, None if history is None else history.dataset)
         if isinstance(encoder, ReadsContext):
-            width = encoder.context_width
+            width = encoder.context_width - (0 if user_table is None else user_table.width)
         else:
-            width = 0 if history is None else history.dataset.interactions.context_width
+            width = 0 if history is None else history.dataset.interactions.context.shape[1]
         self.users = Users(
             artifact.policy.encoder,
             artifact.catalog,
@@ -84,10 +87,13 @@ class Recommender:
             store=store,
             history=history,
             context_width=width,
+            user_table=user_table,
         )
         self.served = ServedItems(artifact.catalog, log.folder)
         """The items, and which of them are masked."""
-        self._door = Door(artifact.catalog, self.config, store, served=self.served, context_width=width)
+        self._door = Door(
+            artifact.catalog, self.config, store, served=self.served, context_width=width, user_table=user_table
+        )
         self._journal = Journal(log, store, self.users, reward=self._reward)
         self.store = store
         self._generator = generator
@@ -159,11 +165,11 @@ class Recommender:
             SlatewiseError: it could not be recorded.
         """
         conditions = self._door.conditions(request)
-        context = self._door.context(request)
+        context, features = self._door.context(request), self._door.user_features(request)
         with self._journal.recording(abandoned) as apply:
             user = self.users.find(request.user_id)
             slates = self.artifact.policy.recommend(
-                self.users.state(user, context),
+                self.users.state(user, context, features),
                 self._door.with_seen(conditions, user.used_items),
                 generator=self._generator,
             )
@@ -248,6 +254,7 @@ class Recommender:
             policy_version=self.artifact.version,
             explored=[factor < 0 for factor in logp],
             context=context or None,
+            user_features=request.user_features or None,
             k=request.k,
             exploration=None
             if draw is None
@@ -279,6 +286,15 @@ class Recommender:
             logp=math.fsum(logp),
             simulated=self.simulated,
         )
+
+
+def user_table_of(artifact: Artifact, dataset: Dataset | None) -> UserTable | None:
+    """The features of users that states read: those of a log on the policy's scales, else the policy's own."""
+    encoder = artifact.policy.encoder
+    if artifact.users is None or not (isinstance(encoder, ReadsContext) and encoder.context_width):
+        return None
+    of_log = None if dataset is None else dataset.user_table
+    return artifact.users if of_log is None else artifact.users.joined_by(of_log)
 
 
 def _served_items(slates: Slates, request: RecommendRequest) -> tuple[list[int], list[float]]:

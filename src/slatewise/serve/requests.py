@@ -22,6 +22,7 @@ from slatewise.serve.masks import ServedItems
 from slatewise.serve.refused import RefusedError, UnknownEventError
 from slatewise.serve.stores.lmdb import Store
 from slatewise.types import Exploration, SlateRequest
+from slatewise.user_file import UserTable
 
 EARLIEST = 946_684_800_000_000
 """2000-01-01: milliseconds or seconds in place of microseconds fall before it."""
@@ -42,7 +43,14 @@ class Door:
     """Checks requests against the catalog, the configuration and what was served."""
 
     def __init__(
-        self, catalog: Catalog, config: ServeConfig, store: Store, *, served: ServedItems, context_width: int
+        self,
+        catalog: Catalog,
+        config: ServeConfig,
+        store: Store,
+        *,
+        served: ServedItems,
+        context_width: int,
+        user_table: UserTable | None = None,
     ) -> None:
         """Checks for one policy.
 
@@ -52,6 +60,7 @@ class Door:
             store: what was served.
             served: the items that are not masked.
             context_width: numbers that are seen of a user.
+            user_table: features of users; None = the policy reads none.
         """
         self._catalog = catalog
         self._served = served
@@ -59,6 +68,7 @@ class Door:
         self._store = store
         self._context_width = context_width
         self._filters = ItemFilters(served.items)
+        self._user_table = user_table
 
     def conditions(self, request: RecommendRequest) -> SlateRequest:
         """The conditions that a request names; `with_seen` adds what the user used before.
@@ -196,6 +206,30 @@ class Door:
                 advice="Send that many, or leave context out.",
             )
         return request.context
+
+    def user_features(self, request: RecommendRequest) -> dict[int, float]:
+        """What a request says of the user, by place among the features that states read.
+
+        Raises:
+            RefusedError: a feature or a category that the policy does not know.
+        """
+        if not request.user_features:
+            return {}
+        table = self._user_table
+        if table is None:
+            raise RefusedError(
+                "user_features: this policy reads no features of users",
+                expected="a request without user_features",
+                advice="Train on a data set with features: `slatewise data import LOG --users FILE`.",
+            )
+        try:
+            return table.encode(request.user_features)
+        except ValueError as error:
+            raise RefusedError(
+                f"user_features: {error}",
+                expected="features and values of the table of users that the policy was trained with",
+                advice="Leave out what is not known of the user.",
+            ) from error
 
     def arrivals(self, feedback: Sequence[Feedback], *, clock: Callable[[], int]) -> list[Arrival]:
         """Outcomes to record, repeated ones marked; reads the store's open transaction.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -18,6 +20,7 @@ from slatewise.serve.history import LoggedHistory
 from slatewise.serve.memory import carry_bytes, carry_from
 from slatewise.serve.stores.lmdb import Store, UseRecord, UserRecord, use_key
 from slatewise.types import Observation, Uses
+from slatewise.user_file import UserTable
 
 _logger = logging.getLogger(__name__)
 _NOTHING = np.zeros(0, np.int64)
@@ -47,14 +50,26 @@ class Users:
         store: Store,
         history: LoggedHistory | None,
         context_width: int,
+        user_table: UserTable | None = None,
     ) -> None:
-        """Users start from `history` where it knows them; X = context_width numbers are seen of them each time."""
+        """Users of a policy.
+
+        Args:
+            encoder: of their states.
+            catalog: the items of the policy.
+            policy_version: which memories it can read.
+            store: keeps memories.
+            history: where it knows a user, they start from it.
+            context_width: X, numbers that are seen of them each time.
+            user_table: features of users, which states read after the context; None = states read none.
+        """
         self.encoder = encoder
         self._catalog = catalog
         self._version = policy_version
         self._store = store
         self._history = history
         self.context_width = context_width
+        self.user_table = user_table
 
     @property
     def example(self) -> str | None:
@@ -85,10 +100,23 @@ class Users:
             self._save(user)
         return user
 
-    def state(self, user: User, context: list[float]) -> Float[Tensor, "1 D"]:
-        """State of a user who is seen now."""
+    def state(
+        self, user: User, context: list[float], features: Mapping[int, float] = MappingProxyType({})
+    ) -> Float[Tensor, "1 D"]:
+        """State of a user who is seen now.
+
+        Args:
+            user: as the service knows them.
+            context: of the request.
+            features: of the user, by place, that a request names; they count before those of the table.
+        """
         number = -1 if self._history is None else self._history.user_number(user.user_id)
         row = torch.tensor([context], dtype=torch.float32).view(1, self.context_width)
+        if self.user_table is not None:
+            about = torch.from_numpy(self.user_table.row(user.user_id).copy())
+            for place, value in features.items():
+                about[place] = value
+            row = torch.cat([row, about.unsqueeze(0)], dim=1)
         return self.encoder.state(user.carry, Observation(user=torch.tensor([number]), context=row))
 
     def move(self, user_id: str, use: UseRecord) -> None:

@@ -17,6 +17,7 @@ from slatewise.data import prepared, splits
 from slatewise.data.catalogs import with_items_of
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import PartName, Split
+from slatewise.data.users import with_users_of
 from slatewise.errors import InputError, input_error
 from slatewise.evaluation import Evaluation
 from slatewise.files import atomic_file
@@ -62,6 +63,7 @@ def open_run(folder: Path, *, data: Path | None = None, allow_modules: bool = Fa
             file=dataset.path,
             advice="Name the right folder with --data; `evaluate` and `ope` take any log there as another one.",
         )
+    dataset = with_users_of(dataset, loaded.users)
     split = splits.split_log(config, dataset.interactions, clock=dataset.clock)
     return FinishedRun(folder=folder, artifact=loaded, dataset=dataset, split=split)
 
@@ -89,6 +91,7 @@ def open_run_on(folder: Path, data: Path, *, since: str | None = None, allow_mod
             )
         return open_run(folder, data=data, allow_modules=allow_modules)
     loaded, num_new = score_items_of(loaded, dataset.catalog)
+    dataset = with_users_of(dataset, loaded.users)
     log, unmatched = with_items_of(dataset, loaded.catalog)
     if unmatched == dataset.catalog.num_items:
         raise input_error(f"the policy of {folder} knows none of its {count_of(unmatched, 'item')}", file=data)

@@ -308,6 +308,7 @@ def _finish(run: Run, progress: Progress, best: dict[str, Tensor], sample: LogPa
         source=artifact.Source(
             name=run.dataset.name, fingerprint=run.dataset.fingerprint, simulated=run.dataset.simulated
         ),
+        users=run.dataset.user_table,
     )
     result = _result(run, progress, sample, value)
     result = replace(result, notes=result.notes + notes)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 from torch import Generator, nn
 
-from slatewise import artifact
 from slatewise.artifact import Artifact
 from slatewise.config import find
 from slatewise.config.sections import ItemsConfig
@@ -20,12 +18,12 @@ from slatewise.item_vectors.content import kinds_of, with_content, with_content_
 from slatewise.log import FIRST_ITEM, Catalog, LogPart
 from slatewise.nn.item_table import ContentMap
 from slatewise.nn.state_dict import under
-from slatewise.protocols import Policy, SearchesPositions
+from slatewise.protocols import KeepsIndex, Policy, SearchesPositions
 from slatewise.training.warm_start import move_rows
 
 
 def catalog_of_run(
-    catalog: Catalog, settings: ItemsConfig, part: LogPart, *, start_from: Path | None, where: str
+    catalog: Catalog, settings: ItemsConfig, part: LogPart, *, old: Artifact | None, where: str
 ) -> tuple[Catalog, tuple[str, ...]]:
     """The catalog with the content that a run asks for, and what to know of it.
 
@@ -33,7 +31,7 @@ def catalog_of_run(
         catalog: of the data set.
         settings: [items].
         part: what is trained on.
-        start_from: the run whose weights training starts from; its encoding of content goes with its weights.
+        old: of the run whose weights training starts from; its encoding of content goes with its weights.
         where: name of the table, for messages: "run.toml [items]".
 
     Raises:
@@ -41,15 +39,14 @@ def catalog_of_run(
     """
     shown = np.asarray(part.interactions.item[part.rows()])
     has_events = np.bincount(shown, minlength=catalog.num_rows) > 0
-    old = None
-    if start_from is not None and (start_from / "artifact").is_dir():
-        old = artifact.load(start_from / "artifact", allow_modules=True).catalog
     try:
-        if old is not None and old.content is not None:
-            content = kinds_of(old.content)
+        if old is not None and old.catalog.content is not None:
+            content = kinds_of(old.catalog.content)
             if set(content) != set(settings.content):
-                raise ValueError(f"items.content is {list(settings.content)}, that of {start_from} is {list(content)}")
-            catalog = with_content_of(catalog, old, has_events=has_events, drop=settings.drop)
+                raise ValueError(
+                    f"items.content is {list(settings.content)}, that of {old.path.parent} is {list(content)}"
+                )
+            catalog = with_content_of(catalog, old.catalog, has_events=has_events, drop=settings.drop)
         else:
             catalog = with_content(catalog, settings, has_events=has_events)
     except ValueError as error:
@@ -102,6 +99,8 @@ def score_items_of(loaded: Artifact, catalog: Catalog) -> tuple[Artifact, int]:
         ) from error
     if isinstance(policy, SearchesPositions):
         policy.refresh_positions()
+    if isinstance(policy, KeepsIndex) and loaded.config.retrieval.uses_index(merged.num_items):
+        policy.build_index()
     return replace(loaded, policy=policy, catalog=merged), merged.num_items - known_items.num_items
 
 

@@ -9,17 +9,19 @@ import torch
 from torch import Generator
 
 from slatewise import evaluation
+from slatewise.artifact import Artifact
 from slatewise.config import find
 from slatewise.config.run import RunConfig
 from slatewise.data import prepared, splits
 from slatewise.data.preparation import hash_names
 from slatewise.data.prepared import Dataset
 from slatewise.data.splits import Split
+from slatewise.data.users import with_users_of
 from slatewise.errors import InputError, input_error
 from slatewise.log import Catalog, LogPart
 from slatewise.protocols import ChecksLog, KnowsUsers, Learner, Prepares, SelfEvaluating
 from slatewise.training.new_items import catalog_of_run
-from slatewise.training.warm_start import start_from
+from slatewise.training.warm_start import artifact_of, start_from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +46,13 @@ def lay_out(config: RunConfig, folder: Path) -> Run:
     Raises:
         InputError: a setting, file or combination that cannot be used.
     """
-    dataset, split = _open_data(config)
+    start = None if config.train.start_from is None else Path(config.train.start_from)
+    old = None if start is None else artifact_of(start)
+    dataset, split = _open_data(config, old)
     part = split.part("train")
     config = config.resolve(part)  # first: a method may refuse the log as a whole
-    start = None if config.train.start_from is None else Path(config.train.start_from)
     where = config.origin.of_table("items")
-    catalog, content_notes = catalog_of_run(dataset.catalog, config.items, part, start_from=start, where=where)
+    catalog, content_notes = catalog_of_run(dataset.catalog, config.items, part, old=old, where=where)
     dataset = replace(dataset, catalog=catalog)
     generator = Generator().manual_seed(config.train.seed)
     learner = _build_learner(config, dataset.catalog, generator)
@@ -74,8 +77,8 @@ def lay_out(config: RunConfig, folder: Path) -> Run:
     return Run(folder=folder, config=config, dataset=dataset, split=split, learner=learner, select=select, notes=notes)
 
 
-def _open_data(config: RunConfig) -> tuple[Dataset, Split]:
-    """The data set that [data] names, and its split."""
+def _open_data(config: RunConfig, old: Artifact | None) -> tuple[Dataset, Split]:
+    """The data set that [data] names, with the features of users that states read, and its split."""
     data, longest, origin = config.data, max(config.evaluate.k), config.origin
     if data is None:
         raise input_error("the table [data] is missing", file=origin.file)
@@ -85,6 +88,16 @@ def _open_data(config: RunConfig) -> tuple[Dataset, Split]:
             "these are other data than [data] fingerprint names",
             file=dataset.path,
             advice="Name the right folder, or take the fingerprint out of the configuration.",
+        )
+    if old is not None:
+        dataset = with_users_of(dataset, old.users)
+    elif data.user_features is False:
+        dataset = with_users_of(dataset, None)
+    elif data.user_features and dataset.user_table is None:
+        raise input_error(
+            f"user_features = true, but {dataset.path} has no features of users",
+            file=origin.of_key("data", "user_features"),
+            advice="Import them: `slatewise data import LOG --users FILE`.",
         )
     try:
         split = splits.split_log(data, dataset.interactions, clock=dataset.clock)

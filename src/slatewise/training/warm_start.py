@@ -21,6 +21,11 @@ from slatewise.wording import count_of
 State = dict[str, Tensor]
 
 
+def artifact_of(run: Path) -> Artifact | None:
+    """The policy of a run; None where the run is not finished."""
+    return artifact.load(run / "artifact", allow_modules=True) if (run / "artifact").is_dir() else None
+
+
 def start_from(run: Path, learner: Learner, catalog: Catalog, *, method: str, generator: Generator) -> tuple[str, ...]:
     """Put the state of a finished run into a new learner: weights, target networks, moments of the optimiser.
 
@@ -40,7 +45,7 @@ def start_from(run: Path, learner: Learner, catalog: Catalog, *, method: str, ge
     Raises:
         InputError: no finished run there, a run of another method, or weights of other shapes.
     """
-    old = artifact.load(run / "artifact", allow_modules=True) if (run / "artifact").is_dir() else None
+    old = artifact_of(run)
     state = checkpoint.read_state(run)
     if old is None or state is None:
         raise input_error("no finished run here", file=run, advice="--from names a run folder of `slatewise train`.")

@@ -334,7 +334,8 @@ def test_the_description_is_valid_and_complete(client: TestClient) -> None:
         ("/masks/{item_id}", "delete"),
     }  # fmt: skip
     assert set(described["components"]["schemas"]["RecommendRequest"]["properties"]) == {
-        "user_id", "k", "explore", "exclude", "candidates", "where", "fixed", "context", "session_id",
+        "user_id", "k", "explore", "exclude", "candidates", "where", "fixed", "context", "user_features",
+        "session_id",
     }  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def item_frame(table: Table, assigned: Mapping[str, str] | None = None) -> tuple
             advice="Nothing was imported. Write the column as text.",
         )
     items = {"item_id": texts(raw[id_column])}
-    _check(items["item_id"], table, id_column)
+    check_ids(items["item_id"], table, id_column, what="item")
     used = {id_column}
     if "text" in columns and columns["text"] not in table.nested:
         items["text"] = texts(raw[columns["text"]]).replace("", None)
@@ -119,24 +119,40 @@ def _labels(values: pl.Series, *, spaced: bool) -> pl.Series:
     return words.str.split(" ") if spaced else words.str.split("\x1f")
 
 
-def _check(ids: pl.Series, table: Table, column: str) -> None:
+def check_ids(ids: pl.Series, table: Table, column: str, *, what: str) -> None:
+    """Refuse rows without a usable name of their own.
+
+    Args:
+        ids: names.
+        table: of the rows.
+        column: of the names.
+        what: item or user.
+
+    Raises:
+        InputError: the first such row.
+    """
     empty = (ids.is_null() | (ids == "")).fill_null(value=True)
     repeated = ~ids.is_first_distinct()
     unusable = (ids.str.contains(CONTROL) | (ids.str.len_bytes() > LONGEST_NAME)).fill_null(value=False)
-    for bad, what, advice in (
-        (empty, "an item without a name (expected text or a whole number)", "Fill the cell or remove the row."),
+    article = "an" if what == "item" else "a"
+    for bad, fault, advice in (
+        (
+            empty,
+            f"{article} {what} without a name (expected text or a whole number)",
+            "Fill the cell or remove the row.",
+        ),
         (
             unusable,
             f"has a control character or more than {LONGEST_NAME:,} bytes (expected a name on one line)",
             "Correct the name or remove the row.",
         ),
-        (repeated, "is here a second time (expected every item once)", "Keep one row per item."),
+        (repeated, f"is here a second time (expected every {what} once)", f"Keep one row per {what}."),
     ):
         if bad.any():
             row = int(bad.arg_max() or 0)
             name = "" if bad is empty else quote(ids[row]) + " "
             raise input_error(
-                name + what,
+                name + fault,
                 file=table.file,
                 row=table.line(row),
                 column=column,

@@ -74,6 +74,23 @@ def recognise_items(file: Path) -> Source:
     return Source(format=_format(part), log=(), items=replace(part, role="items"))
 
 
+def recognise_users(file: Path) -> SourceFile:
+    """The table of users in a file.
+
+    Raises:
+        InputError: it cannot be read, or it is a log.
+    """
+    part = _source_file(file, None, None)
+    named = name_columns(part.names).columns.keys()
+    if "user_id" not in named or "item_id" in named:
+        raise input_error(
+            f"it is no table of users; its columns are {', '.join(part.names[:12])}",
+            file=file,
+            advice="Expected user_id, columns that describe the users, such as age or country, and no item_id.",
+        )
+    return part
+
+
 def _folder(path: Path, assigned: Mapping[str, str] | None, header: Sequence[str] | None) -> Source:
     try:
         lines = [file for file in (*path.glob("*.jsonl"), *path.glob("*/*.jsonl")) if file.is_file()]

@@ -28,11 +28,7 @@ def read_name_list(file: Path, columns: Sequence[str]) -> pl.DataFrame:
     Raises:
         InputError: no such file, none of the columns, a broken line, an empty name, a number that is none, or no row.
     """
-    if not file.is_file():
-        raise input_error("no such file", file=file, advice="Check the path.")
-    table = _read(file, columns)
-    if table.broken:
-        raise table.broken_error()
+    table = read_request_table(file, columns)
     file_columns = name_columns(table.frame.columns).columns
     if not set(columns) & file_columns.keys():
         listed = ", ".join(table.frame.columns[:12])
@@ -57,6 +53,24 @@ def read_name_list(file: Path, columns: Sequence[str]) -> pl.DataFrame:
                 advice=f"{len(empty):,} of {len(values):,} rows are like this. Correct or remove them.",
             )
     return pl.DataFrame(result)
+
+
+def read_request_table(file: Path, columns: Sequence[str]) -> Table:
+    """The rows of such a file.
+
+    Args:
+        file: see `read_name_list`.
+        columns: canonical names.
+
+    Raises:
+        InputError: no such file, or a broken line.
+    """
+    if not file.is_file():
+        raise input_error("no such file", file=file, advice="Check the path.")
+    table = _read(file, columns)
+    if table.broken:
+        raise table.broken_error()
+    return table
 
 
 def _read(file: Path, columns: Sequence[str]) -> Table:

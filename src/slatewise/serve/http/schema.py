@@ -73,6 +73,10 @@ class RecommendRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     context: (
         Annotated[list[Number], Meta(description="What is seen of the user now, as many numbers as in the log.")] | None
     ) = None
+    user_features: Annotated[
+        dict[Id, Number | Id],
+        Meta(description="What is known of the user, by the columns of the table of users: numbers and categories."),
+    ] = {}
     session_id: Id | None = None
 
     def __post_init__(self) -> None:
