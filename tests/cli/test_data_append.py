@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tests.cli.conftest import Command
 
-from slatewise.data import prepared
+from slatewise.data import Options, collecting, prepared
+from slatewise.data.merging import merge
+from slatewise.errors import InputError
 
 MONDAY = "user,item,time,rating\nann,1,100,5\nann,2,200,3\nbob,1,150,4\n"
 TUESDAY = "user,item,time,rating\nbob,9,300,2\ncid,2,400,1\nann,2,200,3\n"
@@ -169,3 +172,53 @@ def test_a_data_set_that_is_not_there(logs: Path, slatewise: Command) -> None:
     shutil.rmtree(logs / "nowhere", ignore_errors=True)
     said = slatewise("data", "append", logs / "nowhere", logs / "monday.csv")
     assert (said.code, "nowhere" in said.err) == (2, True)
+
+
+def test_a_data_set_that_another_command_changes_meanwhile_is_left_alone(
+    logs: Path, slatewise: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = logs / "data"
+    slatewise("data", "import", logs / "monday.csv", "--out", data)
+
+    def merge_late(*arguments: Any, **named: Any) -> Any:
+        merged = merge(*arguments, **named)
+        monkeypatch.undo()
+        assert slatewise("data", "append", data, logs / "tuesday.csv").code == 0
+        return merged
+
+    monkeypatch.setattr("slatewise.data.collecting.merge", merge_late)
+    with pytest.raises(InputError, match=r"it has changed while the logs were read: another command writes to it\."):
+        collecting.append_logs(data, [logs / "tuesday.csv"], Options(), progress=lambda what, done, total: None)
+    assert rows(data) == BOTH
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_the_same_events_in_another_format_are_there_already(suffix: str, logs: Path, slatewise: Command) -> None:
+    data, table = logs / "data", logs / f"table.{suffix}"
+    slatewise("data", "import", logs / "monday.csv", logs / "tuesday.csv", "--out", logs / "both")
+    slatewise("data", "export", logs / "both", "--out", table)
+    slatewise("data", "import", logs / "monday.csv", "--out", data)
+    value = slatewise("data", "append", data, table, "--json").value
+    assert [(merge["added"], merge["duplicates"]) for merge in value["merges"]] == [(2, 3)]
+    assert rows(data) == BOTH
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("item_id,title\n1,One\n2,Two\n1,Again\n", 'items.csv, line 4, column "item_id": "1" is here a second time'),
+        ("item_id,title\n1,One\n,Nothing\n", 'items.csv, line 3, column "item_id": an item without a name'),
+    ],
+)
+def test_an_item_table_with_a_bad_id_is_refused(table: str, message: str, logs: Path, slatewise: Command) -> None:
+    (logs / "items.csv").write_text(table, encoding="utf-8")
+    slatewise("data", "import", logs / "monday.csv", "--out", logs / "data")
+    before = prepared.load(logs / "data").fingerprint
+    for command in (
+        ("import", logs / "monday.csv", "--out", logs / "new"),
+        ("append", logs / "data", logs / "tuesday.csv"),
+    ):
+        said = slatewise("data", *command, "--items", logs / "items.csv")
+        assert (said.code, message in said.err) == (2, True), said.err
+    assert not (logs / "new").exists()
+    assert prepared.load(logs / "data").fingerprint == before

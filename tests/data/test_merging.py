@@ -241,3 +241,73 @@ def test_logs_that_do_not_belong_together(other: dict[str, Any], message: str, t
     with pytest.raises(InputError, match=message):
         merge(first, second, tmp_path / "both")
     assert not (tmp_path / "both").exists()
+
+
+def test_a_log_that_has_grown_is_appended_again(tmp_path: Path) -> None:
+    first = slate(1, 5, ["a", "b", "c"], used=[2], used_times=[7], use_rewards=[1.0], rewards=[0.0, 0.0, 1.0])
+    day_1 = dataset(tmp_path / "1", {"ann": [first]}, items=catalog("abc"))
+    grown = {
+        **slate(1, 5, ["a", "b", "c"]),
+        **{"used": [0, 2], "used_times": [50, 7], "use_rewards": [2.0, 1.0], "rewards": [2.0, 0.0, 4.0]},
+    }
+    both_days = dataset(tmp_path / "2", {"ann": [grown, slate(2, 60, ["b"])]}, items=catalog("cba"))
+    merged, account = merge(day_1, both_days, tmp_path / "both")
+    assert (account.added, account.duplicates, account.late_outcomes, account.set_aside) == (1, 1, 2, 0)
+    assert rows_of(merged)["ann"][0][3] == [("a", 2.0, True), ("b", 0.0, False), ("c", 4.0, True)]
+    assert merged.interactions.used_time[:3].tolist() == [50, 0, 7]
+    # what knows less changes nothing
+    again, account = merge(merged, day_1, tmp_path / "again")
+    assert (account.added, account.duplicates, account.late_outcomes, account.set_aside) == (0, 1, 0, 0)
+    assert rows_of(again) == rows_of(merged)
+
+
+def test_late_outcomes_that_come_again_count_once(tmp_path: Path) -> None:
+    first = slate(1, 5, ["a", "b"], used=[1], used_times=[7], use_rewards=[1.0], rewards=[0.0, 1.0])
+    day_1 = dataset(tmp_path / "1", {"ann": [first]}, items=catalog("ab"))
+    day_2 = dataset(tmp_path / "2", {"ann": [outcome(1, 90, "a", 5.0), outcome(1, 95, "b", 2.0)]}, items=catalog("ba"))
+    merged, account = merge(day_1, day_2, tmp_path / "both")
+    assert (account.late_outcomes, account.duplicates) == (2, 0)
+    assert rows_of(merged)["ann"][0][3] == [("a", 5.0, True), ("b", 3.0, True)]
+    for _ in range(2):
+        merged, account = merge(merged, day_2, tmp_path / "both")
+        assert (account.added, account.late_outcomes, account.duplicates, account.set_aside) == (0, 0, 2, 0)
+        assert rows_of(merged)["ann"][0][3] == [("a", 5.0, True), ("b", 3.0, True)]
+
+
+@pytest.mark.parametrize("other", [slate(1, 5, ["b", "a"]), slate(1, 5, ["a"]), slate(1, 6, ["a", "b"])])
+def test_another_slate_of_the_same_id_is_set_aside(other: dict[str, Any], tmp_path: Path) -> None:
+    first = dataset(tmp_path / "1", {"ann": [slate(1, 5, ["a", "b"])]}, items=catalog("ab"))
+    second = dataset(tmp_path / "2", {"ann": [other]}, items=catalog("ab"))
+    merged, account = merge(first, second, tmp_path / "both")
+    assert (account.added, account.duplicates, account.set_aside) == (0, 0, 1)
+    assert rows_of(merged) == rows_of(first)
+    assert "1 event set aside: their ids are those of another user's events, of other slates" in account.sentences()[1]
+
+
+def plays(*plays: tuple[int, str, int]) -> list[dict[str, Any]]:
+    return [{"id": number, "time": time, "items": [item], "policy": 0} for number, item, time in plays]
+
+
+def test_rows_that_are_the_same_count_as_often_as_they_are_there(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"items": catalog("ab"), "kind": "uses", "policies": [""]}
+    once = dataset(tmp_path / "1", {"ann": plays((0, "a", 1))}, **options)
+    thrice = dataset(tmp_path / "2", {"ann": plays((0, "a", 1), (1, "a", 1), (2, "a", 1))}, **options)
+    merged, account = merge(once, thrice, tmp_path / "both")
+    assert (account.added, account.duplicates, merged.interactions.num_events) == (2, 1, 3)
+    _, account = merge(merged, thrice, tmp_path / "both")
+    assert (account.added, account.duplicates) == (0, 3)
+
+
+def test_without_a_clock_the_later_log_comes_after_the_first(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"items": catalog("abc"), "kind": "uses", "policies": [""], "clock": False}
+    first = dataset(tmp_path / "1", {"ann": plays((0, "a", 0), (1, "b", 1_000_000))}, **options)
+    # the same rows at other places are the same
+    second = dataset(tmp_path / "2", {"ann": plays((0, "c", 0), (1, "b", 1_000_000), (2, "a", 2_000_000))}, **options)
+    merged, account = merge(first, second, tmp_path / "both")
+    assert (account.added, account.duplicates) == (1, 2)
+    assert [(time, shown[0][0]) for time, _, _, shown in rows_of(merged)["ann"]] == [
+        (0, "a"),
+        (1_000_000, "b"),
+        (2_000_000, "c"),
+    ]
+    assert merged.interactions.used_time.tolist() == [0, 1_000_000, 2_000_000]

@@ -108,6 +108,7 @@ def append_logs(
         InputError: no data set there, or a log that cannot be read or does not belong to it; it is unchanged.
     """
     whole = prepared.load(dataset)
+    fingerprint = whole.fingerprint
     described = None if items is None else catalog_at(items)
     user_columns = None if users is None else read_user_columns(users)
     each = _options_of(whole, options, required=len(paths) == 1, titled=items is not None)
@@ -124,6 +125,12 @@ def append_logs(
         if user_columns is not None:
             whole, notes = add_user_columns(whole, user_columns)
             accounts[-1] = replace(accounts[-1], notes=(*accounts[-1].notes, *notes))
+        if prepared.read_manifest(dataset).fingerprint != fingerprint:
+            raise input_error(
+                "it has changed while the logs were read: another command writes to it",
+                file=dataset,
+                advice="Nothing was appended. Append the logs again.",
+            )
         return prepared.move(whole.path, dataset), tuple(accounts)
 
 

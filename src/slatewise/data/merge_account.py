@@ -19,7 +19,7 @@ class MergeAccount:
     late_outcomes: int
     """Outcomes that arrived for its slates."""
     set_aside: int
-    """Events that contradict it: their id is another user's event, or a slate that did not show their item."""
+    """Events that contradict it: their id is another user's event, another slate, or one without their item."""
     new_users: int
     new_items: int
     featureless_items: int
@@ -41,8 +41,8 @@ class MergeAccount:
             lines.append(f"{count_of(self.late_outcomes, 'outcome')} {belong}")
         if self.set_aside:
             lines.append(
-                f"{count_of(self.set_aside, 'event')} set aside: their ids are those of another user's events, or of "
-                "slates that did not show their item."
+                f"{count_of(self.set_aside, 'event')} set aside: their ids are those of another user's events, of "
+                "other slates, or of slates that did not show their item."
             )
         if self.featureless_items:
             lines.append(

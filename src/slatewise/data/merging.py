@@ -7,21 +7,21 @@ because it arrived after the first was written, goes to that slate.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from slatewise.data import prepared
 from slatewise.data.agreement import check_agreement
 from slatewise.data.item_columns import ItemColumns, join_columns
-from slatewise.data.joining import is_numbered, join, renumber_parts, user_of_event
+from slatewise.data.joining import join, renumber_parts, user_of_event
 from slatewise.data.manifest import Kind, Manifest, Provenance
+from slatewise.data.matching import LateOutcome, match_logs
 from slatewise.data.merge_account import MergeAccount
 from slatewise.data.prepared import Dataset
 from slatewise.data.reading.account import Account, account_of
@@ -52,25 +52,15 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
     theirs = _in_numbers(second.interactions, item=item, policy=policy, version=version)
     ours = first.interactions
     their_user = user[user_of_event(theirs)]
-    late = set_aside = 0
-    if is_numbered(theirs):
-        is_new = ~_duplicate_rows(ours, theirs, their_user)
-        numbers = np.zeros(theirs.num_events, np.int64)
-        numbers[is_new] = _free_numbers(ours.event_id, int(is_new.sum()))
-        theirs = replace(theirs, event_id=numbers)
-    elif is_numbered(ours):
-        is_new = ~_duplicate_rows(ours, theirs, their_user)
-        ours = replace(ours, event_id=_free_numbers(theirs.event_id, ours.num_events))
-    else:
-        ours, is_new, late, set_aside = _match_events(ours, theirs, their_user)
+    theirs, match = match_logs(ours, theirs, their_user, counted=_late_outcomes(first.manifest), clock=first.clock)
     columns, changes = join_columns(items.names, ItemColumns.of(first.catalog), ItemColumns.of(second.catalog))
-    merged = join(ours, theirs, np.flatnonzero(is_new), their_user, num_users=len(users))
+    merged = join(match.ours, theirs, np.flatnonzero(match.is_new), their_user, num_users=len(users))
     catalog = replace(merge_catalogs(first.catalog, second.catalog), columns=columns)
     account = MergeAccount(
-        added=int(is_new.sum()),
-        duplicates=len(is_new) - int(is_new.sum()) - late - set_aside,
-        late_outcomes=late,
-        set_aside=set_aside,
+        added=int(match.is_new.sum()),
+        duplicates=match.duplicates,
+        late_outcomes=match.late_outcomes,
+        set_aside=match.set_aside,
         new_users=len(users) - len(first.users),
         new_items=len(items) - len(first.catalog.vocabulary),
         featureless_items=int((~catalog.features[first.catalog.num_rows :].any(axis=1)).sum())
@@ -85,7 +75,7 @@ def merge(first: Dataset, second: Dataset, out: Path, *, name: str | None = None
         versions=versions,
         name=name or first.name,
         kind=first.kind if first.kind == second.kind else "impressions",
-        provenance=_provenance(first.manifest, second.manifest, account),
+        provenance=_provenance(first.manifest, second.manifest, account, match.counted),
         set_aside=_set_aside(first, second, account),
     )
     return dataset, account
@@ -218,13 +208,25 @@ def provenance_of(manifest: Manifest) -> Provenance:
     )
 
 
-def _provenance(first: Manifest, second: Manifest, account: MergeAccount) -> Provenance:
+def _late_outcomes(manifest: Manifest) -> frozenset[LateOutcome]:
+    """Late outcomes of used items that a data set has counted."""
+    stored = manifest.source.get("late_outcomes")
+    return frozenset(map(tuple, stored)) if isinstance(stored, list) else frozenset()
+
+
+def _provenance(
+    first: Manifest, second: Manifest, account: MergeAccount, counted: Collection[LateOutcome]
+) -> Provenance:
     """Where the events of both come from: what was appended stands in the source of the first."""
     appended = first.source.get("appended")
     earlier = appended if isinstance(appended, list) else []
     return replace(
         provenance_of(first),
-        source={**first.source, "appended": [*earlier, {**second.source, "merge": asdict(account)}]},
+        source={
+            **first.source,
+            "appended": [*earlier, {**second.source, "merge": asdict(account)}],
+            "late_outcomes": sorted(map(list, counted)),
+        },
         licence=first.licence or second.licence,
         citation=first.citation or second.citation,
     )
@@ -272,90 +274,3 @@ def _in_numbers(
         policy_id=policy[np.asarray(log.policy_id)].astype(np.int32),
         requests=requests,
     )
-
-
-def _free_numbers(numbers: Int[np.ndarray, "V"], count: int) -> Int[np.ndarray, "W"]:
-    """The smallest numbers of events that are free, ascending."""
-    return np.setdiff1d(np.arange(len(numbers) + count), np.asarray(numbers))[:count]
-
-
-def _duplicate_rows(
-    ours: Interactions, theirs: Interactions, their_user: Int[np.ndarray, "V"]
-) -> Bool[np.ndarray, "V"]:
-    """Events of one row that the first log has: the same user, time, item and reward."""
-
-    def rows(log: Interactions, user: Int[np.ndarray, "V"]) -> pl.DataFrame:
-        single = np.flatnonzero(np.diff(np.asarray(log.event_offsets)) == 1)
-        row = np.asarray(log.event_offsets)[single]
-        return pl.DataFrame(
-            {
-                "event": single,
-                "user": user[single],
-                "time": np.asarray(log.time)[single],
-                "item": np.asarray(log.item)[row],
-                "reward": np.asarray(log.reward)[row],
-            }
-        )
-
-    duplicates = rows(theirs, their_user).join(
-        rows(ours, user_of_event(ours)), on=["user", "time", "item", "reward"], how="semi"
-    )
-    result = np.zeros(theirs.num_events, np.bool_)
-    result[duplicates["event"].to_numpy()] = True
-    return result
-
-
-def _match_events(
-    ours: Interactions, theirs: Interactions, their_user: Int[np.ndarray, "V"]
-) -> tuple[Interactions, Bool[np.ndarray, "V"], int, int]:
-    """The first log with the outcomes that came late, which events of the second are new, late ones, contradictions."""
-    order = np.argsort(np.asarray(ours.event_id), kind="stable")
-    sorted_ids = np.asarray(ours.event_id)[order]
-    place = np.searchsorted(sorted_ids, theirs.event_id)
-    inside = np.minimum(place, max(len(order) - 1, 0))
-    named = sorted_ids[inside] == theirs.event_id if len(order) else np.zeros(theirs.num_events, np.bool_)
-    own_event = order[inside] if len(order) else inside
-    twin = np.flatnonzero(named)
-    is_others = user_of_event(ours)[own_event[twin]] != their_user[twin]
-    # an outcome without its slate is read as an event of its own: one row, used, of no policy and without a propensity
-    start = np.asarray(theirs.event_offsets)[twin]
-    alone = (np.diff(np.asarray(theirs.event_offsets))[twin] == 1) & np.asarray(theirs.used)[start]
-    alone &= (np.asarray(theirs.policy_id)[twin] == 0) & ~np.asarray(theirs.logp_known)[start]
-    ours_is_slate = (np.asarray(ours.policy_id)[own_event[twin]] != 0) | (
-        np.diff(np.asarray(ours.event_offsets))[own_event[twin]] > 1
-    )
-    is_late = alone & ours_is_slate & ~is_others
-    row = _row_of_item(ours, own_event[twin[is_late]], np.asarray(theirs.item)[start[is_late]])
-    changed = _with_outcomes(ours, row[row >= 0], theirs, start[is_late][row >= 0])
-    missing = int((row < 0).sum())
-    return changed, ~named, int((row >= 0).sum()), missing + int(is_others.sum())
-
-
-def _row_of_item(log: Interactions, event: Int[np.ndarray, "W"], item: Int[np.ndarray, "W"]) -> Int[np.ndarray, "W"]:
-    """Where in the log each event shows an item; −1 where it does not."""
-    offsets = np.asarray(log.event_offsets)
-    rows = np.full(len(event), -1, np.int64)
-    for position in range(log.slate_size):
-        row = offsets[event] + position
-        inside = row < offsets[event + 1]
-        shows = inside & (np.asarray(log.item)[np.where(inside, row, 0)] == item) & (rows < 0)
-        rows[shows] = row[shows]
-    return rows
-
-
-def _with_outcomes(
-    log: Interactions, row: Int[np.ndarray, "W"], theirs: Interactions, their_row: Int[np.ndarray, "W"]
-) -> Interactions:
-    """The log after further outcomes of some rows: rewards add up, the first use counts."""
-    if not len(row):
-        return log
-    reward, used = np.array(log.reward), np.array(log.used)
-    used_time, use_reward = np.array(log.used_time), np.array(log.use_reward)
-    np.add.at(reward, row, np.asarray(theirs.reward)[their_row])
-    # of several for one row the earliest is its use: assigned last
-    order = np.argsort(-np.asarray(theirs.used_time)[their_row], kind="stable")
-    order = order[~used[row[order]]]
-    used_time[row[order]] = np.asarray(theirs.used_time)[their_row[order]]
-    use_reward[row[order]] = np.asarray(theirs.use_reward)[their_row[order]]
-    used[row] = True
-    return replace(log, reward=reward, used=used, used_time=used_time, use_reward=use_reward)
