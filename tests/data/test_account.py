@@ -262,6 +262,7 @@ def test_what_the_import_repairs_is_no_failure(
     assert run("import", str(file), "--out", str(out), "--no-time", "--json") == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["account"]["rows_read"], answer["account"]["rows"]) == (12, 12)
+    assert answer["replaced"] is False
     assert run("validate", str(out)) == 0
     printed = capsys.readouterr().out
     assert "rows      12 read, 12 kept\n" in printed
@@ -273,4 +274,5 @@ def test_what_the_import_repairs_is_no_failure(
     assert run("import", str(file), "--out", str(out), "--core", "3") == 0
     printed = capsys.readouterr().out
     assert "repeats   0 of 12 uses (0.0%)" in printed
+    assert f"written   {out}, in place of the data set that was there\n" in printed
     assert run("import", str(file), "--out", str(out), "--core", "9") == 2

@@ -14,11 +14,10 @@ import typer
 from slatewise.cli._console import JsonFlag, answer, errors, progress
 from slatewise.cli._interrupts import command_again, nothing_written
 from slatewise.errors import SlatewiseError, input_error
-from slatewise.wording import count_of
 
 if TYPE_CHECKING:
     from slatewise.data.fetching.datasets import Fetched
-    from slatewise.data.manifest import Counts, Manifest
+    from slatewise.data.manifest import Manifest
     from slatewise.data.merge_account import MergeAccount
     from slatewise.data.prepared import Dataset
     from slatewise.data.reading.account import Account
@@ -141,6 +140,7 @@ def import_log(
     )
     with show_steps() as on_step:
         folder = out or Path("data") / default_name(paths[0], options)
+        replaced = (folder / "manifest.json").exists()
         built, merges = import_logs(paths, folder, options, items=items, users=users, progress=on_step)
     manifest = asdict(built.manifest)
     keys = ("name", "kind", "simulated", "counts", "slate_size", "time", "context", "fingerprint")
@@ -150,8 +150,10 @@ def import_log(
         "report": asdict(Report.of(built)),
         "account": built.manifest.source["account"],
         "merges": [asdict(merge) for merge in merges],
+        "replaced": replaced,
     }
-    answer(value, as_json=as_json, text=_import_text(built, describe_merges(paths[1:], merges)))
+    text = _import_text(built, describe_merges(paths[1:], merges), replaced=replaced)
+    answer(value, as_json=as_json, text=text)
 
 
 @data.command("fetch", help=FETCH_HELP)
@@ -211,7 +213,7 @@ def _fetch_text(fetched: Fetched) -> str:
     cached = "" if fetched.downloaded else ", from the cache"
     lines = [
         f"from      {fetched.origin} (SHA-256 as expected){cached}",
-        f"log       {describe_counts(counts)}, {fetched.dataset.kind}",
+        f"log       {counts.in_words()}, {fetched.dataset.kind}",
         f"written   {fetched.dataset.path}"
         if fetched.prepared
         else f"nothing to do: {fetched.dataset.path} is there already",
@@ -311,7 +313,7 @@ def describe_merges(paths: Sequence[Path], merges: Sequence[MergeAccount]) -> li
     ]
 
 
-def _import_text(built: Dataset, merge_lines: Sequence[str] = ()) -> str:
+def _import_text(built: Dataset, merge_lines: Sequence[str] = (), *, replaced: bool = False) -> str:
     from slatewise.data.reading.importing import Report
 
     report = Report.of(built)
@@ -324,7 +326,7 @@ def _import_text(built: Dataset, merge_lines: Sequence[str] = ()) -> str:
         f"not read  {_shorten(report.passed_over)}" if report.passed_over else "",
         *merge_lines,
         *_manifest_lines(built.manifest),
-        f"written   {built.path}",
+        f"written   {built.path}" + ", in place of the data set that was there" * replaced,
     ]
     return "\n".join(line for line in lines if line)
 
@@ -337,18 +339,10 @@ def _manifest_lines(manifest: Manifest) -> list[str]:
     account = Account.of(manifest.source)
     label = " (simulated)" if manifest.simulated else ""
     return [
-        f"log       {describe_counts(counts)}, {manifest.kind}{label}",
+        f"log       {counts.in_words()}, {manifest.kind}{label}",
         f"time      {time.first} … {time.last}" if time.clock else "time      the order of the file",
         *_account_lines(account, notes if isinstance(notes, list | tuple) else ()),
     ]
-
-
-def describe_counts(counts: Counts) -> str:
-    """How much a data set holds, in words."""
-    return (
-        f"{count_of(counts.rows, 'row')} in {count_of(counts.events, 'event')} of {count_of(counts.users, 'user')}, "
-        f"{count_of(counts.items, 'item')}"
-    )
 
 
 def _account_lines(account: Account | None, notes: Sequence[str]) -> list[str]:

@@ -20,7 +20,6 @@ from slatewise.cli.data import (
     TimeFormat,
     Users,
     data,
-    describe_counts,
     describe_merges,
     read_options,
     show_steps,
@@ -74,7 +73,7 @@ def append_log(
     value |= {"account": built.manifest.source["account"], "fingerprint": built.fingerprint}
     lines = [
         *describe_merges(paths, merges),
-        f"log       {describe_counts(counts)}",
+        f"log       {counts.in_words()}",
         f"written   {built.path}",
     ]
     answer(value, as_json=as_json, text="\n".join(lines))

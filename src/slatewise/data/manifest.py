@@ -17,6 +17,7 @@ import numpy as np
 from slatewise.errors import input_error
 from slatewise.files import sha256
 from slatewise.log import Interactions
+from slatewise.wording import count_of
 
 FORMAT = 2
 WHAT = "slatewise prepared data"
@@ -54,6 +55,13 @@ class Counts:
     """Rows with a propensity."""
     sessions: int
     """Sessions that the log names."""
+
+    def in_words(self) -> str:
+        """Rows, events, users and items."""
+        return (
+            f"{count_of(self.rows, 'row')} in {count_of(self.events, 'event')} of {count_of(self.users, 'user')}, "
+            f"{count_of(self.items, 'item')}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
