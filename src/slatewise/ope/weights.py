@@ -36,7 +36,7 @@ def pareto_k(weight: Float[Tensor, " M"]) -> float:
     The threshold is the largest weight below the tail, and the prior pulls k̂ towards ½ as ten weights would (Vehtari,
     Simpson, Gelman, Yao & Gabry, "Pareto smoothed importance sampling", JMLR 2024, sec. 3 and app. C).
     """
-    ordered = _rounded(weight.double().sort().values)
+    ordered = _six_digits(weight.double().sort().values)
     size = math.ceil(min(0.2 * len(ordered), 3 * math.sqrt(len(ordered))))
     if size < FEWEST_IN_TAIL:
         return -math.inf
@@ -47,7 +47,7 @@ def pareto_k(weight: Float[Tensor, " M"]) -> float:
     return (len(excess) * generalised_pareto_shape(excess) + 10 * 0.5) / (len(excess) + 10)
 
 
-def _rounded(weight: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
+def _six_digits(weight: Float[Tensor, " M"]) -> Float[Tensor, " M"]:
     """Weights to six significant digits: those that only the rounding of propensities tells apart become equal."""
     mantissa, exponent = torch.frexp(weight)
     return torch.ldexp((mantissa * 2**20).round() / 2**20, exponent)
