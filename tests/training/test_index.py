@@ -22,8 +22,10 @@ from slatewise.files import sha256
 from slatewise.log import FIRST_ITEM
 from slatewise.policies.ranked import LEAST_CANDIDATES, RankedPolicy
 from slatewise.retrieval.approximate import Approximate
+from slatewise.retrieval.approximate import Config as IndexConfig
 from slatewise.testing import toy_catalog, toy_dataset
 from slatewise.training.loop import Result, train
+from slatewise.training.new_items import score_items_of
 from slatewise.types import Exploration, SlateRequest
 
 ITEMS = 2000
@@ -154,6 +156,22 @@ def test_items_that_an_index_does_not_hold_are_added_to_it(run: tuple[Path, Resu
     index.remove(torch.tensor([FIRST_ITEM, FIRST_ITEM + 7]))
     policy.load_index(policy.index_arrays())
     assert sorted(policy.index_arrays()["ids"].tolist()) == list(range(FIRST_ITEM, FIRST_ITEM + ITEMS))
+
+
+def test_new_items_join_the_index_that_training_tuned(data: Path, tmp_path: Path) -> None:
+    settings = tables(data, recall=0.999) | {"items": {"content": ["text"]}}
+    train(RunConfig.from_tables(settings), tmp_path / "run")
+    loaded = artifact.load(tmp_path / "run" / "artifact")
+    assert isinstance(loaded.policy, RankedPolicy)
+    larger, num_new = score_items_of(loaded, toy_catalog(ITEMS + 5))
+    assert num_new == 5
+    assert isinstance(larger.policy, RankedPolicy)
+    tuned, index = loaded.policy.retriever, larger.policy.retriever
+    assert isinstance(tuned, Approximate)
+    assert isinstance(index, Approximate)
+    assert (index.lists, index.probes) == (tuned.lists, tuned.probes)
+    assert index.probes != IndexConfig().probes, "else an index built anew would look the same"
+    assert sorted(larger.policy.index_arrays()["ids"].tolist()) == list(range(FIRST_ITEM, FIRST_ITEM + ITEMS + 5))
 
 
 def test_a_large_catalog_without_an_index_gets_one_and_is_told(data: Path, tmp_path: Path) -> None:

@@ -150,20 +150,24 @@ class RankedPolicy(SlatePolicy, nn.Module):
         if not isinstance(self, ScoresByInnerProduct):
             raise ValueError("the policy does not score by inner products; it has no use for an index")
         index = Approximate.from_arrays(arrays, IndexConfig(flat_below=0))
-        vectors = fold_bias(self.vectors(), self.item_bias())
-        held = arrays["ids"]
-        if index.width != vectors.shape[1] or not bool(((held >= FIRST_ITEM) & (held < self.num_rows)).all()):
+        vectors, bias, held = self.vectors(), self.item_bias(), arrays["ids"]
+
+        def with_bias(rows: Int[Tensor, " M"]) -> Float[Tensor, "M F"]:
+            return fold_bias(vectors[rows], None if bias is None else bias[rows])
+
+        width = with_bias(torch.tensor([0])).shape[1]
+        if index.width != width or not bool(((held >= FIRST_ITEM) & (held < self.num_rows)).all()):
             raise ValueError(
                 f"it holds items up to {int(held.max())} by {index.width} numbers; the policy has {self.num_rows} rows "
-                f"of {vectors.shape[1]}"
+                f"of {width}"
             )
         is_missing = torch.ones(self.num_rows, dtype=torch.bool)
         is_missing[:FIRST_ITEM] = False
         is_missing[held] = False
         missing = is_missing.nonzero().squeeze(1)
         if len(missing):
-            index.add(vectors[missing - FIRST_ITEM], missing)
-        self.retriever, self._folded_width = index, vectors.shape[1]
+            index.add(with_bias(missing - FIRST_ITEM), missing)
+        self.retriever, self._folded_width = index, width
 
 
 def search_allowed(

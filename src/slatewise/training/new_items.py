@@ -99,9 +99,19 @@ def score_items_of(loaded: Artifact, catalog: Catalog) -> tuple[Artifact, int]:
         ) from error
     if isinstance(policy, SearchesPositions):
         policy.refresh_positions()
-    if isinstance(policy, KeepsIndex) and loaded.config.retrieval.uses_index(merged.num_items):
-        policy.build_index()
+    _take_index(policy, loaded, merged.num_items)
     return replace(loaded, policy=policy, catalog=merged), merged.num_items - known_items.num_items
+
+
+def _take_index(policy: Policy, loaded: Artifact, num_items: int) -> None:
+    """The index that training tuned, with the new items added; one of its own where the smaller catalog had none."""
+    if not isinstance(policy, KeepsIndex):
+        return
+    arrays = loaded.policy.index_arrays() if isinstance(loaded.policy, KeepsIndex) else {}
+    if arrays:
+        policy.load_index(arrays)
+    elif loaded.config.retrieval.uses_index(num_items):
+        policy.build_index()
 
 
 def _scores_by_content(policy: Policy) -> bool:
