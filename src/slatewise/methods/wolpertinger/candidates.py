@@ -196,10 +196,6 @@ class NearestItemsPolicy(RankedPolicy):
         if request.candidates is not None:
             positions = self.positions[(request.candidates - FIRST_ITEM).clamp(min=0)]
             return request.candidates, torch.einsum("be,bae->ba", proto, positions)
-        # as many more as may turn out to be excluded
-        if request.allowed is None:
-            size = count + (0 if request.exclude is None else request.exclude.shape[1])
-            return self.nearest(proto, min(size, self.num_rows - FIRST_ITEM))
         return search_allowed(
             self._retriever(),
             proto.detach(),
