@@ -51,14 +51,14 @@ def raising_signals() -> Iterator[None]:
 
 
 @contextmanager
-def explaining(what: Callable[[], str]) -> Iterator[None]:
+def explaining(message: Callable[[], str]) -> Iterator[None]:
     """Within the block, `Interrupted` carries a message that says what a stop leaves behind."""
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as error:
         # libraries that watch for Ctrl-C themselves raise a KeyboardInterrupt
         interrupted = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
-        interrupted.message = what()
+        interrupted.message = message()
         raise interrupted from None
 
 

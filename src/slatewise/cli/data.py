@@ -385,8 +385,8 @@ def show_steps(*, stopped: Callable[[], str] = nothing_written) -> Iterator[Prog
     with progress(stopped=stopped) as work:
         stage = work.stage("starting", unit="step", even=False)
 
-        def advance(what: str, done: int, total: int) -> None:
-            stage.report(done, total, name=what)
+        def advance(step: str, done: int, total: int) -> None:
+            stage.report(done, total, name=step)
 
         yield advance
 

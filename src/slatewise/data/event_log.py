@@ -76,7 +76,7 @@ class Tally:
                 self.without_filter
             ),
         }
-        counted = [f"{what}: {count:,}" for what, count in counts.items() if count]
+        counted = [f"{label}: {count:,}" for label, count in counts.items() if count]
         torn = [f"last line cut short by the end of its writer, left out: {file}" for file in self.torn]
         missing = [
             f"items of a catalog are not beside the log, only shown ones are known and every excluded name was taken "

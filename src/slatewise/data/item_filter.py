@@ -54,11 +54,11 @@ _EXAMPLES: Mapping[Kind, str] = {
 class FilterError(InputError):
     """A filter that cannot be used."""
 
-    def __init__(self, what: str, *, expected: str = f"a filter such as {EXAMPLE}", advice: str = "") -> None:
-        self.what = what
+    def __init__(self, problem: str, *, expected: str = f"a filter such as {EXAMPLE}", advice: str = "") -> None:
+        self.problem = problem
         self.expected = expected
         self.advice = advice or "Correct the filter."
-        super().__init__(f"where: {what} (expected {expected}). {self.advice}")
+        super().__init__(f"where: {problem} (expected {expected}). {self.advice}")
 
 
 class ItemFilters:
@@ -313,8 +313,8 @@ def _tokens(where: str) -> list[_Token]:
         match = _TOKEN.match(where, position)
         if match is None or match.lastgroup is None:
             start = position + len(where[position:]) - len(where[position:].lstrip())
-            what = "a quote is not closed" if where[start] in "'\"" else f'"{where[start]}" is not part of a filter'
-            raise FilterError(f"character {start + 1}: {what}")
+            problem = "a quote is not closed" if where[start] in "'\"" else f'"{where[start]}" is not part of a filter'
+            raise FilterError(f"character {start + 1}: {problem}")
         value, kind = match[match.lastgroup], match.lastgroup
         if kind == "text":
             value = value[1:-1].replace("''", "'")

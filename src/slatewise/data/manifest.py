@@ -176,8 +176,8 @@ def read_manifest(path: Path) -> Manifest:
     file, table = path / MANIFEST, _read_table(path)
     advice = f"Make it again: `{remake_command(table.get('source'), path)}`."
     if table.get("format") != FORMAT:
-        what = f"format {table.get('format')!r}; this version reads format {FORMAT}"
-        raise input_error(what, file=file, advice=advice)
+        difference = f"format {table.get('format')!r}; this version reads format {FORMAT}"
+        raise input_error(difference, file=file, advice=advice)
     try:
         return msgspec.convert(table, Manifest)
     except msgspec.ValidationError as error:

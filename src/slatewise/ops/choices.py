@@ -72,8 +72,8 @@ def several_uses_note(number: int, rule: SeveralUses, *, setting: str) -> tuple[
     """
     if not number:
         return ()
-    what = "one choice each use" if rule == "each" else "the choice is the used item with the largest reward"
-    return (f'{_slates(number)}: {what} ({setting} = "{rule}")',)
+    rule_in_words = "one choice each use" if rule == "each" else "the choice is the used item with the largest reward"
+    return (f'{_slates(number)}: {rule_in_words} ({setting} = "{rule}")',)
 
 
 def _slates(number: int) -> str:

@@ -112,10 +112,10 @@ def check_request(request: SlateRequest, *, num_items: int, users: int) -> None:
         return
     stray = ((fixed != PAD) & (fixed < FIRST_ITEM)) | (fixed >= num_items + FIRST_ITEM)
     refused = (fixed != PAD) & ~sampling.available(fixed, request.exclude, first=FIRST_ITEM)
-    for where, what in ((stray, "not in the catalog"), (refused, "excluded, or fixed at another position, too")):
+    for where, reason in ((stray, "not in the catalog"), (refused, "excluded, or fixed at another position, too")):
         if bool(where.any()):
             user, position = where.nonzero()[0].tolist()
-            raise ValueError(f"fixed: item {int(fixed[user, position])} at position {position} is {what}")
+            raise ValueError(f"fixed: item {int(fixed[user, position])} at position {position} is {reason}")
 
 
 def with_few_as_candidates(request: SlateRequest, *, users: int) -> SlateRequest:

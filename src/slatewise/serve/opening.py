@@ -67,8 +67,8 @@ def find_artifact(run: Path) -> Path:
         if (folder / "manifest.json").is_file():
             return folder
     check_single(run)
-    what = "no run here: neither manifest.json nor artifact/manifest.json" if run.is_dir() else "no such folder"
-    raise input_error(what, file=run, advice="`slatewise train` makes a run, `slatewise demo` the first one.")
+    problem = "no run here: neither manifest.json nor artifact/manifest.json" if run.is_dir() else "no such folder"
+    raise input_error(problem, file=run, advice="`slatewise train` makes a run, `slatewise demo` the first one.")
 
 
 def open_recommender(run: Path, options: Options) -> Recommender:

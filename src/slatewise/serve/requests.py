@@ -141,7 +141,7 @@ class Door:
         try:
             matches = torch.tensor(self._filters.at_least_one(request.where))
         except FilterError as error:
-            raise RefusedError(f"where: {error.what}", expected=error.expected, advice=error.advice) from error
+            raise RefusedError(f"where: {error.problem}", expected=error.expected, advice=error.advice) from error
         allowed = matches if unmasked is None else matches & unmasked
         if not bool(allowed.any()):
             raise RefusedError(
@@ -333,14 +333,16 @@ def _not_in_slate(feedback: Feedback, slate: Sequence[str], subject: str) -> Ref
     positions = "position 0" if last == 0 else f"positions 0 to {last}"
     shown = ", ".join(f'"{name}"' for name in slate[:MOST_NAMED]) + (", …" if len(slate) > MOST_NAMED else "")
     if feedback.item_id is None:
-        what = "is named, and nothing of it" if feedback.position is None else f"has no position {feedback.position}"
+        difference = (
+            "is named, and nothing of it" if feedback.position is None else f"has no position {feedback.position}"
+        )
     elif feedback.item_id not in slate:
-        what = f'does not show "{feedback.item_id}"'
+        difference = f'does not show "{feedback.item_id}"'
     else:
         place = slate.index(feedback.item_id)
-        what = f'shows "{feedback.item_id}" at position {place}, not at position {feedback.position}'
+        difference = f'shows "{feedback.item_id}" at position {place}, not at position {feedback.position}'
     return RefusedError(
-        f"{subject} {what}",
+        f"{subject} {difference}",
         expected=f"an item or a position of the slate ({shown}; {positions}); both must agree",
         advice="Send what /recommend answered; for another item leave event_id out and send user_id.",
     )

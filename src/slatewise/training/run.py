@@ -134,12 +134,12 @@ def _check_users(config: RunConfig, select: str, part: LogPart) -> None:
     """Refuse a selecting metric that has no value on the validation part, whatever is recommended."""
     summary = evaluation.relevance(part, config.evaluate).summary(config.evaluate)
     if evaluation.users_of(select, summary) == 0:
-        what = f'"{select}" has no value on the validation part: {summary.nothing_to_find()}'
-        raise _unusable_metric(config, what, "Choose another metric, or a [data] split that holds more out.")
+        problem = f'"{select}" has no value on the validation part: {summary.nothing_to_find()}'
+        raise _unusable_metric(config, problem, "Choose another metric, or a [data] split that holds more out.")
 
 
-def _unusable_metric(config: RunConfig, what: str, advice: str) -> InputError:
-    return input_error(f"select = {what}", file=config.origin.of_key("train", "select"), advice=advice)
+def _unusable_metric(config: RunConfig, problem: str, advice: str) -> InputError:
+    return input_error(f"select = {problem}", file=config.origin.of_key("train", "select"), advice=advice)
 
 
 def _prepare(learner: Learner, part: LogPart, config: RunConfig) -> None:

@@ -123,9 +123,9 @@ def _input_errors(file: Path) -> Iterator[None]:
 
 
 def _refuse(head: bytes, start: bytes, file: Path) -> None:
-    for magic, (what, advice) in _ARCHIVES.items():
+    for magic, (kind, advice) in _ARCHIVES.items():
         if head.startswith(magic):
-            raise input_error(f"the file is {what}", file=file, advice=advice)
+            raise input_error(f"the file is {kind}", file=file, advice=advice)
     nul = head.count(0)
     if head.startswith(_WIDE) or (nul and _alternates(head)):
         raise input_error(

@@ -20,11 +20,11 @@ def order_notes(user: Int[np.ndarray, "R"], values: Mapping[str, np.ndarray]) ->
         user: number of the user of each row; those of a user stand together, in the order of the file.
         values: what they may be sorted by → its value in each row.
     """
-    shares = {what: sorted_share(user, value) for what, value in values.items()}
+    shares = {quantity: sorted_share(user, value) for quantity, value in values.items()}
     return [
-        f"The rows of {share:.0%} of the users are sorted by {what}: the order of the file is not that of time. "
+        f"The rows of {share:.0%} of the users are sorted by {quantity}: the order of the file is not that of time. "
         'Use [data] split = "random".'
-        for what, share in shares.items()
+        for quantity, share in shares.items()
         if share > 0.5
     ]
 

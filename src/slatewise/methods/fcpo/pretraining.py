@@ -52,13 +52,13 @@ def check_rewards(part: LogPart, reward_at_least: float | None, *, single_items:
     if reward_at_least is not None:
         highest = rewards.max(initial=-np.inf)
         advice = f" (--set method.reward_at_least={highest:g} counts the highest)" if highest > 0 else ""
-        counts, what = rewards >= reward_at_least, f"is below reward_at_least = {reward_at_least:g}{advice}"
+        counts, reason = rewards >= reward_at_least, f"is below reward_at_least = {reward_at_least:g}{advice}"
     elif single_items and (rewards < 0).any():
-        counts, what = rewards > 0, f"is 0 or below (the highest is {rewards.max():g}; set method.reward_at_least)"
+        counts, reason = rewards > 0, f"is 0 or below (the highest is {rewards.max():g}; set method.reward_at_least)"
     else:
-        counts, what = rewards != 0, "is 0"
+        counts, reason = rewards != 0, "is 0"
     if not counts.any():
-        raise ValueError(f"every reward of the training part {what}, so no list can be made of what users liked")
+        raise ValueError(f"every reward of the training part {reason}, so no list can be made of what users liked")
 
 
 class Demonstrations(NamedTuple):

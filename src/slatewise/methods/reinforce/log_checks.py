@@ -23,11 +23,11 @@ def check_rewards(part: LogPart, reward_at_least: float | None) -> None:
         raise ValueError("nothing that the training part shows was picked or rewarded: there is nothing to learn from")
     counts = rewards != 0 if reward_at_least is None else rewards >= reward_at_least
     if not counts.any():
-        what = "is 0" if reward_at_least is None else f"is below reward_at_least = {reward_at_least:g}"
+        reason = "is 0" if reward_at_least is None else f"is below reward_at_least = {reward_at_least:g}"
         highest = f"; the highest is {rewards.max():g}" if reward_at_least else ""
         advice = f" (--set method.reward_at_least={rewards.max():g} counts it)" if highest and rewards.max() > 0 else ""
         raise ValueError(
-            f"every reward of the training part {what}{highest}, so there is nothing to learn from{advice}"
+            f"every reward of the training part {reason}{highest}, so there is nothing to learn from{advice}"
         )
 
 

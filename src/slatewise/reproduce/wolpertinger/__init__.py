@@ -171,8 +171,8 @@ def _cell(name: str) -> str:
 
 def _checks(learned: _Variants) -> list[Check]:
     def reaches(name: str, bar: float, *, of: str | None = None) -> Check:
-        what = "the optimum" if of is None else of
-        return check(f"{name}: at least {bar:.0%} of {what}", learned.shares(name, of=of), at_least(bar))
+        rival = "the optimum" if of is None else of
+        return check(f"{name}: at least {bar:.0%} of {rival}", learned.shares(name, of=of), at_least(bar))
 
     worse = differences(learned.returns("k = 1"), learned.returns(FULL))
     near = learned.shares("k = 1 %, approximate search", of="k = 1 %")
@@ -195,11 +195,11 @@ def _checks_of_times(times: Mapping[str, Mapping[str, float]]) -> list[Check]:
     approximate = {name: "a decision" for name in SEARCHES if name.endswith("approximate")}
     return [
         fact(
-            f"{MANY:,} items, {name}: {what} at least 5 times as fast as full search",
+            f"{MANY:,} items, {name}: {search} at least 5 times as fast as full search",
             times[name]["faster"] >= 5,
             f"{times[name]['faster']:.1f} times ({times[name]['milliseconds']:.3f} CPU ms)",
         )
-        for name, what in {**approximate, runs.JOINT_FEW: "search and critic alone"}.items()
+        for name, search in {**approximate, runs.JOINT_FEW: "search and critic alone"}.items()
     ]
 
 
