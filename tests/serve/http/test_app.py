@@ -94,6 +94,8 @@ def test_the_page_for_people(client: TestClient) -> None:
     assert response.headers["content-type"].startswith("text/html")
     assert "cloning on gru states" in response.text
     assert f"{NUM_ITEMS} items" in response.text
+    assert "whose columns match; columns: item_id.</p>" in response.text
+    assert "The first outcome of an item that is worth more than 0 moves the user's state." in response.text
     assert "$" not in response.text
     assert "imulated" not in response.text
 

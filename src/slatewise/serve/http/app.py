@@ -202,7 +202,9 @@ class _Service:
     async def page(self, request: Request) -> Response:
         """GET /."""
         artifact = self._recommender.artifact
+        columns = artifact.catalog.columns
         values = {
+            "columns": ", ".join(["item_id", *(columns.column_names if columns is not None else ())]),
             "method": artifact.config.method.name,
             "encoder": artifact.config.encoder.name,
             "version": artifact.version,
